@@ -1,0 +1,51 @@
+"""``nnunet-dycon audit``: is a dataset sound and free of leaks?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+EPILOG = """\
+Leaks (exit code 1): a case name, an image, a nearly identical image or a mask shared between training (labelled or
+unlabelled), validation and test; a mask of an unlabelled case in the raw or the preprocessed dataset.
+Errors (exit code 1): unreadable files, grids that differ, missing masks, unknown cases in splits_final.json.
+Warnings (exit code 0): shared content within the training or the test cases, training masks without foreground,
+splits made in place, headers that differ in position.
+
+Nearly identical means: correlation after alignment at a reduced size, of structures of a few voxels. Mirrored copies
+are not recognised.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the subcommand."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("-d", dest="dataset", required=True, metavar="ID", help="raw dataset, ID or name")
+    parser.add_argument("-o", dest="output", type=Path, metavar="FILE", help="write the findings as JSON, too")
+    parser.add_argument("-np", dest="num_processes", type=int, default=2, help="worker processes (default: 2)")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="R",
+        help="correlation from which two scans are nearly identical (default: 0.95)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Audit; 0 for a sound dataset, 1 for a leak or an error."""
+    from nnunet_dycon.audit import audit_dataset
+    from nnunet_dycon.audit.similarity import NEAR_DUPLICATE_CORRELATION
+    from nnunet_dycon.splitting.record import write_json
+
+    report = audit_dataset(
+        args.dataset,
+        threshold=NEAR_DUPLICATE_CORRELATION if args.threshold is None else args.threshold,
+        num_processes=args.num_processes,
+        progress=True,
+    )
+    if args.output:
+        write_json(report.as_json(), args.output)
+        print(f"wrote {args.output}")
+    print(report.as_text())
+    return 0 if report.sound else 1

@@ -1,0 +1,49 @@
+"""``nnunet-dycon overlay``."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from pathlib import Path
+
+from nnunet_dycon.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="scan, or folder of scans (CASE_0000.nii.gz)")
+    parser.add_argument("reference", type=Path, metavar="REFERENCE", help="reference mask, or folder of them")
+    parser.add_argument(
+        "predictions", type=Path, nargs="+", metavar="PREDICTION", help="predicted mask(s), or folder(s) of them"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="picture to write (.png, .pdf, .svg)")
+    parser.add_argument("--names", nargs="+", help="column titles of the predictions")
+    parser.add_argument(
+        "-n", "--count", type=int, default=4, help="cases to pick from best to worst Dice (default: %(default)s)"
+    )
+    parser.add_argument("--cases", nargs="+", default=(), help="show these cases instead")
+    parser.add_argument("--margin-mm", type=float, help="show so much around the foreground (default: whole slice)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw the picture."""
+    from tqdm import tqdm
+
+    from nnunet_dycon import overlay
+
+    names = args.names or _default_names(args.predictions)
+    if len(names) != len(args.predictions):
+        raise UserError(f"--names: {len(names)} titles for {len(args.predictions)} prediction(s); give one each")
+    files = overlay.find_cases(args.image, args.reference, args.predictions, args.cases)
+    if not args.cases:
+        files = overlay.pick_cases(files, args.count, functools.partial(tqdm, desc="overlay", unit="case"))
+    figure = overlay.overlay_figure(
+        [overlay.read_case(case) for case in files], prediction_names=names, margin_mm=args.margin_mm
+    )
+    overlay.save_figure(figure, args.output)
+    print(f"Wrote {args.output} with {len(files)} case(s): {', '.join(case.name for case in files)}")
+
+
+def _default_names(predictions: list[Path]) -> list[str]:
+    if len(predictions) == 1:
+        return ["Prediction"]
+    return [path.name if path.is_dir() else path.resolve().parent.name for path in predictions]

@@ -1,0 +1,33 @@
+"""``nnunet-dycon phantom``."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+
+from nnunet_dycon.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--dataset-id", type=int, required=True, help="free nnU-Net dataset ID, e.g. 901")
+    parser.add_argument("--name", default="Phantom", help="dataset name (default: %(default)s)")
+    parser.add_argument("--labeled", type=int, default=4, help="scans with a mask (default: %(default)s)")
+    parser.add_argument("--unlabeled", type=int, default=24, help="scans without a mask (default: %(default)s)")
+    parser.add_argument("--test", type=int, default=12, help="test scans (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=48, help="voxels a side, 1 mm each (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other scans (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the dataset into ``nnUNet_raw``."""
+    from nnunetv2.paths import nnUNet_raw
+    from tqdm import tqdm
+
+    from nnunet_dycon.phantom import PhantomDataset, write_dataset
+
+    if not nnUNet_raw.is_set():
+        raise UserError("the environment variable nnUNet_raw is not set: export nnUNet_raw=FOLDER_FOR_RAW_DATASETS")
+    spec = PhantomDataset(args.dataset_id, args.name, args.labeled, args.unlabeled, args.test, args.size, args.seed)
+    folder = write_dataset(spec, nnUNet_raw, progress=functools.partial(tqdm, desc="phantom", unit="scan"))
+    print(f"Wrote {spec.labeled} labelled, {spec.unlabeled} unlabelled and {spec.test} test scans to {folder}")
+    print(f"Next: nnUNetv2_plan_and_preprocess -d {spec.dataset_id} -c 3d_fullres --verify_dataset_integrity")

@@ -1,0 +1,52 @@
+"""``nnunet-dycon preprocess``."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Spelled as in nnUNetv2_preprocess."""
+    parser.add_argument("-d", required=True, metavar="ID", help="dataset ID or name")
+    parser.add_argument("-c", default=["3d_fullres"], nargs="+", metavar="CONFIG", help="configurations")
+    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans identifier")
+    parser.add_argument("-np", type=int, default=None, help="worker processes (default: nnU-Net's nnUNet_def_n_proc)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Preprocess imagesUn for each configuration."""
+    from pathlib import Path
+
+    from batchgenerators.utilities.file_and_folder_operations import load_json
+    from nnunetv2.configuration import default_num_processes
+    from nnunetv2.paths import nnUNet_preprocessed
+    from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnunet_dycon.data.unlabeled_preprocessing import preprocess_unlabeled
+    from nnunet_dycon.data.unlabeled_scans import (
+        configuration_of,
+        preprocessed_unlabeled_folder,
+        raw_unlabeled_folder,
+    )
+    from nnunet_dycon.errors import UserError
+
+    try:
+        dataset_name = maybe_convert_to_dataset_name(int(args.d) if args.d.isdigit() else args.d)
+    except RuntimeError as error:
+        raise UserError(f"{error} Check the ID and the folder nnUNet_raw") from error
+    base = Path(nnUNet_preprocessed) / dataset_name
+    plans_file = base / f"{args.p}.json"
+    if not plans_file.is_file():
+        raise UserError(f"{plans_file} is missing; run nnUNetv2_plan_and_preprocess -d {args.d} first")
+    if raw_unlabeled_folder(dataset_name) is None:
+        raise UserError(f"{dataset_name} has no folder imagesUn in nnUNet_raw; put the unlabelled scans there")
+    plans, dataset_json = load_json(plans_file), load_json(base / "dataset.json")
+    for name in args.c:
+        target = base / configuration_of(PlansManager(plans), name).data_identifier
+        cases = preprocess_unlabeled(
+            dataset_name, name, plans, dataset_json, target, num_processes=args.np or default_num_processes
+        )
+        print(f"{len(cases)} unlabelled cases are ready in {preprocessed_unlabeled_folder(target)}")
+    print(f"Next: nnUNetv2_train {args.d} {args.c[0]} 0 -tr nnUNetTrainerDyCON")
+    return 0

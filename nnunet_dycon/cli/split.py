@@ -1,0 +1,125 @@
+"""``nnunet-dycon split``: make some cases of a fully labelled dataset unlabelled."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_dycon.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunet_dycon.splitting import SplitReport
+
+EPILOG = """\
+Without --seed the labelled cases are the first of the training cases, sorted by name (with --protocol: in the
+published order), and --test N takes the last N; with --seed both are drawn at random. Test cases of the source
+(imagesTs) stay test cases.
+
+The new dataset holds the masks of labelled, validation and test cases only; unlabelled scans lie in imagesUn. Files
+are hard links, or copies where the file system has no hard links. Fold 0 trains on all labelled cases and validates
+on the protocol's validation cases, or, where there are none, on the labelled cases themselves.
+
+  nnunet-dycon split -d 500 --target-id 501 --protocol la-10
+  nnunet-dycon split -d 500 --target-id 502 --labeled 8 --test 20
+  nnunet-dycon split -d 500 --in-place --labeled 10%
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the subcommand."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("-d", dest="source", required=True, metavar="ID", help="fully labelled dataset, ID or name")
+    parser.add_argument("--target-id", type=int, metavar="N", help="ID of the new dataset")
+    parser.add_argument("--name", help="name of the new dataset after DatasetXXX_ (default: SOURCE_<n>labeled)")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--protocol", help="a published protocol: " + ", ".join(_protocols()))
+    how.add_argument("--labeled", metavar="N|P%", help="number or share of the training cases that are labelled")
+    how.add_argument("--labeled-list", type=Path, metavar="FILE", help="file with the labelled cases, one a line")
+    parser.add_argument("--test", metavar="N|P%|FILE", help="test cases: number, share, or file with their names")
+    parser.add_argument("--seed", type=int, help="draw the labelled cases (and the test cases) at random")
+    parser.add_argument(
+        "--stratify",
+        action="store_true",
+        help="labelled cases cover the range of foreground volumes. Reads the masks of ALL training cases to choose, "
+        "also of those that become unlabelled: for simulations only",
+    )
+    parser.add_argument(
+        "--in-place",
+        action="store_true",
+        help="make no new dataset: write the key 'unlabeled' into splits_final.json of the preprocessed dataset. Its "
+        "fingerprint has seen all masks, which matters for CT normalisation",
+    )
+    parser.add_argument("--fold", type=int, help="with --in-place: the fold that is written (default: 0)")
+    parser.add_argument("--overwrite", action="store_true", help="with --in-place: replace a different fold")
+    parser.add_argument("-np", dest="num_processes", type=int, default=2, help="processes that read masks (default: 2)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Split, then say what was written and what comes next."""
+    from nnunet_dycon.splitting import SplitOptions, split_in_place, split_into_new_dataset
+
+    options = SplitOptions(
+        protocol=args.protocol,
+        labeled=args.labeled,
+        labeled_list=args.labeled_list,
+        test=args.test,
+        seed=args.seed,
+        stratify=args.stratify,
+    )
+    _check(args)
+    if args.in_place:
+        report = split_in_place(
+            args.source,
+            options,
+            fold=args.fold or 0,
+            overwrite=args.overwrite,
+            num_processes=args.num_processes,
+            progress=True,
+        )
+    else:
+        report = split_into_new_dataset(
+            args.source,
+            args.target_id,
+            options,
+            target_name=args.name,
+            num_processes=args.num_processes,
+            progress=True,
+        )
+    _print(report, in_place=args.in_place, fold=args.fold or 0)
+
+
+def _protocols() -> list[str]:
+    from nnunet_dycon.protocols import PROTOCOLS
+
+    return list(PROTOCOLS)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Options that contradict each other."""
+    if args.in_place and (args.target_id is not None or args.name):
+        raise UserError("--in-place makes no new dataset; leave --target-id and --name out")
+    if not args.in_place and args.target_id is None:
+        raise UserError("give --target-id for the new dataset, or --in-place for a preprocessed one")
+    if not args.in_place and (args.fold is not None or args.overwrite):
+        raise UserError("--fold and --overwrite have an effect with --in-place only; leave them out")
+
+
+def _print(report: SplitReport, *, in_place: bool, fold: int) -> None:
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for note in report.notes:
+        print(f"note: {note}")
+    cases = report.division
+    print(
+        f"{report.dataset_name}: {len(cases.labeled)} labelled, {len(cases.unlabeled)} unlabelled, "
+        f"{len(cases.validation)} validation, {len(cases.test)} test cases"
+    )
+    number = int(report.dataset_name[7:10])
+    print(f"wrote {report.split_file.parent}, {report.splits_final_file}")
+    steps = f"nnunet-dycon audit -d {number}; "
+    if not in_place:
+        steps += f"nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity; "
+    print(f"next: {steps}nnUNetv2_train {number} 3d_fullres {fold} -tr nnUNetTrainerDyCON")

@@ -1,0 +1,117 @@
+"""Reading a CT series of Pancreas-CT: slices in the order of InstanceNumber, Hounsfield units, geometry of the DICOM.
+
+The masks of Pancreas-CT belong to the slices in the order of InstanceNumber, which in some cases runs against their
+position; hence no reader that sorts by position. The third axis then points down, as the direction matrix says.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom.errors import InvalidDicomError
+
+from nnunet_dycon.errors import UserError
+
+# Slices further off a regular stack than this part of the slice distance are mentioned.
+_IRREGULAR = 0.1
+# Cosine between slice normal and stacking direction: a tilted gantry cannot be written as a regular grid.
+_MIN_COSINE = 0.999
+
+
+def read_series(folder: Path) -> tuple[sitk.Image, list[str]]:
+    """The series in a folder in Hounsfield units.
+
+    Returns:
+        (image whose slice k is InstanceNumber k + 1, notes)
+
+    Raises:
+        UserError: A file cannot be read, slices are missing or double, or they do not form one regular stack.
+    """
+    slices = sorted((_read_slice(path) for path in _slice_files(folder)), key=lambda item: int(item.InstanceNumber))
+    _check_complete(slices, folder)
+    image = sitk.GetImageFromArray(_hounsfield_units(slices, folder))
+    return image, _set_geometry(image, slices, folder)
+
+
+def _slice_files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.suffix.lower() == ".dcm" and not path.name.startswith("._")]
+
+
+def _read_slice(path: Path) -> pydicom.Dataset:
+    needed = (
+        "InstanceNumber SeriesInstanceUID RescaleSlope RescaleIntercept ImagePositionPatient ImageOrientationPatient "
+        "PixelSpacing PixelData"
+    )
+    try:
+        dataset = pydicom.dcmread(path)
+    except (InvalidDicomError, OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be read ({error}); download the series again") from error
+    missing = [keyword for keyword in needed.split() if dataset.get(keyword) is None]
+    if missing:
+        raise UserError(f"{path} has no {missing[0]}; download the series again")
+    return dataset
+
+
+def _check_complete(slices: list[pydicom.Dataset], folder: Path) -> None:
+    if len({item.SeriesInstanceUID for item in slices}) > 1:
+        raise UserError(f"{folder} holds several series; keep the one that the label belongs to")
+    numbers = [int(item.InstanceNumber) for item in slices]
+    if len(set(numbers)) < len(numbers):
+        raise UserError(f"{folder} holds several slices with one InstanceNumber; remove the copies")
+    missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))
+    if missing or numbers[0] < 1:
+        raise UserError(
+            f"{folder} holds {len(numbers)} slices, InstanceNumber {numbers[0]} to {numbers[-1]}, where "
+            f"1 to {numbers[-1]} are expected (missing: {', '.join(map(str, missing[:5])) or 'none'}); download the "
+            "series again"
+        )
+
+
+def _hounsfield_units(slices: list[pydicom.Dataset], folder: Path) -> np.ndarray:
+    """(z, y, x), int16 where the values are whole numbers, else float32."""
+    planes = []
+    for item in slices:
+        try:
+            stored = item.pixel_array
+        except (ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
+            reason = f"pixels of slice {item.InstanceNumber} cannot be decoded ({error})"
+            raise UserError(f"{folder}: {reason}; download the series again") from error
+        planes.append(stored * float(item.RescaleSlope) + float(item.RescaleIntercept))
+        whole = bool(np.array_equal(planes[-1], np.rint(planes[-1])))
+        limits = np.iinfo(np.int16)
+        fits = planes[-1].min() >= limits.min and planes[-1].max() <= limits.max
+        planes[-1] = planes[-1].astype(np.int16 if whole and fits else np.float32)
+    if len({plane.shape for plane in planes}) > 1:
+        raise UserError(f"{folder} holds slices of different size; download the series again")
+    return np.stack(planes)
+
+
+def _set_geometry(image: sitk.Image, slices: list[pydicom.Dataset], folder: Path) -> list[str]:
+    """Put the DICOM's spacing, origin and direction into the image.
+
+    Returns:
+        Notes on slices that are unevenly spaced.
+    """
+    orientations = np.array([item.ImageOrientationPatient for item in slices], dtype=float)
+    positions = np.array([item.ImagePositionPatient for item in slices], dtype=float)
+    along_x, along_y = orientations[0, :3], orientations[0, 3:]
+    if len(slices) < 2 or not np.allclose(orientations, orientations[0], atol=1e-3):
+        raise UserError(f"{folder} holds no stack of parallel slices; keep the axial series")
+    step_mm = (positions[-1] - positions[0]) / (len(slices) - 1)
+    normal = np.cross(along_x, along_y)
+    distances_mm = np.diff(positions @ normal)
+    mean_mm = float(np.linalg.norm(step_mm))
+    if not (np.all(distances_mm > 0) or np.all(distances_mm < 0)):
+        raise UserError(f"{folder}: InstanceNumber does not follow the position of the slices; download it again")
+    if abs(float(step_mm @ normal)) < _MIN_COSINE * mean_mm:
+        raise UserError(f"{folder}: the slices are sheared (tilted gantry), which nnU-Net's formats cannot express")
+    row_mm, column_mm = (float(value) for value in slices[0].PixelSpacing)
+    image.SetSpacing([column_mm, row_mm, mean_mm])
+    image.SetOrigin(positions[0].tolist())
+    image.SetDirection(np.stack([along_x, along_y, np.sign(distances_mm[0]) * normal], axis=1).ravel().tolist())
+    if np.abs(np.abs(distances_mm) - mean_mm).max() > _IRREGULAR * mean_mm:
+        return ["slices are unevenly spaced; their mean distance is used"]
+    return []

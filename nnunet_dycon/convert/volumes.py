@@ -1,0 +1,157 @@
+"""Reading volumes and checking that they fit each other.
+
+Arrays are (z, y, x) as SimpleITK has them unless a name says otherwise; grids are SimpleITK images.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_dycon.errors import UserError
+
+# A corner that lies further off than this means another grid, not a header that was rounded.
+MAX_CORNER_OFFSET_VOXELS = 1.0
+_ITK_REPAIR = "ITK_NIFTI_SFORM_PERMISSIVE"
+# Below this the headers agree: float32 affines of a 500 mm volume.
+ROUNDING_VOXELS = 0.01
+
+
+def read_image(path: Path) -> sitk.Image:
+    """A scalar 3-D volume; a fourth axis of length 1 is dropped.
+
+    Raises:
+        UserError: The file cannot be read, is not a scalar 3-D volume, or holds NaN or infinity.
+    """
+    try:
+        image = _read_with_repair(path)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"{path} cannot be read ({reason}); download it again") from error
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise UserError(
+            f"{path} is no scalar 3-D volume (size {image.GetSize()}, {image.GetNumberOfComponentsPerPixel()} "
+            "values a voxel); give the original file"
+        )
+    check_finite(sitk.GetArrayViewFromImage(image), path)
+    return image
+
+
+def _read_with_repair(path: Path) -> sitk.Image:
+    """ITK refuses affines that are slightly sheared, unless it is told to take the nearest rotation."""
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        if "orthonormal" not in str(error):
+            raise
+    before = os.environ.get(_ITK_REPAIR)
+    os.environ[_ITK_REPAIR] = "1"
+    try:
+        return sitk.ReadImage(str(path))
+    finally:
+        if before is None:
+            del os.environ[_ITK_REPAIR]
+        else:
+            os.environ[_ITK_REPAIR] = before
+
+
+def check_finite(array: np.ndarray, path: Path) -> None:
+    """nnU-Net refuses NaN later, without saying which file of the download it came from."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise UserError(f"{path} holds NaN or infinite values; download it again or leave the case out")
+
+
+def label_on_grid(label: np.ndarray, values: Mapping[int, int], grid: sitk.Image) -> sitk.Image:
+    """A uint8 label map on the grid of an image.
+
+    Args:
+        label: (z, y, x) as distributed.
+        values: Distributed value to value in the converted dataset; any other value is an error.
+        grid: The image that the label belongs to, voxel by voxel.
+
+    Raises:
+        UserError: The shapes differ, or a value is no label.
+    """
+    shape = grid.GetSize()[::-1]
+    if label.shape != shape:
+        raise UserError(
+            f"the label has {label.shape[::-1]} voxels (x, y, z) and the image {shape[::-1]}; they do not belong "
+            "together: download both again"
+        )
+    converted = np.zeros(label.shape, dtype=np.uint8)
+    known = np.zeros(label.shape, dtype=bool)
+    for old, new in values.items():
+        where = label == old
+        converted[where] = new
+        known |= where
+    if not known.all():
+        foreign = ", ".join(f"{value:g}" for value in np.unique(label[~known])[:5])
+        expected = ", ".join(str(value) for value in sorted(values))
+        raise UserError(
+            f"the label holds values that are no labels ({foreign}, ...; expected {expected}): it was interpolated or "
+            "belongs to another dataset; use the mask of the original download"
+        )
+    result = sitk.GetImageFromArray(converted)
+    result.CopyInformation(grid)
+    return result
+
+
+def check_same_grid(image: sitk.Image, other: sitk.Image, name: str, other_name: str) -> list[str]:
+    """Two files that have to share a grid do so; the first one's header is the one kept.
+
+    Returns:
+        Notes where the headers differ by less than a voxel, or where one had to be repaired.
+
+    Raises:
+        UserError: The sizes differ, or the headers put a corner more than a voxel apart.
+    """
+    if image.GetSize() != other.GetSize():
+        raise UserError(
+            f"{other_name} has {other.GetSize()} voxels (x, y, z) and {name} {image.GetSize()}; they ought to share "
+            "a grid: download both again"
+        )
+    offset_voxels = _corner_offset_mm(image, other) / min(image.GetSpacing())
+    if offset_voxels > MAX_CORNER_OFFSET_VOXELS:
+        raise UserError(
+            f"the headers of {name} and {other_name} lie {offset_voxels:.1f} voxels apart though they ought to share "
+            "a grid; check that both belong to this case, download them again"
+        )
+    notes = [
+        f"the header of {each_name} is sheared; the nearest rotation is used"
+        for each, each_name in ((image, name), (other, other_name))
+        if each.HasMetaDataKey("ITK_sform_corrected") and each.GetMetaData("ITK_sform_corrected") == "YES"
+    ]
+    if offset_voxels > ROUNDING_VOXELS:
+        notes.append(f"headers of {name} and {other_name} differ by less than a voxel; that of {name} is kept")
+    return notes
+
+
+def _corner_offset_mm(image: sitk.Image, other: sitk.Image) -> float:
+    """Largest distance between corresponding corners."""
+    corners = itertools.product(*((0, size - 1) for size in image.GetSize()))
+    points = [
+        (image.TransformIndexToPhysicalPoint(corner), other.TransformIndexToPhysicalPoint(corner)) for corner in corners
+    ]
+    return float(max(np.linalg.norm(np.subtract(a, b)) for a, b in points))
+
+
+def compact(image: sitk.Image) -> sitk.Image:
+    """float64 becomes float32, which is all that nnU-Net reads."""
+    return sitk.Cast(image, sitk.sitkFloat32) if image.GetPixelID() == sitk.sitkFloat64 else image
+
+
+def empty_mask_note(label: sitk.Image) -> list[str]:
+    """Said of a case without foreground; it is kept."""
+    return [] if sitk.GetArrayViewFromImage(label).any() else ["the mask is empty"]
+
+
+def spacing_text(spacing_mm: Sequence[float]) -> str:
+    """``0.625 x 0.625 x 0.625 mm``."""
+    return " x ".join(f"{value:g}" for value in spacing_mm) + " mm"

@@ -1,0 +1,1 @@
+"""Unlabelled scans: finding, preprocessing, reading and loading them beside nnU-Net's labelled ones."""

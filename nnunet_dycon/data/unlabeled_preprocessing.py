@@ -1,0 +1,175 @@
+"""Preprocessing of unlabelled scans by nnU-Net's own preprocessor, without a label file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+from batchgenerators.utilities.file_and_folder_operations import load_pickle
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from tqdm import tqdm
+
+from nnunet_dycon.data.unlabeled_scans import (
+    configuration_of,
+    find_raw_scans,
+    preprocessed_unlabeled_folder,
+    raw_unlabeled_folder,
+)
+from nnunet_dycon.errors import UserError
+
+# What a preprocessed scan depends on; patch size, batch size and network may change without it.
+_PLANS_KEYS = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
+_CONFIGURATION_KEYS = (
+    "preprocessor_name",
+    "spacing",
+    "normalization_schemes",
+    "use_mask_for_norm",
+    "resampling_fn_data",
+    "resampling_fn_data_kwargs",
+)
+
+
+def preprocessing_fingerprint(plans: PlansManager, configuration_name: str) -> str:
+    """Hash of everything in the plans that the preprocessed images depend on."""
+    configuration = plans.get_configuration(configuration_name).configuration
+    relevant = [
+        {key: plans.plans.get(key) for key in _PLANS_KEYS},
+        {key: configuration.get(key) for key in _CONFIGURATION_KEYS},
+    ]
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+
+
+def preprocess_unlabeled(
+    dataset_name: str,
+    configuration_name: str,
+    plans: dict,
+    dataset_json: dict,
+    preprocessed_dataset_folder: str | Path,
+    *,
+    num_processes: int,
+    progress: bool = True,
+) -> list[str]:
+    """Preprocess what is missing or outdated of a dataset's ``imagesUn``.
+
+    A case is done when its ``CASE.json`` is there and names the present plans and source files; it is written last.
+    Without ``imagesUn`` on this machine the cases preprocessed earlier with the same plans are taken.
+
+    Args:
+        dataset_name: DatasetXXX_Name.
+        configuration_name: such as 3d_fullres.
+        plans: content of the plans file.
+        dataset_json: content of dataset.json.
+        preprocessed_dataset_folder: folder of the configuration's labelled cases.
+        num_processes: worker processes.
+        progress: show a progress bar.
+
+    Returns:
+        Names of the cases that are ready, sorted.
+
+    Raises:
+        UserError: wrong files in imagesUn, or cases that cannot be preprocessed; the other cases are kept.
+    """
+    manager = PlansManager(plans)
+    configuration_of(manager, configuration_name)
+    folder = preprocessed_unlabeled_folder(preprocessed_dataset_folder)
+    fingerprint = preprocessing_fingerprint(manager, configuration_name)
+    raw_folder = raw_unlabeled_folder(dataset_name)
+    if raw_folder is None:
+        return sorted(case for case, record in _records(folder).items() if record.get("plans") == fingerprint)
+    scans = find_raw_scans(raw_folder, dataset_json, manager)
+    wanted = {case: {"plans": fingerprint, "files": _signature(files)} for case, files in scans.items()}
+    present = _records(folder)
+    todo = [case for case in scans if present.get(case) != wanted[case] or not (folder / f"{case}.b2nd").is_file()]
+    if todo:
+        jobs = [(case, [str(i) for i in scans[case]], str(folder), wanted[case]) for case in todo]
+        _run(jobs, plans, configuration_name, dataset_json, num_processes, progress)
+    return sorted(scans)
+
+
+def _signature(files: list[Path]) -> list[list[Any]]:
+    """Name, size and time of change of source files: replaced scans are preprocessed again."""
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def _records(folder: Path) -> dict[str, dict]:
+    """What is recorded of the preprocessed cases; an unreadable record counts as none."""
+    records = {}
+    for file in folder.glob("*.json"):
+        try:
+            records[file.stem] = json.loads(file.read_text())
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def _run(
+    jobs: list[tuple], plans: dict, configuration_name: str, dataset_json: dict, num_processes: int, progress: bool
+) -> None:
+    """Preprocess cases side by side; errors are collected so that no other case is lost."""
+    failures = []
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(1, min(num_processes, len(jobs))), mp_context=context) as pool:
+        work = partial(_preprocess_case, plans=plans, configuration_name=configuration_name, dataset_json=dataset_json)
+        futures = {pool.submit(work, *job): job[0] for job in jobs}
+        bar: Iterable = as_completed(futures)
+        for future in tqdm(bar, total=len(futures), desc="Preprocessing unlabelled cases", disable=not progress):
+            error = future.exception()
+            if error is not None:
+                failures.append(f"{futures[future]}: {error}")
+    if failures:
+        raise UserError(
+            f"{len(failures)} of {len(jobs)} unlabelled cases could not be preprocessed; repair or remove their "
+            "images in imagesUn and run the same command again (finished cases are kept):\n" + "\n".join(failures)
+        )
+
+
+def _preprocess_case(
+    case: str,
+    files: list[str],
+    folder: str,
+    record: dict,
+    *,
+    plans: dict,
+    configuration_name: str,
+    dataset_json: dict,
+) -> None:
+    """Preprocess one case in a temporary folder and move its image, then its record, to their places."""
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration(configuration_name)
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    (target / f"{case}.json").unlink(missing_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{case}.", dir=target))
+    try:
+        preprocessor = configuration.preprocessor_class(verbose=False)
+        preprocessor.run_case_save(str(temporary / case), files, None, manager, configuration, dataset_json)
+        image = temporary / f"{case}.b2nd"
+        channels = dataset_json.get("channel_names", dataset_json.get("modality", {}))
+        size = load_pickle(str(temporary / f"{case}.pkl"))["shape_before_cropping"]
+        _check_image(blosc2.open(str(image), mode="r")[:], size, len(channels), len(configuration.patch_size))
+        (temporary / "record.json").write_text(json.dumps(record))
+        os.replace(image, target / image.name)
+        os.replace(temporary / "record.json", target / f"{case}.json")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_image(image: np.ndarray, original_size: Sequence[int], num_channels: int, dim: int) -> None:
+    """Raise a ValueError unless a preprocessed image has the dataset's channels, its axes and finite values."""
+    if image.shape[0] != num_channels:
+        raise ValueError(f"the image has {image.shape[0]} channels, dataset.json names {num_channels}")
+    if min(original_size[-dim:]) < 2:
+        raise ValueError(f"the scan of {tuple(original_size)} voxels has fewer axes than the {dim}D configuration")
+    if not np.isfinite(image.sum(dtype=np.float64)):
+        raise ValueError("the image has voxels that are NaN or infinite")

@@ -1,0 +1,70 @@
+"""The teacher: an exponential moving average of the student."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class EMATeacher:
+    """Keeps a complete copy of a module whose weights follow the original's (Tarvainen & Valpola, 2017).
+
+    theta_t <- a theta_t + (1 - a) theta_s,  a = min(1 - 1/(step + 1), decay)
+
+    Floating-point buffers (normalisation statistics) are averaged as well, integer buffers are copied. The copy is
+    in evaluation mode and needs no gradient.
+
+    Args:
+        student: module to follow; its parameters must stay the same tensors (as optimisers and load_state_dict do).
+        decay: largest weight of the past, in [0, 1).
+    """
+
+    def __init__(self, student: nn.Module, decay: float) -> None:
+        self.module = deepcopy(student).eval().requires_grad_(False)
+        self.decay = decay
+        self.step = 0
+        self._student = student
+        source, target = _tensors(student), _tensors(self.module)
+        if source.keys() != target.keys():
+            raise ValueError(f"the copy has other tensors than the student: {source.keys() ^ target.keys()}")
+        averaged = [key for key, tensor in source.items() if tensor.is_floating_point()]
+        self._averaged = [target[key] for key in averaged], [source[key] for key in averaged]
+        self._copied = [(target[key], source[key]) for key in source if not source[key].is_floating_point()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the teacher towards the student's present weights by one step."""
+        decay = min(1 - 1 / (self.step + 1), self.decay)
+        torch._foreach_lerp_(*self._averaged, 1 - decay)
+        for target, source in self._copied:
+            target.copy_(source)
+        self.step += 1
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Make the teacher equal to the student and start to count anew."""
+        self.module.load_state_dict(self._student.state_dict())
+        self.step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and step."""
+        return {"module": self.module.state_dict(), "step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.module.load_state_dict(state["module"])
+        self.step = state["step"]
+
+
+def submodule_weights(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """The part of a state dict that belongs to the submodule ``name``."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}
+
+
+def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name, each once (nnU-Net's decoder also holds its encoder)."""
+    return {name: i.detach() for name, i in (*module.named_parameters(), *module.named_buffers())}

@@ -1,0 +1,97 @@
+"""What is evaluated: the classes and regions of a dataset, as its dataset.json states them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_dycon.errors import UserError
+
+
+@dataclass(frozen=True)
+class EvaluatedClasses:
+    """The classes and regions to evaluate.
+
+    Attributes:
+        values: For each name the label values whose union is evaluated: one for a class, more for a region.
+        ignore_label: Voxels with this value in the reference are left out of all metrics, or None.
+        known_values: All values a label map may hold; None where others are left out on purpose.
+        source: Where the classes come from, for the report.
+    """
+
+    values: dict[str, tuple[int, ...]]
+    ignore_label: int | None
+    known_values: frozenset[int] | None
+    source: str
+
+
+def classes_from_labels(
+    labels: Mapping[str, int | Sequence[int]], source: str, *, complete: bool = True
+) -> EvaluatedClasses:
+    """Classes from the ``labels`` of a dataset.json: ``{"background": 0, "tumour": [1, 2], "ignore": 3}``.
+
+    Args:
+        labels: Name to label value, or to several for a region. ``ignore`` is nnU-Net's ignore label.
+        source: Where they come from, for messages.
+        complete: Label maps may hold no other values.
+
+    Raises:
+        UserError: A value is no label, or nothing but background is there.
+    """
+    values = {name: _as_values(name, value, source) for name, value in labels.items()}
+    ignore = values.pop("ignore", None)
+    known = frozenset({0}.union(*values.values(), ignore or ())) if complete else None
+    foreground = {name: value for name, value in values.items() if value != (0,)}
+    if not foreground:
+        raise UserError(f"{source} names no foreground class; give the classes with --labels")
+    return EvaluatedClasses(foreground, None if ignore is None else ignore[0], known, source)
+
+
+def _as_values(name: str, value: object, source: str) -> tuple[int, ...]:
+    """One label value or a list of them as a tuple."""
+    values = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    if not values or not all(isinstance(i, int) and i >= 0 for i in values):
+        raise UserError(f"{source}: {name!r} has the label {value!r}; an integer or a list of them is needed")
+    if len(values) > 1 and (name == "ignore" or 0 in values):
+        raise UserError(f"{source}: {name!r} is {value!r}; 'ignore' is one value, a region has no background (0)")
+    return values
+
+
+def classes_from_dataset_json(path: Path) -> EvaluatedClasses:
+    """Classes and regions of nnU-Net's dataset.json.
+
+    Raises:
+        UserError: The file cannot be read or has no labels.
+    """
+    try:
+        labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no dataset.json with labels ({error!r}); give another one or --labels") from error
+    return classes_from_labels(labels, str(path))
+
+
+def parse_labels(texts: Sequence[str]) -> dict[str, int | tuple[int, ...]]:
+    """Labels as typed on a command line: ``1``, ``tumour=1``, ``whole=1,2,3``, ``ignore=4``.
+
+    Raises:
+        UserError: A text is none of these, or a name occurs twice.
+    """
+    labels: dict[str, int | tuple[int, ...]] = {}
+    for text in texts:
+        name, _, numbers = text.rpartition("=")
+        try:
+            values = tuple(int(i) for i in numbers.split(","))
+        except ValueError as error:
+            raise UserError(f"--labels {text}: write 1, NAME=1, or NAME=1,2,3 for a region") from error
+        if (name or numbers) in labels:
+            raise UserError(f"--labels names {name or numbers!r} twice; give every class its own name")
+        labels[name or numbers] = values if len(values) > 1 else values[0]
+    return labels
+
+
+def find_dataset_json(predictions: Path, references: Path) -> Path | None:
+    """The dataset.json that nnU-Net writes beside its predictions, or the one beside the references."""
+    candidates = (predictions / "dataset.json", references.resolve().parent / "dataset.json")
+    return next((path for path in candidates if path.is_file()), None)

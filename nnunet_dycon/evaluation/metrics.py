@@ -1,0 +1,170 @@
+"""Dice, Jaccard, HD95 and ASD of two binary masks.
+
+P and R are the sets of surface voxels of prediction and reference: foreground voxels with a background voxel
+among their face neighbours; outside the image is background (as in MedPy). d(P, R) holds, for each voxel of
+P, the distance between its centre and the nearest centre in R.
+
+==============  ==============================================  ==========================================
+metric          :func:`segmentation_metrics`, mm                 :func:`literature_metrics`, voxels
+==============  ==============================================  ==========================================
+HD95            95th percentile of d(P, R) and d(R, P) pooled   the same without spacing
+ASD             mean of d(P, R) and d(R, P) pooled              mean of d(P, R) alone
+both empty      all undefined                                   Dice, Jaccard, HD95 and ASD 0
+no prediction   Dice, Jaccard 0, distances undefined            Dice, Jaccard, HD95 and ASD 0
+no reference    Dice, Jaccard 0, distances undefined            Dice, Jaccard 0, distances undefined
+==============  ==============================================  ==========================================
+
+Undefined is NaN. Both empty is undefined as in nnU-Net's own evaluation. The pooled ASD is the field's
+average symmetric surface distance, the sum of both directions over |P| + |R|. MedPy's ``assd`` is another
+one, the mean of the two directed means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.ndimage import binary_erosion, distance_transform_edt, generate_binary_structure
+from scipy.spatial import KDTree
+
+METRICS = ("Dice", "Jaccard", "HD95_mm", "ASD_mm")
+LITERATURE_METRICS = ("Dice", "Jaccard", "HD95_voxels", "ASD_voxels")
+
+# A KD-tree of the surface voxels is about four times faster than a distance transform of the box for an organ
+# (surface: 5 % of its box) and about four times slower for a noisy mask (30 %); they are even near 10 %.
+DENSE_SURFACE_FRACTION = 0.1
+
+
+def segmentation_metrics(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
+) -> dict[str, float]:
+    """Overlap and symmetric surface distances in mm; the module's text says what empty masks give.
+
+    Args:
+        prediction: Mask of any number of axes, foreground is what is not 0.
+        reference: Mask of the same shape.
+        spacing_mm: Voxel size along each array axis (for SimpleITK arrays: ``image.GetSpacing()[::-1]``).
+
+    Returns:
+        ``Dice``, ``Jaccard`` (0 to 1), ``HD95_mm``, ``ASD_mm``.
+
+    Raises:
+        ValueError: The shapes differ, or the spacing does not fit them.
+    """
+    prediction, reference = crop_to_foreground(prediction, reference)
+    if not (prediction.any() and reference.any()):
+        overlap = math.nan if prediction.any() == reference.any() else 0.0
+        return dict(zip(METRICS, (overlap, overlap, math.nan, math.nan), strict=True))
+    distances_mm = np.concatenate(surface_distances(prediction, reference, spacing_mm))
+    hd95_mm, asd_mm = float(np.percentile(distances_mm, 95)), float(distances_mm.mean())
+    return dict(zip(METRICS, (*_overlap(prediction, reference), hd95_mm, asd_mm), strict=True))
+
+
+def literature_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """The numbers of published semi-supervised papers: MedPy's dc, jc, hd95 and asd without spacing.
+
+    Args:
+        prediction: Mask of any number of axes, foreground is what is not 0.
+        reference: Mask of the same shape.
+
+    Returns:
+        ``Dice``, ``Jaccard`` (0 to 1), ``HD95_voxels``, ``ASD_voxels``. As in the published code an empty
+        prediction gives 0 four times, which makes its distances perfect. The distances to an empty reference,
+        where MedPy fails, are NaN.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    prediction, reference = crop_to_foreground(prediction, reference)
+    if not (prediction.any() and reference.any()):
+        distance = math.nan if prediction.any() else 0.0
+        return dict(zip(LITERATURE_METRICS, (0.0, 0.0, distance, distance), strict=True))
+    to_reference, to_prediction = surface_distances(prediction, reference, (1.0,) * reference.ndim)
+    hd95_voxels = float(np.percentile(np.concatenate([to_reference, to_prediction]), 95))
+    values = (*_overlap(prediction, reference), hd95_voxels, float(to_reference.mean()))
+    return dict(zip(LITERATURE_METRICS, values, strict=True))
+
+
+def surface_distances(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distances between the surfaces of two masks, computed inside their joint bounding box.
+
+    Args:
+        prediction: Mask of any number of axes, foreground is what is not 0.
+        reference: Mask of the same shape.
+        spacing_mm: Voxel size along each array axis.
+
+    Returns:
+        d(P, R), one distance in mm for each surface voxel of the prediction, and d(R, P), one for each of the
+        reference, both in array order.
+
+    Raises:
+        ValueError: The shapes differ, the spacing does not fit them, or a mask is empty.
+    """
+    spacing = np.asarray(spacing_mm, dtype=np.float64)
+    if spacing.shape != (np.ndim(reference),) or not (spacing > 0).all():
+        raise ValueError(f"{np.ndim(reference)} positive voxel sizes are needed, spacing_mm is {spacing_mm}")
+    prediction, reference = crop_to_foreground(prediction, reference)
+    if not (prediction.any() and reference.any()):
+        raise ValueError("the distance to the surface of an empty mask is undefined")
+    surface_p, surface_r = _surface(prediction), _surface(reference)
+    n_surface = np.count_nonzero(surface_p) + np.count_nonzero(surface_r)
+    if n_surface > DENSE_SURFACE_FRACTION * reference.size:
+        return _by_transform(surface_p, surface_r, spacing), _by_transform(surface_r, surface_p, spacing)
+    points_p, points_r = np.argwhere(surface_p) * spacing, np.argwhere(surface_r) * spacing
+    return _by_tree(points_p, points_r), _by_tree(points_r, points_p)
+
+
+def crop_to_foreground(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both masks as bool inside the joint bounding box of their foreground (one voxel if both are empty).
+
+    Raises:
+        ValueError: The shapes differ, or the masks have no axes.
+    """
+    if prediction.shape != reference.shape or reference.ndim == 0:
+        raise ValueError(f"masks of one shape are needed, got {prediction.shape} and {reference.shape}")
+    box = joint_bounding_box(prediction, reference)
+    return prediction[box].astype(bool), reference[box].astype(bool)
+
+
+def joint_bounding_box(first: np.ndarray, second: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around what is not 0 in two arrays of one shape; their first voxel if all is 0."""
+    boxes = [box for box in (_bounding_box(first), _bounding_box(second)) if box is not None]
+    if not boxes:
+        return (slice(0, 1),) * first.ndim
+    return tuple(slice(min(s.start for s in a), max(s.stop for s in a)) for a in zip(*boxes, strict=True))
+
+
+def _bounding_box(array: np.ndarray) -> tuple[slice, ...] | None:
+    """The box around what is not 0; shrinks the array axis by axis, so that later axes read less."""
+    box: list[slice] = []
+    for axis in range(array.ndim):
+        hits = np.flatnonzero(array[tuple(box)].any(axis=tuple(i for i in range(array.ndim) if i != axis)))
+        if hits.size == 0:
+            return None
+        box.append(slice(int(hits[0]), int(hits[-1]) + 1))
+    return tuple(box)
+
+
+def _overlap(prediction: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """Dice and Jaccard of two masks that are not both empty."""
+    intersection = np.count_nonzero(prediction & reference)
+    total = np.count_nonzero(prediction) + np.count_nonzero(reference)
+    return 2 * intersection / total, intersection / (total - intersection)
+
+
+def _surface(mask: np.ndarray) -> np.ndarray:
+    """Foreground voxels with background, or the outside of the image, beyond one of their faces."""
+    return mask ^ binary_erosion(mask, generate_binary_structure(mask.ndim, 1))
+
+
+def _by_tree(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Distance from each point to the nearest target, (N, axes) and (M, axes) -> (N,)."""
+    return KDTree(targets, balanced_tree=False).query(points)[0]
+
+
+def _by_transform(surface: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """The same distances read from a distance transform of the whole box."""
+    return distance_transform_edt(~target, sampling=spacing)[surface]

@@ -1,0 +1,46 @@
+"""Shannon entropy of predictions, in nats."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+NONLINEARITIES = ("softmax", "sigmoid")
+
+
+def check_nonlinearity(nonlinearity: str) -> None:
+    """Raise a ValueError unless ``nonlinearity`` is "softmax" or "sigmoid"."""
+    if nonlinearity not in NONLINEARITIES:
+        raise ValueError(f"nonlinearity must be one of {NONLINEARITIES}, got {nonlinearity!r}")
+
+
+def max_entropy(num_channels: int, nonlinearity: str = "softmax") -> float:
+    """Largest entropy a voxel can have: log C for C classes, C log 2 for C regions."""
+    check_nonlinearity(nonlinearity)
+    return math.log(num_channels) if nonlinearity == "softmax" else num_channels * math.log(2.0)
+
+
+def entropy(logits: torch.Tensor, nonlinearity: str = "softmax") -> torch.Tensor:
+    """Entropy of each voxel's prediction.
+
+    For regions it is the sum of the binary entropies of the regions. Computed in float32 at least.
+
+    Args:
+        logits: (B, C, X, Y[, Z]).
+        nonlinearity: "softmax" for classes, "sigmoid" for regions.
+
+    Returns:
+        (B, X, Y[, Z]), in nats.
+
+    Raises:
+        ValueError: an unknown nonlinearity.
+    """
+    check_nonlinearity(nonlinearity)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    if nonlinearity == "softmax":
+        log_p = F.log_softmax(logits, dim=1)
+        return -(log_p.exp() * log_p).sum(1)
+    log_p, log_q = F.logsigmoid(logits), F.logsigmoid(-logits)
+    return -(log_p.exp() * log_p + log_q.exp() * log_q).sum(1)

@@ -1,0 +1,260 @@
+"""FeCL: focal, entropy-aware contrastive loss between the patches of a crop."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# Entries of the similarity matrix handled at once: a CPU's cache, or enough work for a GPU.
+_BLOCK_ENTRIES = {"cpu": 1 << 18}
+_BLOCK_ENTRIES_DEFAULT = 1 << 24
+_MAX_TEACHER_SIMILARITY = 1.0 - 1e-4  # keeps log(1 - S) and its slope finite
+
+
+class _Settings(NamedTuple):
+    temperature: float
+    gamma: float
+    negative_focal: bool
+    top_k: int
+    lambda_cross: float
+
+
+class FeCLoss(nn.Module):
+    """Focal entropy-aware contrastive loss (Assefa et al., CVPR 2025, FeCL).
+
+    Patches of one crop are contrasted with each other. With S_ik = z_i . z_k, P(i) the other patches of the class
+    of i and Q(i) the patches of another class::
+
+        F_q-  = ((1 + S_iq) / 2)^gamma
+        p_ik  = exp(S_ik/tau) / (exp(S_ik/tau) + sum_{q in Q(i)} F_q- exp(S_iq/tau))
+        l_i   = mean_{k in P(i)} -(1 - p_ik)^gamma log p_ik                      (0 where P(i) is empty)
+        T_i   = mean over the top-k teacher patches of another class of -log(1 - max(S_il, 0))
+        L     = mean_i (1 + H_i) l_i + lambda_cross * mean_i T_i
+
+    Both means run over all labelled patches of the batch.
+
+    Args:
+        temperature: tau, above 0.
+        gamma: exponent of both focal factors, not negative; 0 switches them off.
+        negative_focal: weight negatives by F_q-; False is a plain sum over negatives.
+        top_k: teacher patches of another class that count, most similar first (fewer where there are fewer).
+        lambda_cross: weight of the teacher term.
+        block_entries: entries of the similarity matrix held at once; None chooses by device.
+
+    Shape:
+        - embeddings: (B, N, D), unit length along D.
+        - labels: (B, N) integers; -1 is no label, and such a patch takes no part.
+        - teacher_embeddings: (B, N, D), patch by patch at the places of ``embeddings``; gets no gradient.
+        - uncertainty: (B, N), H_i / log C in [0, 1], so that an uncertain patch counts up to twice.
+        - returns a scalar, float64 for float64 input and float32 otherwise, whatever the autocast type.
+          Zero, with a gradient of zeros, where no patch has a partner.
+
+    Raises:
+        ValueError: shapes that do not fit, labels that are no integers, settings
+            out of range.
+
+    Example:
+        >>> z = torch.nn.functional.normalize(torch.randn(2, 64, 16), dim=-1)
+        >>> loss = FeCLoss()(z, torch.randint(0, 2, (2, 64)))
+
+    Differences from the published code: the normaliser is a log-sum-exp per anchor (there a maximum per column is
+    subtracted, so the value depends on the other anchors); the negative factor works on the negatives (there on
+    entries that are already zero) with S mapped to [0, 1]; every positive is focal (there only those above a
+    threshold that is never reached). Value and gradient are computed together in blocks of anchors, so memory
+    grows with N, not N^2; the gradient itself cannot be differentiated again.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.6,
+        gamma: float = 2.0,
+        negative_focal: bool = True,
+        top_k: int = 10,
+        lambda_cross: float = 1.0,
+        block_entries: int | None = None,
+    ) -> None:
+        super().__init__()
+        if temperature <= 0 or gamma < 0 or top_k < 1 or lambda_cross < 0:
+            raise ValueError(
+                "temperature must be above 0, gamma and lambda_cross not negative and top_k at least 1, got "
+                f"{temperature=}, {gamma=}, {lambda_cross=}, {top_k=}"
+            )
+        self.settings = _Settings(temperature, gamma, negative_focal, top_k, lambda_cross)
+        self.block_entries = block_entries
+
+    def forward(
+        self,
+        embeddings: torch.Tensor,
+        labels: torch.Tensor,
+        teacher_embeddings: torch.Tensor | None = None,
+        uncertainty: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        _check_shapes(embeddings, labels, teacher_embeddings, uncertainty)
+        if teacher_embeddings is not None:
+            teacher_embeddings = teacher_embeddings.detach()
+        entries = self.block_entries or _BLOCK_ENTRIES.get(embeddings.device.type, _BLOCK_ENTRIES_DEFAULT)
+        return _FeCL.apply(embeddings, labels, teacher_embeddings, uncertainty, self.settings, entries)
+
+
+def _check_shapes(
+    embeddings: torch.Tensor,
+    labels: torch.Tensor,
+    teacher_embeddings: torch.Tensor | None,
+    uncertainty: torch.Tensor | None,
+) -> None:
+    if embeddings.ndim != 3 or embeddings.numel() == 0:
+        raise ValueError(f"embeddings must be (B, N, D) and not empty, got {tuple(embeddings.shape)}")
+    if labels.dtype.is_floating_point or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be integers, got {labels.dtype}")
+    for name, tensor, expected in (
+        ("labels", labels, embeddings.shape[:2]),
+        ("teacher_embeddings", teacher_embeddings, embeddings.shape),
+        ("uncertainty", uncertainty, embeddings.shape[:2]),
+    ):
+        if tensor is not None and tensor.shape != expected:
+            raise ValueError(
+                f"{name} must be {tuple(expected)} to fit embeddings of {tuple(embeddings.shape)}, "
+                f"got {tuple(tensor.shape)}"
+            )
+
+
+class _FeCL(torch.autograd.Function):
+    """Value and gradient in one pass over blocks of anchors."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        embeddings: torch.Tensor,
+        labels: torch.Tensor,
+        teacher_embeddings: torch.Tensor | None,
+        uncertainty: torch.Tensor | None,
+        settings: _Settings,
+        block_entries: int,
+    ) -> torch.Tensor:
+        dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
+        num_patches = embeddings.shape[1]
+        block = max(1, block_entries // num_patches)
+        needs_gradient = ctx.needs_input_grad[0]
+        with torch.autocast(embeddings.device.type, enabled=False):
+            z_all = embeddings.to(dtype)
+            gradient = torch.zeros_like(z_all) if needs_gradient else None
+            focal = torch.zeros(labels.shape, dtype=dtype, device=labels.device)
+            total = torch.zeros((), dtype=dtype, device=labels.device)
+            valid = (labels >= 0).to(dtype)
+            share = valid / valid.sum().clamp(min=1)  # of each patch in the mean
+            weight = share if uncertainty is None else share * (1 + uncertainty.detach().to(dtype))
+            for b in range(len(z_all)):
+                teacher = None if teacher_embeddings is None else teacher_embeddings[b].to(dtype)
+                for start in range(0, num_patches, block):
+                    anchors = slice(start, min(start + block, num_patches))
+                    total += _anchor_block(
+                        z_all[b], labels[b], teacher, weight[b], share[b], anchors, settings, focal[b],
+                        None if gradient is None else gradient[b],
+                    )  # fmt: skip
+        ctx.gradient = None if gradient is None else gradient.to(embeddings.dtype)
+        ctx.uncertainty_gradient = None
+        if uncertainty is not None and ctx.needs_input_grad[3]:
+            ctx.uncertainty_gradient = (focal * share).to(uncertainty.dtype)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        def scaled(gradient: torch.Tensor | None) -> torch.Tensor | None:
+            return None if gradient is None else gradient * grad_output.to(gradient.dtype)
+
+        return scaled(ctx.gradient), None, None, scaled(ctx.uncertainty_gradient), None, None
+
+
+def _anchor_block(
+    z: torch.Tensor,
+    labels: torch.Tensor,
+    teacher: torch.Tensor | None,
+    weight: torch.Tensor,
+    share: torch.Tensor,
+    anchors: slice,
+    settings: _Settings,
+    focal: torch.Tensor,
+    gradient: torch.Tensor | None,
+) -> torch.Tensor:
+    """Add up the terms of a block of anchors of one crop; fills ``focal`` (l_i) and ``gradient`` in place."""
+    z_block = z[anchors]
+    same = labels[anchors, None] == labels[None]
+    other = ~same & (labels >= 0)[None] & (labels[anchors] >= 0)[:, None]
+    same &= (labels >= 0)[None]
+    same.diagonal(anchors.start).fill_(False)
+    loss, slope = _focal_term(z_block @ z.T, same, other, settings, gradient is not None)
+    focal[anchors] = loss
+    value = (loss * weight[anchors]).sum()
+    if slope is not None and gradient is not None:
+        slope *= weight[anchors, None]
+        gradient[anchors] += slope @ z
+        gradient += slope.T @ z_block
+    if teacher is not None and settings.lambda_cross > 0:
+        cross, cross_slope, nearest = _teacher_term(z_block @ teacher.T, other, settings.top_k)
+        scale = settings.lambda_cross * share[anchors]
+        value = value + (cross * scale).sum()
+        if gradient is not None:
+            gradient[anchors] += torch.einsum("nk,nkd->nd", cross_slope * scale[:, None], teacher[nearest])
+    return value
+
+
+def _focal_term(
+    similarity: torch.Tensor,
+    same: torch.Tensor,
+    other: torch.Tensor,
+    settings: _Settings,
+    needs_gradient: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """l_i of the anchors (M,) and dl_i/dS_ij (M, N).
+
+    With n_i = log sum_q F_q- exp(S_iq/tau) and u = n_i - S_ik/tau: -log p_ik = softplus(u), 1 - p_ik = sigmoid(u).
+    """
+    tau, gamma = settings.temperature, settings.gamma
+    logits = similarity / tau
+    negatives = logits
+    if settings.negative_focal and gamma > 0:
+        half = similarity.add(1).mul_(0.5).clamp_(min=torch.finfo(similarity.dtype).eps)
+        negatives = half.log().mul_(gamma).add_(logits)
+    negatives = negatives.masked_fill(~other, -math.inf)
+    log_sum = torch.logsumexp(negatives, dim=1, keepdim=True)
+    u = log_sum - logits
+    loss = F.softplus(u)
+    hard = -torch.expm1(-loss)  # sigmoid(u)
+    focus = _power(hard, gamma)
+    per_positive = same.to(loss.dtype) / same.sum(1, keepdim=True).clamp(min=1)
+    anchor_loss = (focus * loss).mul_(per_positive).sum(1)
+    if not needs_gradient:
+        return anchor_loss, None
+    # d(l_i)/du of each positive, then through u = n_i - S_ik/tau and n_i's softmax over the negatives
+    slope_u = loss.mul_(1 - hard).mul_(gamma).add_(hard).mul_(focus).mul_(per_positive)
+    slope_log_sum = slope_u.sum(1, keepdim=True)
+    share = negatives.sub_(log_sum.masked_fill(log_sum.isinf(), 0.0)).exp_()  # 0 where not a negative
+    slope = (share * slope_log_sum).sub_(slope_u).div_(tau)
+    if settings.negative_focal and gamma > 0:
+        slope.addcmul_(share * slope_log_sum, half.reciprocal_(), value=gamma / 2)
+    return anchor_loss, slope
+
+
+def _power(base: torch.Tensor, exponent: float) -> torch.Tensor:
+    """``base ** exponent`` with the cheap path for the paper's exponent."""
+    return base.square() if exponent == 2 else base**exponent
+
+
+def _teacher_term(
+    similarity: torch.Tensor, other: torch.Tensor, top_k: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """T_i of the anchors (M,), its slope at the chosen teacher patches (M, K) and their indices (M, K)."""
+    candidates = similarity.masked_fill(~other, -math.inf)
+    nearest_similarity, nearest = candidates.topk(min(top_k, similarity.shape[1]), dim=1)
+    counts = nearest_similarity > -math.inf
+    per_patch = counts.to(similarity.dtype) / counts.sum(1, keepdim=True).clamp(min=1)
+    clamped = nearest_similarity.clamp(0.0, _MAX_TEACHER_SIMILARITY)
+    inside = clamped == nearest_similarity
+    slope = per_patch * inside / (1 - clamped)
+    return (-torch.log1p(-clamped) * per_patch).sum(1), slope, nearest

@@ -1,0 +1,109 @@
+"""Patch embeddings: the encoder feature map that FeCL reads, and the projection head on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nnunet_dycon.errors import UserError
+
+
+class ProjectionHead(nn.Module):
+    """Two pointwise convolutions with instance normalisation, as wide as the feature map they read.
+
+    Args:
+        channels: channels of the feature map; also the embedding's size D.
+        dim: 2 or 3 spatial axes.
+
+    Shape: (B, channels, X, Y[, Z]) to (B, N, channels) of unit length, N = X * Y [* Z] in C order.
+    """
+
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        convolution = {2: nn.Conv2d, 3: nn.Conv3d}[dim]
+        normalisation = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dim]
+        self.layers = nn.Sequential(
+            convolution(channels, channels, 1),
+            normalisation(channels, affine=True),
+            nn.LeakyReLU(inplace=True),
+            convolution(channels, channels, 1),
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.layers(features).flatten(2).transpose(1, 2).float(), dim=-1)
+
+
+class EncoderTap:
+    """Catches one skip of a network's encoder during a forward pass, without changing the network.
+
+    Args:
+        network: network with an ``encoder`` that returns its skips.
+        stage: index of the skip, 0 is full resolution.
+    """
+
+    def __init__(self, network: nn.Module, stage: int) -> None:
+        self.stage = stage
+        self.features: torch.Tensor | None = None
+        self._active = False
+        network.get_submodule("encoder").register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, args: tuple, skips: Sequence[torch.Tensor]) -> None:
+        if self._active:
+            self.features = skips[self.stage]
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Forward passes inside this context leave their feature map in ``features``."""
+        self._active = True
+        try:
+            yield
+        finally:
+            self._active = False
+
+    def take(self) -> torch.Tensor:
+        """The feature map of the last forward pass, (B, channels, X, Y[, Z]), which is then forgotten."""
+        if self.features is None:
+            raise RuntimeError("no forward pass was caught; run the network inside EncoderTap.active()")
+        features, self.features = self.features, None
+        return features
+
+
+def skip_shapes(network: nn.Module, num_input_channels: int, patch_size: Sequence[int]) -> list[tuple[int, ...]]:
+    """Shapes (channels, X, Y[, Z]) of the encoder's skips for a patch, found without any computation.
+
+    Raises:
+        UserError: the network has no encoder that returns skips.
+    """
+    advice = (
+        f"{type(network).__name__} has no encoder that returns its skips, which FeCL reads. Use plans with a "
+        "PlainConvUNet or ResidualEncoderUNet, or switch FeCL off with nnUNet_dycon=weight_fecl=0"
+    )
+    encoder = getattr(network, "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        raise UserError(advice)
+    skips = deepcopy(encoder).to("meta")(torch.empty((1, num_input_channels, *patch_size), device="meta"))
+    if not isinstance(skips, (list, tuple)) or any(i.ndim != len(patch_size) + 2 for i in skips):
+        raise UserError(advice)
+    return [tuple(i.shape[1:]) for i in skips]
+
+
+def choose_stage(shapes: Sequence[tuple[int, ...]], max_patches: int) -> int:
+    """Shallowest stage whose map has at most ``max_patches`` positions, and at least two.
+
+    Raises:
+        UserError: there is none.
+    """
+    positions = [math.prod(shape[1:]) for shape in shapes]
+    for stage, number in enumerate(positions):
+        if 2 <= number <= max_patches:
+            return stage
+    raise UserError(
+        f"no encoder stage has between 2 and {max_patches} positions for the plan's patch size (they have "
+        f"{positions}); raise the setting max_patches, or switch FeCL off with nnUNet_dycon=weight_fecl=0"
+    )

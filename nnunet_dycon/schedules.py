@@ -1,0 +1,52 @@
+"""Schedules: pure functions of training progress that return builtin floats."""
+
+from __future__ import annotations
+
+import math
+
+
+def _check_progress(progress: float) -> float:
+    if not 0.0 <= progress <= 1.0:
+        raise ValueError(f"progress must lie in [0, 1], got {progress}")
+    return float(progress)
+
+
+def beta_schedule(progress: float, *, beta_max: float = 5.0, beta_min: float = 0.5) -> float:
+    """Exponential decay of UnCL's beta from ``beta_max`` to ``beta_min``.
+
+    beta(t) = beta_max * (beta_min / beta_max)^t
+
+    Args:
+        progress: training progress t in [0, 1].
+        beta_max: value at t = 0, above 0.
+        beta_min: value at t = 1, above 0.
+
+    Raises:
+        ValueError: progress outside [0, 1], or a beta that is not positive.
+    """
+    if beta_max <= 0 or beta_min <= 0:
+        raise ValueError(f"beta_max and beta_min must be positive, got {beta_max} and {beta_min}")
+    return float(beta_max * (beta_min / beta_max) ** _check_progress(progress))
+
+
+def sigmoid_rampup(progress: float, *, start: float = 0.0, length: float = 0.4) -> float:
+    """Weight that rises along a Gaussian flank from 0 to 1, the field's "sigmoid ramp-up" (Laine & Aila, 2017).
+
+    lambda(t) = exp(-5 (1 - min(1, (t - start) / length))^2), and 0 before ``start``
+
+    Args:
+        progress: training progress t in [0, 1].
+        start: progress at which the ramp begins.
+        length: share of training that the ramp takes; 0 switches on at once.
+
+    Raises:
+        ValueError: progress outside [0, 1], or a negative start or length.
+    """
+    if start < 0 or length < 0:
+        raise ValueError(f"start and length must not be negative, got {start} and {length}")
+    elapsed = _check_progress(progress) - start
+    if elapsed < 0:
+        return 0.0
+    if elapsed >= length:
+        return 1.0
+    return math.exp(-5.0 * (1.0 - elapsed / length) ** 2)

@@ -1,0 +1,153 @@
+"""All settings of the semi-supervised trainers in one frozen dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+from typing import Any, get_type_hints
+
+from nnunet_dycon.errors import UserError
+
+ENVIRONMENT_VARIABLE = "nnUNet_dycon"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings of a semi-supervised training; the defaults are the paper's values.
+
+    Every field can be set without code, in nnU-Net's manner, by the environment variable ``nnUNet_dycon``::
+
+        nnUNet_dycon="weight_fecl=0.1,ramp_length=0.4" nnUNetv2_train ...
+        nnUNet_dycon='{"weight_fecl": 0.1}' nnUNetv2_train ...
+
+    Progress and ramps are in shares of the whole training. ``None`` in an override is written ``none``.
+    """
+
+    weight_uncl: float = 0.5
+    """Weight of UnCL at the end of the ramp-up."""
+    weight_fecl: float = 0.5
+    """Weight of FeCL at the end of the ramp-up; 0 also removes projection head and feature map."""
+    weight_mse: float = 0.1
+    """Weight of the plain mean-squared consistency at the end of the ramp-up."""
+    ramp_start: float = 0.0
+    """Progress at which the ramp-up of the three weights begins."""
+    ramp_length: float = 1.0
+    """Share of the training that the ramp-up takes."""
+
+    num_epochs: int | None = None
+    """Epochs; None is nnU-Net's 1000, or what a subclass sets."""
+    num_iterations_per_epoch: int | None = None
+    """Training steps an epoch; None is nnU-Net's 250, or what a subclass sets."""
+    num_val_iterations_per_epoch: int | None = None
+    """Validation steps an epoch; None is nnU-Net's 50, or what a subclass sets."""
+
+    ema_decay: float = 0.99
+    """Decay of the teacher's moving average per step."""
+    teacher_noise: float = 0.1
+    """Standard deviation of the Gaussian noise on the teacher's input, clipped at two of them."""
+    teach_labeled: bool = True
+    """Teacher terms also on the labelled crops. False: a teacher forward pass on the unlabelled crops only."""
+    unlabeled_batch_size: int | None = None
+    """Unlabelled crops in a batch; None is as many as labelled ones."""
+    predict_with: str = "teacher"
+    """Network that validation and inference use: "teacher" or "student"."""
+
+    beta_max: float = 5.0
+    """UnCL's beta at the start."""
+    beta_min: float = 0.5
+    """UnCL's beta at the end."""
+    entropy_weight: float = 1.0
+    """Factor on UnCL's entropy term."""
+
+    temperature: float = 0.6
+    """Temperature of FeCL's similarities."""
+    gamma: float = 2.0
+    """Exponent of FeCL's focal factors."""
+    negative_focal: bool = True
+    """Whether hard negatives count more in FeCL."""
+    top_k: int = 10
+    """Teacher patches of another class that FeCL pushes an anchor away from."""
+    lambda_cross: float = 1.0
+    """Weight of FeCL's teacher term; 0 spares the teacher's projection."""
+    uncertainty_weighting: bool = True
+    """Whether uncertain patches count up to twice in FeCL."""
+    max_patches: int = 4096
+    """FeCL reads the shallowest encoder stage with at most this many positions for the plan's patch size."""
+    patch_foreground_share: float | None = None
+    """Foreground share from which a patch counts as foreground; None: the class with the largest share wins."""
+    patch_min_purity: float = 0.0
+    """Smallest share of its class that a patch must have; others carry no label."""
+    pseudo_label_min_confidence: float = 0.0
+    """Smallest teacher probability with which a voxel of an unlabelled crop counts for patch labels."""
+
+    def __post_init__(self) -> None:
+        for name in ("weight_uncl", "weight_fecl", "weight_mse", "ramp_start", "ramp_length", "teacher_noise"):
+            if getattr(self, name) < 0:
+                raise UserError(f"setting {name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"setting ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if self.predict_with not in ("teacher", "student"):
+            raise UserError(f"setting predict_with must be teacher or student, got {self.predict_with!r}")
+        lengths = ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "unlabeled_batch_size")
+        for name in lengths:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"setting {name} must be at least 1, got {value}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values by name, as JSON can hold them."""
+        return dataclasses.asdict(self)
+
+    def override(self, values: dict[str, Any]) -> Settings:
+        """A copy with some values replaced.
+
+        Args:
+            values: new values by name; text is read as the field's type.
+
+        Raises:
+            UserError: an unknown name (the nearest one is named), or a value that does not fit.
+        """
+        hints = get_type_hints(type(self))
+        for name in values:
+            if name not in hints:
+                near = difflib.get_close_matches(name, hints, n=1, cutoff=0)
+                raise UserError(f"unknown setting {name!r}; did you mean {near[0]!r}? All settings: {', '.join(hints)}")
+        return dataclasses.replace(self, **{name: _cast(name, i, hints[name]) for name, i in values.items()})
+
+
+def overrides_from_environment() -> dict[str, Any]:
+    """Settings named in the environment variable ``nnUNet_dycon``, as JSON or as ``key=value,key=value``.
+
+    Raises:
+        UserError: text that is neither.
+    """
+    text = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
+    if text.startswith("{"):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{ENVIRONMENT_VARIABLE} is no valid JSON ({error}): {text}") from error
+    pairs = [i.strip() for i in text.split(",") if i.strip()]
+    for pair in pairs:
+        if "=" not in pair:
+            raise UserError(f"{ENVIRONMENT_VARIABLE} must be JSON or key=value,key=value; {pair!r} has no '='")
+    return {key.strip(): value.strip() for key, value in (i.split("=", 1) for i in pairs)}
+
+
+def _cast(name: str, value: Any, hint: Any) -> Any:
+    """Read ``value`` as the annotated type of the field ``name``."""
+    text = str(value).strip().lower()
+    hint_text = str(getattr(hint, "__name__", hint))
+    try:
+        if "None" in str(hint) and text in ("none", "null"):
+            return None
+        if hint is bool:
+            return {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}[text]
+        if hint is str:
+            return str(value).strip()
+        if hint is int or hint == int | None:
+            return int(text)
+        return float(text)
+    except (ValueError, KeyError):
+        raise UserError(f"setting {name} must be {hint_text}, got {value!r}") from None

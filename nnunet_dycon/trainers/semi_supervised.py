@@ -1,0 +1,379 @@
+"""Base class of all semi-supervised trainers: student, teacher, two streams of data, ramp-up, logging, checkpoints."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+from nnunetv2.configuration import default_num_processes
+from torch import autocast, nn
+from torch import distributed as dist
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunet_dycon.data.splits import check_disjoint, read_splits, unlabeled_in_splits
+from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, nnUNetUnlabeledDataLoader
+from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
+from nnunet_dycon.data.unlabeled_preprocessing import preprocess_unlabeled
+from nnunet_dycon.data.unlabeled_scans import preprocessed_unlabeled_folder
+from nnunet_dycon.ema import EMATeacher, submodule_weights
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.progress import SemiSupervisedLogger
+from nnunet_dycon.projection_head import EncoderTap, ProjectionHead, choose_stage, skip_shapes
+from nnunet_dycon.schedules import sigmoid_rampup
+from nnunet_dycon.settings import ENVIRONMENT_VARIABLE
+from nnunet_dycon.trainers.step import Step
+from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """The plain network inside DistributedDataParallel and torch.compile."""
+    if isinstance(network, DistributedDataParallel):
+        network = network.module
+    if isinstance(network, OptimizedModule):
+        network = network._orig_mod
+    return network
+
+
+class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
+    """nnU-Net's trainer with an EMA teacher and unlabelled crops in every batch.
+
+    A method is a subclass with ``semi_supervised_losses``; each loss it returns under NAME is weighted with the
+    setting ``weight_NAME`` and the ramp-up. nnU-Net's own loss on the labelled crops stays as it is.
+    """
+
+    loss_names = ("uncl", "fecl", "mse")
+    """Names that ``semi_supervised_losses`` may return."""
+    network: nn.Module
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008  nnU-Net's signature, which it inspects
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.nonlinearity = "sigmoid" if self.label_manager.has_regions else "softmax"
+        self.logger.local_logger = SemiSupervisedLogger(self.loss_names)
+        self.head: nn.Module | None = None
+        self._step_logs: dict[str, list[torch.Tensor | float]] = defaultdict(list)
+
+    # ------------------------------------------------------------------------------------------ what a method adds
+
+    def semi_supervised_losses(self, step: Step) -> dict[str, torch.Tensor]:
+        """Unweighted losses of a step by name; see ``Step`` for what they may use."""
+        raise NotImplementedError
+
+    def needs_embeddings(self) -> bool:
+        """Whether the losses read patch embeddings; without, no projection head is made."""
+        return False
+
+    def log_step(self, name: str, value: torch.Tensor | float) -> None:
+        """Record a number of this step; its mean over the epoch is logged. It stays on the device until then."""
+        self._step_logs[name].append(value.detach() if isinstance(value, torch.Tensor) else value)
+
+    # ------------------------------------------------------------------------------------------------ the networks
+
+    def initialize(self) -> None:
+        super().initialize()
+        student = unwrap(self.network)
+        modules = nn.ModuleDict({"network": student})
+        self.grid: tuple[int, ...] = ()
+        if self.needs_embeddings():
+            patch_size = self.configuration_manager.patch_size
+            shapes = skip_shapes(student, self.num_input_channels, patch_size)
+            stage = choose_stage(shapes, self.settings.max_patches)
+            channels, *grid = shapes[stage]
+            self.grid = tuple(grid)
+            modules["head"] = ProjectionHead(channels, len(grid)).to(self.device)
+            self.optimizer.add_param_group({"params": list(modules["head"].parameters())})
+            self.head = modules["head"]
+            self.print_to_log_file(f"patch embeddings: encoder stage {stage}, {channels} channels, grid {self.grid}")
+        self.teacher = EMATeacher(modules, self.settings.ema_decay)
+        self.teacher_network: nn.Module = self.teacher.module.get_submodule("network")
+        if self.head is not None:
+            self.student_tap = EncoderTap(student, stage)
+            self.teacher_tap = EncoderTap(self.teacher_network, stage)
+            if self.is_ddp:
+                self.head = DistributedDataParallel(self.head, device_ids=[self.local_rank])
+        if self._do_i_compile():
+            self.teacher_network = cast(nn.Module, torch.compile(self.teacher_network))
+
+    @contextmanager
+    def _using(self, name: str) -> Iterator[None]:
+        """Inside, nnU-Net's code runs with the ``teacher`` or the ``student`` as its network."""
+        student = self.network
+        if name == "teacher":
+            self.network = self.teacher_network
+        try:
+            yield
+        finally:
+            self.network = student
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        for network in (self.network, self.teacher_network):
+            unwrap(network).get_submodule("decoder").deep_supervision = enabled  # type: ignore[assignment]
+
+    # ---------------------------------------------------------------------------------------------------- the data
+
+    def get_unlabeled_dataset(self) -> nnUNetDatasetUnlabeled:
+        """All unlabelled cases: ``imagesUn``, preprocessed now where needed, and those of splits_final.json.
+
+        Raises:
+            UserError: there is none, or a case is labelled as well.
+        """
+        folder = Path(self.preprocessed_dataset_folder)
+        if self.local_rank == 0:
+            scans = self._preprocess_unlabeled()
+        if self.is_ddp:
+            dist.barrier()
+            scans = scans if self.local_rank == 0 else self._preprocess_unlabeled()
+        train, val = self.do_split()
+        check_disjoint({*train, *val, *self._preprocessed_cases()}, val, scans)
+        files = {case: preprocessed_unlabeled_folder(folder) / f"{case}.b2nd" for case in scans}
+        in_splits = unlabeled_in_splits(read_splits(self.preprocessed_dataset_folder_base), self.fold)
+        files.update({case: folder / f"{case}.b2nd" for case in in_splits})
+        if not files:
+            raise UserError(
+                f"{self.plans_manager.dataset_name} has no unlabelled case: put scans without masks into the raw "
+                "dataset's folder imagesUn, or name cases under 'unlabeled' in a fold of splits_final.json"
+            )
+        self.print_to_log_file(f"This split has {len(train)} labelled and {len(files)} unlabelled training cases.")
+        return nnUNetDatasetUnlabeled(files)
+
+    def _preprocess_unlabeled(self) -> list[str]:
+        return preprocess_unlabeled(
+            self.plans_manager.dataset_name,
+            self.configuration_name,
+            self.plans_manager.plans,
+            self.dataset_json,
+            self.preprocessed_dataset_folder,
+            num_processes=default_num_processes,
+        )
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """nnU-Net's loaders; the one for training also yields unlabelled crops, from the same workers."""
+        unlabeled = self.get_unlabeled_dataset()
+        train, val = super().get_dataloaders()
+        labeled = train.data_loader if isinstance(train, SingleThreadedAugmenter) else train.generator
+        size = self.settings.unlabeled_batch_size or self.batch_size
+        two_streams = TwoStreamDataLoader(labeled, nnUNetUnlabeledDataLoader(unlabeled, labeled, size))
+        if isinstance(train, SingleThreadedAugmenter):
+            train.data_loader = two_streams
+        else:
+            train._finish()
+            train.generator = two_streams
+        next(train)
+        return train, val
+
+    # ---------------------------------------------------------------------------------------------------- training
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.teacher.step == 0:
+            self.teacher.restart()  # the student may have got pretrained weights
+        self.logger.update_config({"semi_supervised": self.settings.to_dict()})
+        lines = [f"  {name}: {value}" for name, value in self.settings.to_dict().items()]
+        self.print_to_log_file("Semi-supervised settings:\n" + "\n".join(lines), add_timestamp=False)
+
+    @property
+    def progress(self) -> float:
+        """Share of the planned training steps that is done, in [0, 1]."""
+        return min(1.0, self.teacher.step / (self.num_epochs * self.num_iterations_per_epoch))
+
+    def train_step(self, batch: dict) -> dict:
+        target = batch["target"]
+        targets = [i.to(self.device, non_blocking=True) for i in (target if isinstance(target, list) else [target])]
+        labeled = batch["data"].to(self.device, non_blocking=True)
+        images = torch.cat([labeled, batch["unlabeled"].to(self.device, non_blocking=True)])
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            with self.student_tap.active() if self.head is not None else nullcontext():
+                outputs = self.network(images)
+            outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+            mine = [i[: len(labeled)] for i in outputs]
+            supervised = self.loss(mine, targets) if isinstance(target, list) else self.loss(mine[0], targets[0])
+            step = self._teach(images, len(labeled), targets[0], outputs[0])
+        total = supervised + self._weigh(self.semi_supervised_losses(step), step.progress)
+        self._descend(total)
+        self.teacher.update()
+        return {"loss": supervised.detach().cpu().numpy()}
+
+    def _autocast(self) -> Any:
+        """nnU-Net's choice: autocast on CUDA only."""
+        return autocast(self.device.type, enabled=True) if self.device.type == "cuda" else nullcontext()
+
+    def _teach(self, images: torch.Tensor, num_labeled: int, target: torch.Tensor, logits: torch.Tensor) -> Step:
+        """Run the teacher on noisy copies of the crops and collect what the losses need."""
+        taught = slice(0 if self.settings.teach_labeled else num_labeled, len(images))
+        student_embeddings = None if self.head is None else self.head(self.student_tap.take())
+        with torch.inference_mode(), self.teacher_tap.active() if self.head is not None else nullcontext():
+            noise = torch.randn_like(images[taught]).mul_(self.settings.teacher_noise)
+            limit = 2 * self.settings.teacher_noise
+            outputs = self.teacher_network(images[taught] + noise.clamp_(-limit, limit))
+            teacher_logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
+            teacher_embeddings = None
+            if self.head is not None:
+                features = self.teacher_tap.take()
+                if self.settings.lambda_cross > 0:
+                    teacher_embeddings = self.teacher.module.get_submodule("head")(features)
+        return Step(
+            self.progress,
+            num_labeled,
+            taught,
+            target,
+            logits,
+            teacher_logits,
+            student_embeddings,
+            teacher_embeddings,
+            self.grid,
+        )
+
+    def _weigh(self, losses: dict[str, torch.Tensor], progress: float) -> torch.Tensor | float:
+        ramp = sigmoid_rampup(progress, start=self.settings.ramp_start, length=self.settings.ramp_length)
+        self.log_step("ramp_up", ramp)
+        total: torch.Tensor | float = 0.0
+        for name, loss in losses.items():
+            self.log_step(name, loss)
+            total = total + ramp * getattr(self.settings, f"weight_{name}") * loss
+        return total
+
+    def _descend(self, loss: torch.Tensor) -> None:
+        """nnU-Net's optimiser step, with the head's parameters among those that are clipped."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self.grad_scaler is None:
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 12)
+            self.optimizer.step()
+            return
+        self.grad_scaler.scale(loss).backward()
+        self.grad_scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(parameters, 12)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        super().on_train_epoch_end(train_outputs)
+        means = {name: _mean(i) for name, i in self._step_logs.items()}
+        self._step_logs.clear()
+        for name in self.logger.local_logger.step_keys:
+            self.logger.log(name, means.get(name, float("nan")), self.current_epoch)
+        self.print_to_log_file(", ".join(f"{name} {value:.4g}" for name, value in means.items()))
+
+    # -------------------------------------------------------------------------------------------------- validation
+
+    def validation_step(self, batch: dict) -> dict:
+        """nnU-Net's validation step for both networks; the one that predicts is what nnU-Net logs."""
+        first, second = self.settings.predict_with, self._other_network
+        target = deepcopy(batch["target"])  # nnU-Net overwrites ignored voxels in place
+        with self._using(first):
+            outputs = super().validation_step({**batch, "target": target})
+        with self._using(second):
+            others = super().validation_step(batch)
+        return {**outputs, **{f"other_{key}": others[key] for key in ("tp_hard", "fp_hard", "fn_hard")}}
+
+    @property
+    def _other_network(self) -> str:
+        return "student" if self.settings.predict_with == "teacher" else "teacher"
+
+    def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
+        super().on_validation_epoch_end(val_outputs)
+        tp, fp, fn = (self._sum_over_ranks(val_outputs, f"other_{i}_hard") for i in ("tp", "fp", "fn"))
+        with np.errstate(invalid="ignore"):
+            other = float(np.nanmean(2 * tp / (2 * tp + fp + fn)))
+        dice = {self.settings.predict_with: self.logger.get_value("mean_fg_dice", -1), self._other_network: other}
+        for name, value in dice.items():
+            self.logger.log(f"{name}_mean_fg_dice", value, self.current_epoch)
+        self.print_to_log_file(", ".join(f"{name} pseudo Dice {value:.4f}" for name, value in sorted(dice.items())))
+
+    def _sum_over_ranks(self, outputs: list[dict], key: str) -> np.ndarray:
+        total = np.sum([i[key] for i in outputs], axis=0)
+        if self.is_ddp:
+            totals: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(totals, total)
+            total = np.sum(totals, axis=0)
+        return total
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        with self._using(self.settings.predict_with):
+            super().perform_actual_validation(save_probabilities)
+
+    # ------------------------------------------------------------------------------------------------- checkpoints
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint, whose network is the one that predicts, with all else that a resume needs.
+
+        Written to a temporary file first, so that an interruption leaves the former checkpoint whole.
+        """
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return super().save_checkpoint(filename)
+        buffer = io.BytesIO()
+        super().save_checkpoint(buffer)
+        buffer.seek(0)
+        checkpoint = torch.load(buffer, map_location="cpu", weights_only=False)
+        teacher = self.teacher.state_dict()
+        checkpoint["semi_supervised"] = {
+            "settings": self.settings.to_dict(),
+            "student_weights": checkpoint["network_weights"],
+            "head_weights": None if self.head is None else unwrap(self.head).state_dict(),
+            "teacher": teacher,
+            "step": self.teacher.step,
+        }
+        if self.settings.predict_with == "teacher":
+            checkpoint["network_weights"] = submodule_weights(teacher["module"], "network")
+        torch.save(checkpoint, f"{filename}.tmp")
+        os.replace(f"{filename}.tmp", filename)
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """Continue from a checkpoint of this trainer, with the settings it was trained with.
+
+        Raises:
+            UserError: a checkpoint of another trainer, or settings asked for that differ from the checkpoint's.
+        """
+        # nnU-Net 2.8 fails on a dict although it announces one, so it is given the path
+        checkpoint = torch.load(filename_or_checkpoint, map_location=self.device, weights_only=False)
+        name = type(self).__name__
+        if checkpoint.get("trainer_name") != name or "semi_supervised" not in checkpoint:
+            raise UserError(
+                f"the checkpoint was written by {checkpoint.get('trainer_name')}, not by {name}. Continue with "
+                f"-tr {checkpoint.get('trainer_name')}, or start from its weights with -pretrained_weights"
+            )
+        state = checkpoint["semi_supervised"]
+        self._adopt_settings(state["settings"])
+        if not self.was_initialized:
+            self.initialize()
+        super().load_checkpoint(filename_or_checkpoint)
+        unwrap(self.network).load_state_dict(state["student_weights"])
+        if self.head is not None:
+            unwrap(self.head).load_state_dict(state["head_weights"])
+        self.teacher.load_state_dict(state["teacher"])
+
+    def _adopt_settings(self, stored: dict[str, Any]) -> None:
+        """Take the settings of a checkpoint; only the network to predict with may be chosen anew."""
+        settings = self.default_settings.override(stored)
+        asked = self.settings if self.was_initialized else settings.override(self._overrides)
+        changed = [i for i in stored if getattr(asked, i) != getattr(settings, i) and i != "predict_with"]
+        if changed:
+            listed = ", ".join(f"{i} {getattr(settings, i)} -> {getattr(asked, i)}" for i in changed)
+            raise UserError(
+                f"settings differ from those of the checkpoint: {listed}. Unset them in {ENVIRONMENT_VARIABLE} to "
+                "continue, or start a new training"
+            )
+        self.settings = replace(settings, predict_with=asked.predict_with)
+
+
+def _mean(values: list[torch.Tensor | float]) -> float:
+    """Mean of an epoch's numbers, read from the device once."""
+    return float(torch.stack([torch.as_tensor(i, dtype=torch.float32) for i in values]).mean())

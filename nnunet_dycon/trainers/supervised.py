@@ -1,0 +1,59 @@
+"""The control: plain nnU-Net on the labelled cases alone."""
+
+from __future__ import annotations
+
+import torch
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_dycon.data.splits import check_disjoint, read_splits, unlabeled_in_splits
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.settings import Settings, overrides_from_environment
+
+
+class nnUNetTrainerSupervised(nnUNetTrainer):
+    """nnU-Net's own trainer on the labelled cases of a dataset with unlabelled ones.
+
+    It knows the key ``unlabeled`` of ``splits_final.json``, trains with fewer than five labelled cases, and takes the
+    length of the training from the settings; all else is nnU-Net's.
+    """
+
+    default_settings = Settings()
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008  nnU-Net's signature, which it inspects
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self._overrides = overrides_from_environment()
+        self.settings = self.default_settings.override(self._overrides)
+        for name in ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch"):
+            setattr(self, name, getattr(self.settings, name) or getattr(self, name))
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """nnU-Net's split, without the cases that are unlabelled for this fold."""
+        splits = read_splits(self.preprocessed_dataset_folder_base)
+        unlabeled = unlabeled_in_splits(splits, self.fold)
+        if splits is None and self.fold != "all" and len(cases := self._preprocessed_cases()) < 5:
+            self.print_to_log_file(
+                f"Only {len(cases)} labelled cases and no splits_final.json: nnU-Net's five-fold split cannot be made. "
+                "Training on all labelled cases and validating on the same, so the validation Dice is optimistic."
+            )
+            train, val = cases, list(cases)
+        else:
+            train, val = super().do_split()
+            if self.fold == "all":
+                train = [case for case in train if case not in set(unlabeled)]
+                val = list(train)
+        check_disjoint(train, val, unlabeled)
+        if not train:
+            raise UserError(f"fold {self.fold} has no labelled training case; see splits_final.json and labelsTr")
+        return train, val
+
+    def _preprocessed_cases(self) -> list[str]:
+        folder = self.preprocessed_dataset_folder
+        return sorted(infer_dataset_class(folder).get_identifiers(folder))

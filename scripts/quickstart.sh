@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# From nothing to a Dice table: installs the project, makes a phantom dataset with few labelled and many unlabelled
+# scans, and runs nnU-Net's own commands on it with the DyCON trainer. About ten minutes on two CPU cores.
+#   bash scripts/quickstart.sh [FOLDER]      (default: quickstart)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+folder=$(mkdir -p "${1:-quickstart}" && cd "${1:-quickstart}" && pwd)
+source scripts/environment.sh -
+
+export nnUNet_raw=$folder/raw nnUNet_preprocessed=$folder/preprocessed nnUNet_results=$folder/results
+mkdir -p "$nnUNet_raw" "$nnUNet_preprocessed" "$nnUNet_results"
+export nnUNet_n_proc_DA=${nnUNet_n_proc_DA:-2} nnUNet_def_n_proc=${nnUNet_def_n_proc:-2}
+export PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore
+device=$(python -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")')
+dataset=Dataset901_Phantom plans=nnUNetPlans_quickstart
+model=$nnUNet_results/$dataset/nnUNetTrainerDyCON__${plans}__3d_fullres
+
+step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+
+if [ ! -f "$nnUNet_raw/$dataset/dataset.json" ]; then
+  step "phantom dataset: 4 labelled, 24 unlabelled, 12 test scans"
+  nnunet-dycon phantom -d 901
+fi
+
+if [ ! -f "$nnUNet_preprocessed/$dataset/$plans.json" ]; then
+  step "planning and preprocessing by nnU-Net"
+  nnUNetv2_plan_and_preprocess -d 901 -c 3d_fullres --verify_dataset_integrity
+  # a network that two CPU cores train in minutes
+  python scripts/shrink_plans.py -d 901 --plans-name "$plans" --features 8 --patch-size 32 32 32
+fi
+nnunet-dycon preprocess -d 901 -c 3d_fullres -p "$plans"
+
+if [ ! -f "$model/fold_0/checkpoint_final.pth" ]; then
+  step "training DyCON on the $device: 20 epochs of 20 steps"
+  nnUNet_dycon="num_epochs=20,num_iterations_per_epoch=20,num_val_iterations_per_epoch=4" \
+    nnUNetv2_train 901 3d_fullres 0 -p "$plans" -tr nnUNetTrainerDyCON -device "$device"
+fi
+
+step "predicting the test scans"
+nnUNetv2_predict -d 901 -i "$nnUNet_raw/$dataset/imagesTs" -o "$folder/predictions" -f 0 -c 3d_fullres \
+  -p "$plans" -tr nnUNetTrainerDyCON -device "$device"
+
+step "evaluation"
+nnunet-dycon evaluate "$folder/predictions" "$nnUNet_raw/$dataset/labelsTs"
+nnunet-dycon overlay "$nnUNet_raw/$dataset/imagesTs" "$nnUNet_raw/$dataset/labelsTs" "$folder/predictions" \
+  -o "$folder/overlay.png"
+printf '\nCurves: %s\nPicture: %s\n' "$model/fold_0/progress.png" "$folder/overlay.png"
