@@ -253,7 +253,7 @@ def test_near_duplicate_is_a_leak_in_those_folds_that_separate_it(raw, roots):
     report = audit_dataset(500)
     assert found(report) == [("leak", "shared-content", ["lab1", "lab2"])]
     assert "nearly the same image" in report.findings[0].message
-    assert "(by fold 1)" in report.findings[0].message
+    assert report.findings[0].message.endswith(", in fold 1")
 
 
 def copies() -> dict[str, tuple[np.ndarray, tuple[float, ...]]]:

@@ -80,11 +80,17 @@ def test_bad_cases_fail_alone(source: Path) -> None:
 
 def test_a_slightly_different_header_is_mentioned(source: Path) -> None:
     isles_case(source, 9, "A")
-    mask = _file(source / "ISLES-2022" / "derivatives", 9, "msk")
-    write_volume(mask, corner_label(), ISLES_GRID["spacing_mm"], (-118.7, 79.4, -57.7))
-    report = _convert(source)
-    assert "differ by less than a voxel" in report.case_notes[NAME][0]
-    converted(report, NAME)  # one grid
+    spacing_mm = ISLES_GRID["spacing_mm"]
+    root = source / "ISLES-2022"
+    write_volume(_file(root / "derivatives", 9, "msk"), corner_label(), spacing_mm, (-118.7, 79.4, -57.7))
+    write_volume(_file(root, 9, "adc"), numbered(), spacing_mm, (-118.7, 79.1, -57.4))
+    report = _convert(source, channels=("dwi", "adc"))
+    assert report.case_notes[NAME] == [
+        f"headers of dwi and {other} differ by less than a voxel; that of dwi is kept" for other in ("msk", "adc")
+    ]
+    for channel in range(2):  # one grid, that of DWI
+        _, _, grid = converted(report, NAME, channel)
+        np.testing.assert_allclose(grid.GetOrigin(), ISLES_GRID["origin_mm"], rtol=1e-6)
 
 
 def test_a_sheared_header_is_repaired(source: Path) -> None:

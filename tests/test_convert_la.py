@@ -43,6 +43,9 @@ def test_nrrd_header_is_kept_where_it_says_something(tmp_path: Path) -> None:
     report = convert(la.plan(tmp_path), tmp_path / "Dataset001_LA")
     assert converted(report, NAMES[0])[2].GetSpacing() == (0.5, 0.5, 2.0)
     assert not report.case_notes
+    report = convert(la.plan(tmp_path, spacing_mm=(1, 1, 3)), tmp_path / "Dataset001_LA")
+    assert converted(report, NAMES[0])[2].GetSpacing() == (0.5, 0.5, 2.0)
+    assert "--spacing has no effect" in report.case_notes[NAMES[0]][0]
 
 
 def test_spacing_option(tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 
 from nnunet_dycon.convert import pancreas
 from nnunet_dycon.convert.pancreas_dicom import read_series
-from nnunet_dycon.convert.pancreas_pairing import check_pairing, contrast_hu
+from nnunet_dycon.convert.pancreas_pairing import check_pairing, contrasts_hu
 from nnunet_dycon.convert.report import ConversionReport
 from nnunet_dycon.convert.run import convert
 from nnunet_dycon.errors import UserError
@@ -51,6 +52,15 @@ def test_dicom(source: Path) -> None:
     np.testing.assert_allclose(grid.TransformIndexToPhysicalPoint((0, 0, 15)), (-150, -140, 285), rtol=1e-6)
 
 
+def test_fractional_hounsfield_units_are_kept(tmp_path: Path) -> None:
+    dicom_series(tmp_path, abdomen()[0])
+    for k in range(16):
+        _edit(tmp_path, k + 1, RescaleSlope=0.5)
+    image, _ = read_series(tmp_path)
+    values = (abdomen()[0].astype(float) + 1024) / 2 - 1024
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), values)
+
+
 def test_dicom_in_the_order_of_position(tmp_path: Path) -> None:
     dicom_series(tmp_path, abdomen()[0], first_position_mm=-50, step_mm=0.5)
     image, notes = read_series(tmp_path)
@@ -83,6 +93,15 @@ def test_incomplete_cases_fail_alone(source: Path) -> None:
     assert "label is missing" in plan.failures["pancreas_0002"] and "--labels" in plan.failures["pancreas_0002"]
     assert "series is missing" in plan.failures["pancreas_0003"]
     assert "series is there 2 times" in plan.failures["pancreas_0004"]
+
+
+def test_shadow_files_of_a_mac_archive_are_ignored(source: Path) -> None:
+    series, _ = pancreas_case(source, 1)
+    shadow = source / "__MACOSX" / series.relative_to(source)
+    for folder in (shadow, series):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "._1-001.dcm").write_bytes(b"Mac OS X")
+    assert _convert(source).written == ["pancreas_0001"]
 
 
 def test_labels_in_another_folder(source: Path, tmp_path: Path) -> None:
@@ -167,7 +186,8 @@ def test_contrast_by_hand() -> None:
     hounsfield_units = np.full((9, 9, 9), -1000)
     hounsfield_units[4, 4, 4] = 100
     mask = hounsfield_units == 100
-    assert contrast_hu(hounsfield_units, mask) == 250
+    contrasts = contrasts_hu(hounsfield_units, mask)
+    assert len(contrasts) == 8 and set(contrasts.values()) == {250}  # in the centre: the same however it is flipped
 
 
 def test_accept_overrules_the_guard(source: Path) -> None:

@@ -173,7 +173,6 @@ def test_stock_nnunet_accepts_the_dataset(tmp_path: Path) -> None:
 
 @pytest.fixture
 def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(cli.COMMANDS, "convert", "convert a download")
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
     return tmp_path / "raw"
 

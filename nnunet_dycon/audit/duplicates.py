@@ -111,6 +111,6 @@ def _finding(one: ScanContent, other: ScanContent, causes: list[str], uses: Sequ
     cases = [one.scan.case, other.scan.case]
     if crossing:
         fix = "keep one of the two, or put both on the same side of the split"
-        return Finding("leak", "shared-content", f"{what} (by {', '.join(crossing)})", cases, fix)
+        return Finding("leak", "shared-content", f"{what}, in {', '.join(crossing)}", cases, fix)
     fix = "keep one of the two, or know that the other adds little"
     return Finding("warning", "shared-content", what, cases, fix)

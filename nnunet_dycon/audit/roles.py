@@ -63,7 +63,7 @@ def uses_of(raw: RawDataset, preprocessed: Path | None) -> list[Use]:
         cases = record["cases"]
         fold = {"train": cases["labeled"], "val": cases["validation"] or cases["labeled"]}
         return [_fold_use(folders, fold, "split.json", set(cases["test"]))]
-    return [_fold_use(folders, {"train": folders["Tr"], "val": []}, "the folders", set())]
+    return [_fold_use(folders, {"train": folders["Tr"], "val": []}, "the image folders", set())]
 
 
 def _fold_use(folders: dict[str, frozenset[str]], fold: dict[str, Any], name: str, tests: set[str]) -> Use:

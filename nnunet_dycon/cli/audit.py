@@ -19,6 +19,8 @@ are not recognised.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
+    from nnunet_dycon.audit.similarity import NEAR_DUPLICATE_CORRELATION
+
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     parser.add_argument("-d", dest="dataset", required=True, metavar="ID", help="raw dataset, ID or name")
@@ -27,20 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold",
         type=float,
+        default=NEAR_DUPLICATE_CORRELATION,
         metavar="R",
-        help="correlation from which two scans are nearly identical (default: 0.95)",
+        help=f"correlation from which two scans are nearly identical (default: {NEAR_DUPLICATE_CORRELATION})",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Audit; 0 for a sound dataset, 1 for a leak or an error."""
     from nnunet_dycon.audit import audit_dataset
-    from nnunet_dycon.audit.similarity import NEAR_DUPLICATE_CORRELATION
     from nnunet_dycon.splitting.record import write_json
 
     report = audit_dataset(
         args.dataset,
-        threshold=NEAR_DUPLICATE_CORRELATION if args.threshold is None else args.threshold,
+        threshold=args.threshold,
         num_processes=args.num_processes,
         progress=True,
     )

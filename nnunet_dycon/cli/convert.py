@@ -124,12 +124,12 @@ def _plan(args: argparse.Namespace) -> DatasetPlan:
     if args.dataset == "pancreas":
         options: dict[str, Any] = {"labels": args.labels, "keep_withdrawn": args.keep_withdrawn, "accept": args.accept}
         return pancreas.plan(args.source, spacing_mm=args.spacing, **options)
-    return la.plan(args.source, spacing_mm=args.spacing or la.SPACING_MM)
+    return la.plan(args.source, spacing_mm=args.spacing)
 
 
 def _dataset_folder(dataset_id: int, name: str) -> Path:
     """``nnUNet_raw/DatasetNNN_Name``; nnU-Net refuses two names with one ID."""
-    raw = os.environ.get("nnUNet_raw")  # noqa: SIM112 - nnU-Net's spelling
+    raw = os.environ.get("nnUNet_raw")
     if not raw:
         raise UserError("the environment variable nnUNet_raw is not set; export nnUNet_raw=FOLDER")
     if not 1 <= dataset_id <= 999:

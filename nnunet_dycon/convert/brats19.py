@@ -61,16 +61,10 @@ def plan(
     Raises:
         UserError: The folder holds no BraTS data or both distributions, or an option does not fit the distribution.
     """
-    check_folder(source)
     unknown = [name for name in modalities if name not in MODALITIES]
     if unknown or not modalities:
         raise UserError(f"--modalities {','.join(modalities)}: choose from {', '.join(MODALITIES)}, or all")
-    nifti = find_files(source, _FILE)
-    h5 = find_files(source, r"(?P<case>BraTS19_\w+)\.h5")
-    if nifti and h5:
-        raise ambiguous(source, ("NIfTI files", "h5 files"))
-    if not nifti and not h5:
-        raise nothing_found(source, "BraTS 2019", ("BraTS19_*/BraTS19_*_flair.nii.gz", "BraTS19_*.h5"))
+    nifti, h5 = _recognise(source)
     chosen = [name for name in MODALITIES if name in modalities]
     if h5 and (chosen != ["flair"] or regions):
         raise UserError("the h5 files hold FLAIR and the whole tumour alone; drop --modalities and --regions")
@@ -98,6 +92,17 @@ def plan(
         skipped=skipped,
         notes=() if spacing_mm is None else (no_geometry_note(spacing_mm),),
     )
+
+
+def _recognise(source: Path) -> tuple[list[tuple[Path, re.Match[str]]], list[tuple[Path, re.Match[str]]]]:
+    """(NIfTI files, h5 files), one of which is empty."""
+    check_folder(source)
+    nifti, h5 = find_files(source, _FILE), find_files(source, r"(?P<case>BraTS19_\w+)\.h5")
+    if nifti and h5:
+        raise ambiguous(source, ("NIfTI files", "h5 files"))
+    if not nifti and not h5:
+        raise nothing_found(source, "BraTS 2019", ("BraTS19_*/BraTS19_*_flair.nii.gz", "BraTS19_*.h5"))
+    return nifti, h5
 
 
 def load_nifti(seg: Path, regions: bool, **images: Path) -> CaseVolumes:

@@ -27,12 +27,12 @@ REFERENCE = "Xiong et al., Medical Image Analysis 2020; https://www.cardiacatlas
 _LABEL_VALUES = {0: 0, 1: 1, 255: 1}
 
 
-def plan(source: Path, *, spacing_mm: Sequence[float] = SPACING_MM) -> DatasetPlan:
+def plan(source: Path, *, spacing_mm: Sequence[float] | None = None) -> DatasetPlan:
     """What a download of LA holds.
 
     Args:
         source: A folder with case folders in it or below it.
-        spacing_mm: (x, y, z) of the h5 files, and of NRRD files whose header says (1, 1, 1).
+        spacing_mm: (x, y, z) of the h5 files, and of NRRD files whose header says (1, 1, 1); None is 0.625 mm.
 
     Raises:
         UserError: The folder holds no LA data, or both distributions.
@@ -44,9 +44,10 @@ def plan(source: Path, *, spacing_mm: Sequence[float] = SPACING_MM) -> DatasetPl
         raise ambiguous(source, ("NRRD files", "mri_norm2.h5 files"))
     if not nrrd and not h5:
         raise nothing_found(source, "LA", ("<ID>/lgemri.nrrd with <ID>/laendo.nrrd", "<ID>/mri_norm2.h5"))
+    spacing_given, spacing_mm = spacing_mm is not None, [float(value) for value in spacing_mm or SPACING_MM]
     if nrrd:
         training, skipped = _training_cases(source, [(match["kind"].lower(), path) for path, match in nrrd])
-        parameters = {"spacing_mm": [float(value) for value in spacing_mm]}
+        parameters = {"spacing_mm": spacing_mm, "spacing_given": spacing_given}
         cases, failures = plan_cases(group(training), ("lgemri", "laendo"), load_nrrd, parameters)
     else:
         training, skipped = _training_cases(source, [("path", path) for path, _ in h5])
@@ -66,13 +67,18 @@ def plan(source: Path, *, spacing_mm: Sequence[float] = SPACING_MM) -> DatasetPl
     )
 
 
-def load_nrrd(lgemri: Path, laendo: Path, spacing_mm: Sequence[float]) -> CaseVolumes:
-    """A case of the challenge; the label, 0 or 255, is laid on the image voxel by voxel."""
+def load_nrrd(lgemri: Path, laendo: Path, spacing_mm: Sequence[float], spacing_given: bool) -> CaseVolumes:
+    """A case of the challenge; the label, 0 or 255, is laid on the image voxel by voxel.
+
+    ``spacing_mm`` replaces a header of (1, 1, 1); it is said where ``spacing_given`` has no effect.
+    """
     scan = read_image(lgemri)
     notes = []
     if np.allclose(scan.GetSpacing(), 1):
         scan.SetSpacing(list(spacing_mm))
         notes.append(f"the header says 1 x 1 x 1 mm; {spacing_text(spacing_mm)} (--spacing) is used")
+    elif spacing_given:
+        notes.append("the header has a spacing of its own, which is kept; --spacing has no effect")
     mask = label_on_grid(sitk.GetArrayFromImage(read_image(laendo)), _LABEL_VALUES, scan)
     return CaseVolumes([scan], mask, notes + empty_mask_note(mask))
 

@@ -71,22 +71,22 @@ def _check_complete(slices: list[pydicom.Dataset], folder: Path) -> None:
 
 
 def _hounsfield_units(slices: list[pydicom.Dataset], folder: Path) -> np.ndarray:
-    """(z, y, x), int16 where the values are whole numbers, else float32."""
-    planes = []
-    for item in slices:
-        try:
-            stored = item.pixel_array
-        except (ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
-            reason = f"pixels of slice {item.InstanceNumber} cannot be decoded ({error})"
-            raise UserError(f"{folder}: {reason}; download the series again") from error
-        planes.append(stored * float(item.RescaleSlope) + float(item.RescaleIntercept))
-        whole = bool(np.array_equal(planes[-1], np.rint(planes[-1])))
-        limits = np.iinfo(np.int16)
-        fits = planes[-1].min() >= limits.min and planes[-1].max() <= limits.max
-        planes[-1] = planes[-1].astype(np.int16 if whole and fits else np.float32)
+    """(z, y, x), int16 where the values are whole numbers that fit, else float32."""
+    planes = [_plane(item, folder) for item in slices]
     if len({plane.shape for plane in planes}) > 1:
         raise UserError(f"{folder} holds slices of different size; download the series again")
     return np.stack(planes)
+
+
+def _plane(item: pydicom.Dataset, folder: Path) -> np.ndarray:
+    try:
+        stored = item.pixel_array
+    except (ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
+        reason = f"pixels of slice {item.InstanceNumber} cannot be decoded ({error})"
+        raise UserError(f"{folder}: {reason}; download the series again") from error
+    values = stored * float(item.RescaleSlope) + float(item.RescaleIntercept)
+    whole = values.astype(np.int16)
+    return whole if np.array_equal(whole, values) else values.astype(np.float32)
 
 
 def _set_geometry(image: sitk.Image, slices: list[pydicom.Dataset], folder: Path) -> list[str]:

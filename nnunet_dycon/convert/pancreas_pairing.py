@@ -41,7 +41,7 @@ def check_pairing(hounsfield_units: np.ndarray, mask: np.ndarray) -> None:
         raise UserError("the mask is empty, so that it cannot be checked against the scan; download the label again")
     foreground = mask > 0
     mean = float(hounsfield_units[foreground].mean())
-    contrasts = {axes: contrast_hu(np.flip(hounsfield_units, axes), foreground) for axes in _mirrorings()}
+    contrasts = contrasts_hu(hounsfield_units, foreground)
     best = max(contrasts, key=lambda axes: contrasts[axes])
     better_by = contrasts[best] - contrasts[()]
     low, high = SOFT_TISSUE_HU
@@ -63,18 +63,25 @@ def check_pairing(hounsfield_units: np.ndarray, mask: np.ndarray) -> None:
         )
 
 
-def contrast_hu(hounsfield_units: np.ndarray, foreground: np.ndarray) -> float:
-    """Mean value inside the mask minus that of a shell of 3 voxels around it, values clipped to [-150, 250] HU."""
+def contrasts_hu(hounsfield_units: np.ndarray, foreground: np.ndarray) -> dict[tuple[int, ...], float]:
+    """Mean value inside the mask minus that of a shell of 3 voxels around it, values clipped to [-150, 250] HU.
+
+    Args:
+        hounsfield_units: (z, y, x).
+        foreground: Same shape, not empty.
+
+    Returns:
+        By the axes along which the scan is flipped: none, each, each two, all.
+    """
     box = _padded_box(foreground)
     inside = foreground[box]
     shell = ndimage.binary_dilation(inside, iterations=SHELL_VOXELS) & ~inside
-    values = np.clip(hounsfield_units[box], *CLIP_HU)
-    return float(values[inside].mean() - values[shell].mean())
-
-
-def _mirrorings() -> list[tuple[int, ...]]:
-    """Axes to flip: none, each, each two, all."""
-    return [axes for count in range(4) for axes in itertools.combinations(range(3), count)]
+    contrasts = {}
+    for count in range(4):
+        for axes in itertools.combinations(range(3), count):
+            values = np.clip(np.flip(hounsfield_units, axes)[box], *CLIP_HU)
+            contrasts[axes] = float(values[inside].mean() - values[shell].mean())
+    return contrasts
 
 
 def _padded_box(foreground: np.ndarray) -> tuple[slice, ...]:
