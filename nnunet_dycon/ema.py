@@ -1,4 +1,4 @@
-"""The teacher: an exponential moving average of the student."""
+"""The teacher: an exponential moving average of the student, or for co-training a second student."""
 
 from __future__ import annotations
 
@@ -9,7 +9,23 @@ import torch
 from torch import nn
 
 
-class EMATeacher:
+class _Teacher:
+    """A module with a count of training steps, saved together."""
+
+    module: nn.Module
+    step: int
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and step."""
+        return {"module": self.module.state_dict(), "step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.module.load_state_dict(state["module"])
+        self.step = state["step"]
+
+
+class EMATeacher(_Teacher):
     """Keeps a complete copy of a module whose weights follow the original's (Tarvainen & Valpola, 2017).
 
     theta_t <- a theta_t + (1 - a) theta_s,  a = min(1 - 1/(step + 1), decay)
@@ -49,14 +65,25 @@ class EMATeacher:
         self.module.load_state_dict(self._student.state_dict())
         self.step = 0
 
-    def state_dict(self) -> dict[str, Any]:
-        """Weights and step."""
-        return {"module": self.module.state_dict(), "step": self.step}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` returned."""
-        self.module.load_state_dict(state["module"])
-        self.step = state["step"]
+class Peer(_Teacher):
+    """Co-training's second student in the place of the teacher: trained itself, it follows nobody.
+
+    Args:
+        module: the second student's modules.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.step = 0
+
+    def update(self) -> None:
+        """Count a step; the optimiser has made it."""
+        self.step += 1
+
+    def restart(self) -> None:
+        """Keep the weights: two students must differ."""
+        self.step = 0
 
 
 def submodule_weights(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:

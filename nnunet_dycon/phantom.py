@@ -34,6 +34,12 @@ MIN_SIZE_VOXELS = 32
 MIN_FOREGROUND_VOXELS = 100  # over all lesions of a case
 MIN_LESION_VOXELS = 30
 RING_SHARE = 0.4
+LESION_RADIUS_VOXELS = (3.0, 7.5)
+CONTRAST = (0.35, 0.9)
+VESSELS = (1, 4)
+NODULES = (1, 3)
+CYSTS = (0, 3)
+LESIONS = (1, 5)
 POOLS = ("train", "test")
 
 
@@ -109,6 +115,10 @@ def _coordinates(shape: tuple[int, ...]) -> np.ndarray:
     return np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in shape), indexing="ij"))
 
 
+def _log_uniform(rng, low, high):
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
 def _random_rotation(rng: np.random.Generator) -> np.ndarray:
     return np.linalg.qr(rng.standard_normal((3, 3)))[0]
 
@@ -167,7 +177,7 @@ def _cover(distance_voxels: np.ndarray, softness_voxels: float = 0.6) -> np.ndar
 
 def _draw_contrast(rng: np.random.Generator) -> float:
     """Contrast of lesions and of bright distractors alike: log-uniform, from subtle to bright."""
-    return float(np.exp(rng.uniform(np.log(0.35), np.log(0.9))))
+    return _log_uniform(rng, *CONTRAST)
 
 
 def _add_lesions(
@@ -177,9 +187,9 @@ def _add_lesions(
     body = depth_voxels > 0
     segmentation = np.zeros(clean.shape, dtype=np.uint8)
     mottle = 1.0 + 0.35 * smooth_noise(rng, clean.shape, 1.0)
-    wanted, made = int(rng.integers(1, 5)), 0
+    wanted, made = int(rng.integers(*LESIONS)), 0
     while made < wanted or segmentation.sum() < MIN_FOREGROUND_VOXELS:
-        mean_radius_voxels = np.exp(rng.uniform(np.log(3.0), np.log(7.5)))
+        mean_radius_voxels = _log_uniform(rng, *LESION_RADIUS_VOXELS)
         radii_voxels = mean_radius_voxels * rng.uniform(0.7, 1.4, 3)
         centre = _random_site(rng, depth_voxels, mean_radius_voxels)
         distance = _blob(rng, clean.shape, centre, radii_voxels, rng.uniform(0.1, 0.25))
@@ -198,7 +208,7 @@ def _add_lesions(
 
 def _add_distractors(rng: np.random.Generator, clean: np.ndarray, depth_voxels: np.ndarray) -> np.ndarray:
     body = depth_voxels > 0
-    for add, low, high in ((_add_vessel, 1, 4), (_add_nodule, 1, 3), (_add_cyst, 0, 3)):
+    for add, low, high in ((_add_vessel, *VESSELS), (_add_nodule, *NODULES), (_add_cyst, *CYSTS)):
         for _ in range(rng.integers(low, high)):
             clean = np.where(body, add(rng, clean, depth_voxels), clean)
     return clean

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +73,30 @@ class EncoderTap:
             raise RuntimeError("no forward pass was caught; run the network inside EncoderTap.active()")
         features, self.features = self.features, None
         return features
+
+
+@dataclass
+class Branch:
+    """A network with, where its patch embeddings are needed, its projection head.
+
+    ``network`` and ``head`` are called as they are given, compiled or distributed; ``tap`` listens to the network.
+    """
+
+    network: nn.Module
+    head: nn.Module | None = None
+    tap: EncoderTap | None = None
+
+    def __call__(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        """Logits (B, C, X, Y[, Z]) of each deep supervision output, full resolution first, and embeddings (B, N, D)."""
+        if self.head is None or self.tap is None:
+            return _as_list(self.network(images)), None
+        with self.tap.active():
+            outputs = self.network(images)
+        return _as_list(outputs), self.head(self.tap.take())
+
+
+def _as_list(outputs: torch.Tensor | Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
 
 
 def skip_shapes(network: nn.Module, num_input_channels: int, patch_size: Sequence[int]) -> list[tuple[int, ...]]:

@@ -31,8 +31,10 @@ class Settings:
     """Weight of FeCL at the end of the ramp-up; 0 also removes projection head and feature map."""
     weight_mse: float = 0.1
     """Weight of the plain mean-squared consistency at the end of the ramp-up."""
+    weight_dice: float = 0.0
+    """Weight of the soft Dice consistency on unlabelled crops at the end of the ramp-up; not in the paper."""
     ramp_start: float = 0.0
-    """Progress at which the ramp-up of the three weights begins."""
+    """Progress at which the ramp-up of the weights begins."""
     ramp_length: float = 1.0
     """Share of the training that the ramp-up takes."""
 
@@ -47,6 +49,8 @@ class Settings:
     """Decay of the teacher's moving average per step."""
     teacher_noise: float = 0.1
     """Standard deviation of the Gaussian noise on the teacher's input, clipped at two of them."""
+    weak_teacher_view: bool = False
+    """Whether the teacher sees unlabelled crops without nnU-Net's intensity augmentation; the student sees it."""
     teach_labeled: bool = True
     """Teacher terms also on the labelled crops. False: a teacher forward pass on the unlabelled crops only."""
     unlabeled_batch_size: int | None = None
@@ -83,7 +87,15 @@ class Settings:
     """Smallest teacher probability with which a voxel of an unlabelled crop counts for patch labels."""
 
     def __post_init__(self) -> None:
-        for name in ("weight_uncl", "weight_fecl", "weight_mse", "ramp_start", "ramp_length", "teacher_noise"):
+        for name in (
+            "weight_uncl",
+            "weight_fecl",
+            "weight_mse",
+            "weight_dice",
+            "ramp_start",
+            "ramp_length",
+            "teacher_noise",
+        ):
             if getattr(self, name) < 0:
                 raise UserError(f"setting {name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:

@@ -94,7 +94,7 @@ def test_every_trainer_trains_and_logs(dataset, name):
     for loss in trainer.loss_names:
         used = getattr(trainer.settings, f"weight_{loss}") > 0
         assert np.isfinite(trainer.logger.get_value(loss, -1)) == used
-        assert (f"{loss} " in log) == used
+        assert (f" {loss} " in log) == used
     assert "unlabeled_batch_size: None" in log
     assert (trainer.head is not None) == (trainer.settings.weight_fecl > 0)
 
@@ -172,6 +172,37 @@ def test_two_dimensional_configuration(dataset):
     trainer.run_training()
     assert np.isfinite(trainer.logger.get_value("fecl", -1))
     assert (dataset.preprocessed / "nnUNetPlans_2d_unlabeled" / f"{UNLABELED[0]}.b2nd").is_file()
+
+
+@pytest.mark.parametrize("trainer", [trainers.nnUNetTrainerCoTraining, trainers.nnUNetTrainerDyCONCoTraining])
+def test_co_training_moves_two_students_that_differ(dataset, trainer):
+    trainer = make_trainer(dataset, trainer)
+    trainer.on_train_start()
+    key = "encoder.stages.0.0.convs.0.conv.weight"
+    before = {name: net.state_dict()[key].clone() for name, net in _both(trainer).items()}
+    assert not torch.equal(before["student"], before["peer"])
+    for _ in range(2):
+        trainer.train_step(next(trainer.dataloader_train))
+    after = {name: net.state_dict()[key] for name, net in _both(trainer).items()}
+    assert not torch.equal(before["student"], after["student"]) and not torch.equal(before["peer"], after["peer"])
+
+
+def _both(trainer):
+    return {"student": trainer.network, "peer": trainer.teacher_network}
+
+
+def test_teacher_sees_the_weak_view(dataset, monkeypatch):
+    monkeypatch.setenv("nnUNet_dycon", "weak_teacher_view=true,teacher_noise=0,weight_fecl=0,num_epochs=1")
+    trainer = make_trainer(dataset)
+    trainer.on_train_start()
+    batch = next(trainer.dataloader_train)
+    seen = {}
+    trainer.teacher_network.register_forward_pre_hook(lambda module, args: seen.update(teacher=args[0]))
+    trainer.network.register_forward_pre_hook(lambda module, args: seen.update(student=args[0]))
+    batch["unlabeled_weak"] = batch["unlabeled_weak"] + 7
+    trainer.train_step(batch)
+    torch.testing.assert_close(seen["teacher"], torch.cat([batch["data"], batch["unlabeled_weak"]]))
+    torch.testing.assert_close(seen["student"], torch.cat([batch["data"], batch["unlabeled"]]))
 
 
 def test_teacher_may_be_spared_the_labelled_crops(dataset, monkeypatch):

@@ -4,6 +4,8 @@ import blosc2
 import numpy as np
 import pytest
 import torch
+from batchgeneratorsv2.transforms.base.basic_transform import ImageOnlyTransform, SegOnlyTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
 from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
@@ -81,11 +83,31 @@ def test_unlabelled_crops_go_through_nnunets_augmentation_without_a_segmentation
     )
     labeled = labeled_loader(tmp_path, transforms=transforms)
     unlabeled = nnUNetUnlabeledDataLoader(nnUNetDatasetUnlabeled(save_images(tmp_path / "un")), labeled, 2)
-    kinds = [type(i) for i in unlabeled.transforms.transforms]
+    parts = (unlabeled._geometry, unlabeled._intensity, unlabeled._mask)
+    kinds = [type(i) for part in parts for i in part.transforms]
     assert DownsampleSegForDSTransform not in kinds and RemoveLabelTansform not in kinds
-    assert kinds == [type(i) for i in transforms.transforms][: len(kinds)]
+    in_nnunet = [type(i) for i in transforms.transforms if not isinstance(i, SegOnlyTransform)]
+    assert sorted(kinds, key=str) == sorted(in_nnunet, key=str)
     for _ in range(5):
         assert unlabeled.generate_train_batch()["data"].shape == (2, 1, 8, 8, 8)
+
+
+def test_the_weak_view_has_the_same_geometry_without_intensity_augmentation(tmp_path):
+    class AddOne(ImageOnlyTransform):
+        def _apply_to_image(self, img, **params):
+            return img.add_(1)
+
+    (tmp_path / "un").mkdir()
+    transforms = ComposeTransforms([AddOne(), MirrorTransform((0, 1, 2))])
+    labeled = labeled_loader(tmp_path, transforms=transforms)
+    image = np.random.default_rng(0).normal(size=(1, 12, 12, 12)).astype(np.float32)
+    blosc2.asarray(image, urlpath=str(tmp_path / "un" / "case.b2nd"))
+    dataset = nnUNetDatasetUnlabeled({"case": tmp_path / "un" / "case.b2nd"})
+    loader = TwoStreamDataLoader(labeled, nnUNetUnlabeledDataLoader(dataset, labeled, 4, weak_view=True))
+    batch = next(loader)
+    torch.testing.assert_close(batch["unlabeled"], batch["unlabeled_weak"] + 1)
+    plain = TwoStreamDataLoader(labeled, nnUNetUnlabeledDataLoader(dataset, labeled, 4))
+    assert "unlabeled_weak" not in next(plain)
 
 
 def test_outside_the_body_stays_zero_with_mask_normalisation(tmp_path):

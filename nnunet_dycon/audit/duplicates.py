@@ -67,7 +67,7 @@ def _correlations(
     """Of the scans that are alike on a coarse grid, without the pairs that are known to share content."""
     signatures = {i: content.signature for i, content in enumerate(contents) if content.signature is not None}
     index = list(signatures)
-    candidates = candidate_pairs([signatures[i] for i in index], num_processes)
+    candidates = candidate_pairs([signatures[i] for i in index], num_threads=num_processes, progress=progress)
     pairs = [(index[i], index[j]) for i, j in candidates if (index[i], index[j]) not in known]
     correlations = map_cases(
         _correlation,

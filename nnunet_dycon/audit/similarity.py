@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft, ndimage
+from tqdm import tqdm
 
 # Likeness from which two scans are called nearly the same; see the module's text.
 NEAR_DUPLICATE_CORRELATION = 0.95
@@ -55,7 +56,9 @@ def signature_of(volume: np.ndarray, spacing_mm: Sequence[float], target_mm: flo
     return Signature(fine.astype(np.float16), coarse)
 
 
-def candidate_pairs(signatures: Sequence[Signature], num_processes: int = 1) -> list[tuple[int, int]]:
+def candidate_pairs(
+    signatures: Sequence[Signature], *, num_threads: int = 1, progress: bool = False
+) -> list[tuple[int, int]]:
     """Pairs that are alike on the coarse grid: each scan with the few most similar ones, i < j."""
     if len(signatures) < 2:
         return []
@@ -63,10 +66,10 @@ def candidate_pairs(signatures: Sequence[Signature], num_processes: int = 1) -> 
     padded = [fft.next_fast_len(int(1.5 * n), real=True) for n in shapes.max(axis=0)]
     spectra = np.stack([_spectrum(signature.coarse, padded) for signature in signatures])
     alike = np.zeros((len(signatures), len(signatures)), np.float32)
-    for i, spectrum in enumerate(spectra):
+    for i, spectrum in enumerate(tqdm(spectra, desc="comparing all scans", disable=not progress)):
         for j in range(i + 1, len(spectra), 64):
             cross = spectra[j : j + 64] * spectrum.conj()
-            peaks = fft.irfftn(cross, padded, axes=(1, 2, 3), workers=num_processes).max(axis=(1, 2, 3))
+            peaks = fft.irfftn(cross, padded, axes=(1, 2, 3), workers=num_threads).max(axis=(1, 2, 3))
             alike[i, j : j + 64] = alike[j : j + 64, i] = peaks
     pairs = set()
     for i, row in enumerate(alike):

@@ -9,14 +9,18 @@ import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from batchgenerators.dataloading.data_loader import DataLoader
-from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform, SegOnlyTransform
+from batchgeneratorsv2.transforms.base.basic_transform import SegOnlyTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
+from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, Convert3DTo2DTransform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from threadpoolctl import threadpool_limits
 
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 
+_GEOMETRY = (SpatialTransform, MirrorTransform, Convert3DTo2DTransform, Convert2DTo3DTransform)
 # Voxels outside the body are 0 after mask normalisation; resampling leaves a little ringing around it.
 _OUTSIDE_TOLERANCE = 1e-3
 
@@ -30,9 +34,12 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
         data: the unlabelled images.
         labeled: nnU-Net's loader of labelled crops, whose patch size and augmentation are taken over.
         batch_size: crops in a batch.
+        weak_view: also return the crops as they are before intensity augmentation.
     """
 
-    def __init__(self, data: nnUNetDatasetUnlabeled, labeled: nnUNetDataLoader, batch_size: int) -> None:
+    def __init__(
+        self, data: nnUNetDatasetUnlabeled, labeled: nnUNetDataLoader, batch_size: int, *, weak_view: bool = False
+    ) -> None:
         drop = 1 if labeled.patch_size_was_2d else 0
         super().__init__(
             data,
@@ -44,29 +51,42 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
         )
         self.indices = np.array(data.identifiers)
         transforms = [i for i in labeled.transforms.transforms if not isinstance(i, SegOnlyTransform)]
-        self.transforms: BasicTransform = ComposeTransforms(transforms)
-        self._masked_channels = [
-            channel for i in transforms if isinstance(i, MaskImageTransform) for channel in i.apply_to_channels
-        ]
+        masks = [i for i in transforms if isinstance(i, MaskImageTransform)]
+        geometry = [i for i in transforms if isinstance(i, _GEOMETRY)]
+        intensity = [i for i in transforms if i not in geometry and i not in masks]
+        self._geometry, self._intensity = ComposeTransforms(geometry), ComposeTransforms(intensity)
+        self._mask = ComposeTransforms(masks)
+        self._masked_channels = [channel for i in masks for channel in i.apply_to_channels]
+        self._weak_view = weak_view
 
     def generate_train_batch(self) -> dict[str, Any]:
-        """A batch: ``data`` (batch_size, channels, X, Y[, Z]) float32 and the ``keys`` of its cases."""
+        """A batch: ``data`` (B, channels, X, Y[, Z]) float32, likewise ``weak`` if wanted, and the cases' ``keys``."""
         keys = self.get_indices()
         with torch.no_grad(), threadpool_limits(limits=1, user_api=None):
-            return {"data": torch.stack([self._crop(key) for key in keys]), "keys": keys}
+            crops = [self._augment(self._crop(key)) for key in keys]
+        views = {name: torch.stack([i[name] for i in crops]) for name in crops[0]}
+        return {**views, "keys": keys}
 
     def _crop(self, key: str) -> torch.Tensor:
+        """A random crop of an image, larger than the patch where rotation needs it."""
         image = self._data.load_image(key)
         lower, upper = self.get_bbox(image.shape[1:], False, None)
         box = [list(i) for i in zip(lower, upper, strict=True)]
         crop = torch.from_numpy(crop_and_pad_nd(image, box, 0)).float()
-        if self.patch_size_was_2d:
-            crop = crop[:, 0]
+        return crop[:, 0] if self.patch_size_was_2d else crop
+
+    def _augment(self, crop: torch.Tensor) -> dict[str, torch.Tensor]:
+        """nnU-Net's augmentation, geometry first, so that both views have the same."""
         sample = {"image": crop}
         if self._masked_channels:
             outside = (crop[self._masked_channels].abs() <= _OUTSIDE_TOLERANCE).all(0, keepdim=True)
             sample["segmentation"] = -outside.to(torch.int16)  # nnU-Net's mark for outside the body is -1
-        return self.transforms(**sample)["image"]
+        sample = self._geometry(**sample)
+        views = {}
+        if self._weak_view:
+            views["weak"] = self._mask(**{**sample, "image": sample["image"].clone()})["image"]
+        views["data"] = self._mask(**self._intensity(**sample))["image"]
+        return views
 
 
 class TwoStreamDataLoader(DataLoader):
@@ -90,4 +110,5 @@ class TwoStreamDataLoader(DataLoader):
         """nnU-Net's batch, and ``unlabeled`` (B, channels, X, Y[, Z]) with ``unlabeled_keys``."""
         batch = self.labeled.generate_train_batch()
         unlabeled = self.unlabeled.generate_train_batch()
-        return {**batch, "unlabeled": unlabeled["data"], "unlabeled_keys": unlabeled["keys"]}
+        batch |= {"unlabeled": unlabeled["data"], "unlabeled_keys": unlabeled["keys"]}
+        return batch | ({"unlabeled_weak": unlabeled["weak"]} if "weak" in unlabeled else {})

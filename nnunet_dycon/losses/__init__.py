@@ -3,10 +3,10 @@
 One legend for all shapes: B batch, C classes or regions, X/Y/Z voxels, N patches of a crop, D embedding.
 """
 
+from nnunet_dycon.losses.consistency import consistency_dice, consistency_mse
 from nnunet_dycon.losses.entropy import entropy, max_entropy
 from nnunet_dycon.losses.fecl import FeCLoss
-from nnunet_dycon.losses.mse import consistency_mse
 from nnunet_dycon.losses.uncl import UnCLoss
 from nnunet_dycon.schedules import beta_schedule
 
-__all__ = ["FeCLoss", "UnCLoss", "beta_schedule", "consistency_mse", "entropy", "max_entropy"]
+__all__ = ["FeCLoss", "UnCLoss", "beta_schedule", "consistency_dice", "consistency_mse", "entropy", "max_entropy"]

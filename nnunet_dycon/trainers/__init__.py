@@ -1,5 +1,6 @@
 """The trainers, as ``nnUNetv2_train -tr NAME`` finds them."""
 
+from nnunet_dycon.trainers.co_training import nnUNetTrainerCoTraining, nnUNetTrainerDyCONCoTraining
 from nnunet_dycon.trainers.dycon import nnUNetTrainerDyCON
 from nnunet_dycon.trainers.mean_teacher import (
     nnUNetTrainerMeanTeacher,
@@ -10,7 +11,9 @@ from nnunet_dycon.trainers.semi_supervised import nnUNetTrainerSemiSupervised
 from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
 
 __all__ = [
+    "nnUNetTrainerCoTraining",
     "nnUNetTrainerDyCON",
+    "nnUNetTrainerDyCONCoTraining",
     "nnUNetTrainerMeanTeacher",
     "nnUNetTrainerMeanTeacherFeCL",
     "nnUNetTrainerMeanTeacherUnCL",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nnunet_dycon.losses import FeCLoss, UnCLoss, beta_schedule, consistency_mse, entropy, max_entropy
+from nnunet_dycon.losses import FeCLoss, UnCLoss, beta_schedule, consistency_dice, consistency_mse, entropy, max_entropy
 from nnunet_dycon.patches import patch_labels, pool_to_grid, predicted_labels, regions_to_labels
 from nnunet_dycon.trainers.semi_supervised import Step, nnUNetTrainerSemiSupervised
 
@@ -42,10 +42,12 @@ class nnUNetTrainerDyCON(nnUNetTrainerSemiSupervised):
             losses["uncl"] = self.uncl(taught_logits, step.teacher_logits, beta)
         if settings.weight_fecl > 0:
             losses["fecl"] = self._contrast(step, student_entropy)
+        unlabeled = step.student_logits[step.num_labeled :]
+        teacher = step.teacher_logits[-len(unlabeled) :]
         if settings.weight_mse > 0:
-            unlabeled = step.student_logits[step.num_labeled :]
-            teacher = step.teacher_logits[-len(unlabeled) :]
             losses["mse"] = consistency_mse(unlabeled, teacher, self.nonlinearity)
+        if settings.weight_dice > 0:
+            losses["dice"] = consistency_dice(unlabeled, teacher, self.nonlinearity)
         return losses
 
     def _contrast(self, step: Step, student_entropy: torch.Tensor) -> torch.Tensor:

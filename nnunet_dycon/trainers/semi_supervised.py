@@ -26,13 +26,13 @@ from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, nnUNetUnlab
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.data.unlabeled_preprocessing import preprocess_unlabeled
 from nnunet_dycon.data.unlabeled_scans import preprocessed_unlabeled_folder
-from nnunet_dycon.ema import EMATeacher, submodule_weights
+from nnunet_dycon.ema import EMATeacher, Peer, submodule_weights
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.progress import SemiSupervisedLogger
-from nnunet_dycon.projection_head import EncoderTap, ProjectionHead, choose_stage, skip_shapes
+from nnunet_dycon.projection_head import Branch, EncoderTap, ProjectionHead, choose_stage, skip_shapes
 from nnunet_dycon.schedules import sigmoid_rampup
 from nnunet_dycon.settings import ENVIRONMENT_VARIABLE
-from nnunet_dycon.trainers.step import Step
+from nnunet_dycon.trainers.step import Crops, Step
 from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
 
 
@@ -52,9 +52,10 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
     setting ``weight_NAME`` and the ramp-up. nnU-Net's own loss on the labelled crops stays as it is.
     """
 
-    loss_names = ("uncl", "fecl", "mse")
+    loss_names = ("uncl", "fecl", "mse", "dice")
     """Names that ``semi_supervised_losses`` may return."""
     network: nn.Module
+    teacher_network: nn.Module
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         self.nonlinearity = "sigmoid" if self.label_manager.has_regions else "softmax"
         self.logger.local_logger = SemiSupervisedLogger(self.loss_names)
         self.head: nn.Module | None = None
+        self.grid: tuple[int, ...] = ()
         self._step_logs: dict[str, list[torch.Tensor | float]] = defaultdict(list)
 
     # ------------------------------------------------------------------------------------------ what a method adds
@@ -88,28 +90,33 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
 
     def initialize(self) -> None:
         super().initialize()
-        student = unwrap(self.network)
-        modules = nn.ModuleDict({"network": student})
-        self.grid: tuple[int, ...] = ()
-        if self.needs_embeddings():
-            patch_size = self.configuration_manager.patch_size
-            shapes = skip_shapes(student, self.num_input_channels, patch_size)
-            stage = choose_stage(shapes, self.settings.max_patches)
-            channels, *grid = shapes[stage]
-            self.grid = tuple(grid)
-            modules["head"] = ProjectionHead(channels, len(grid)).to(self.device)
-            self.optimizer.add_param_group({"params": list(modules["head"].parameters())})
-            self.head = modules["head"]
-            self.print_to_log_file(f"patch embeddings: encoder stage {stage}, {channels} channels, grid {self.grid}")
-        self.teacher = EMATeacher(modules, self.settings.ema_decay)
-        self.teacher_network: nn.Module = self.teacher.module.get_submodule("network")
-        if self.head is not None:
-            self.student_tap = EncoderTap(student, stage)
-            self.teacher_tap = EncoderTap(self.teacher_network, stage)
-            if self.is_ddp:
-                self.head = DistributedDataParallel(self.head, device_ids=[self.local_rank])
+        modules = nn.ModuleDict({"network": unwrap(self.network)})
+        stage = self._add_head(modules) if self.needs_embeddings() else None
+        self.teacher = self.make_teacher(modules)
+        self.teacher_network = self.teacher.module.get_submodule("network")
+        taps = [None if stage is None else EncoderTap(i, stage) for i in (modules["network"], self.teacher_network)]
         if self._do_i_compile():
             self.teacher_network = cast(nn.Module, torch.compile(self.teacher_network))
+        if self.head is not None and self.is_ddp:
+            self.head = DistributedDataParallel(self.head, device_ids=[self.local_rank])
+        teacher_head = None if self.head is None else self.teacher.module.get_submodule("head")
+        self.student_branch = Branch(self.network, self.head, taps[0])
+        self.teacher_branch = Branch(self.teacher_network, teacher_head, taps[1])
+
+    def make_teacher(self, modules: nn.ModuleDict) -> EMATeacher | Peer:
+        """What teaches the student, given the student's ``network`` and, where there is one, ``head``."""
+        return EMATeacher(modules, self.settings.ema_decay)
+
+    def _add_head(self, modules: nn.ModuleDict) -> int:
+        """Add a projection head on the encoder stage that suits the settings; returns the stage."""
+        shapes = skip_shapes(modules["network"], self.num_input_channels, self.configuration_manager.patch_size)
+        stage = choose_stage(shapes, self.settings.max_patches)
+        channels, *grid = shapes[stage]
+        self.grid = tuple(grid)
+        self.head = modules["head"] = ProjectionHead(channels, len(grid)).to(self.device)
+        self.optimizer.add_param_group({"params": list(self.head.parameters())})
+        self.print_to_log_file(f"patch embeddings: encoder stage {stage}, {channels} channels, grid {self.grid}")
+        return stage
 
     @contextmanager
     def _using(self, name: str) -> Iterator[None]:
@@ -169,7 +176,9 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         train, val = super().get_dataloaders()
         labeled = train.data_loader if isinstance(train, SingleThreadedAugmenter) else train.generator
         size = self.settings.unlabeled_batch_size or self.batch_size
-        two_streams = TwoStreamDataLoader(labeled, nnUNetUnlabeledDataLoader(unlabeled, labeled, size))
+        two_streams = TwoStreamDataLoader(
+            labeled, nnUNetUnlabeledDataLoader(unlabeled, labeled, size, weak_view=self.settings.weak_teacher_view)
+        )
         if isinstance(train, SingleThreadedAugmenter):
             train.data_loader = two_streams
         else:
@@ -194,60 +203,57 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         return min(1.0, self.teacher.step / (self.num_epochs * self.num_iterations_per_epoch))
 
     def train_step(self, batch: dict) -> dict:
-        target = batch["target"]
-        targets = [i.to(self.device, non_blocking=True) for i in (target if isinstance(target, list) else [target])]
-        labeled = batch["data"].to(self.device, non_blocking=True)
-        images = torch.cat([labeled, batch["unlabeled"].to(self.device, non_blocking=True)])
+        crops = self._to_device(batch)
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
-            with self.student_tap.active() if self.head is not None else nullcontext():
-                outputs = self.network(images)
-            outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-            mine = [i[: len(labeled)] for i in outputs]
-            supervised = self.loss(mine, targets) if isinstance(target, list) else self.loss(mine[0], targets[0])
-            step = self._teach(images, len(labeled), targets[0], outputs[0])
-        total = supervised + self._weigh(self.semi_supervised_losses(step), step.progress)
-        self._descend(total)
+            outputs, embeddings = self.student_branch(crops.images)
+            supervised = self._supervised_loss(outputs, crops)
+            taught, teacher_logits, teacher_embeddings = self._teach(crops)
+        step = Step(
+            self.progress, crops.num_labeled, taught, crops.targets[0],
+            outputs[0], teacher_logits, embeddings, teacher_embeddings, self.grid,
+        )  # fmt: skip
+        self._descend(supervised + self.weighted_losses(step))
         self.teacher.update()
         return {"loss": supervised.detach().cpu().numpy()}
+
+    def _to_device(self, batch: dict) -> Crops:
+        target = batch["target"]
+        targets = [i.to(self.device, non_blocking=True) for i in (target if isinstance(target, list) else [target])]
+        labeled, unlabeled = (batch[i].to(self.device, non_blocking=True) for i in ("data", "unlabeled"))
+        weak = batch.get("unlabeled_weak")
+        weak = unlabeled if weak is None else weak.to(self.device, non_blocking=True)
+        return Crops(torch.cat([labeled, unlabeled]), len(labeled), targets, weak)
+
+    def _supervised_loss(self, outputs: list[torch.Tensor], crops: Crops) -> torch.Tensor:
+        """nnU-Net's loss on the labelled crops."""
+        mine = [i[: crops.num_labeled] for i in outputs]
+        return self.loss(mine, crops.targets) if self.enable_deep_supervision else self.loss(mine[0], crops.targets[0])
 
     def _autocast(self) -> Any:
         """nnU-Net's choice: autocast on CUDA only."""
         return autocast(self.device.type, enabled=True) if self.device.type == "cuda" else nullcontext()
 
-    def _teach(self, images: torch.Tensor, num_labeled: int, target: torch.Tensor, logits: torch.Tensor) -> Step:
-        """Run the teacher on noisy copies of the crops and collect what the losses need."""
-        taught = slice(0 if self.settings.teach_labeled else num_labeled, len(images))
-        student_embeddings = None if self.head is None else self.head(self.student_tap.take())
-        with torch.inference_mode(), self.teacher_tap.active() if self.head is not None else nullcontext():
-            noise = torch.randn_like(images[taught]).mul_(self.settings.teacher_noise)
-            limit = 2 * self.settings.teacher_noise
-            outputs = self.teacher_network(images[taught] + noise.clamp_(-limit, limit))
-            teacher_logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
-            teacher_embeddings = None
-            if self.head is not None:
-                features = self.teacher_tap.take()
-                if self.settings.lambda_cross > 0:
-                    teacher_embeddings = self.teacher.module.get_submodule("head")(features)
-        return Step(
-            self.progress,
-            num_labeled,
-            taught,
-            target,
-            logits,
-            teacher_logits,
-            student_embeddings,
-            teacher_embeddings,
-            self.grid,
-        )
+    @torch.inference_mode()
+    def _teach(self, crops: Crops) -> tuple[slice, torch.Tensor, torch.Tensor | None]:
+        """Run the teacher on noisy copies of the crops: which of them, its logits and its embeddings."""
+        images = crops.weak_unlabeled
+        if self.settings.teach_labeled:
+            images = torch.cat([crops.images[: crops.num_labeled], images])
+        sigma = self.settings.teacher_noise
+        noise = torch.randn_like(images).mul_(sigma).clamp_(-2 * sigma, 2 * sigma)
+        outputs, embeddings = self.teacher_branch(images + noise)
+        return slice(len(crops.images) - len(images), len(crops.images)), outputs[0], embeddings
 
-    def _weigh(self, losses: dict[str, torch.Tensor], progress: float) -> torch.Tensor | float:
-        ramp = sigmoid_rampup(progress, start=self.settings.ramp_start, length=self.settings.ramp_length)
+    def weighted_losses(self, step: Step) -> torch.Tensor | float:
+        """Sum of the semi-supervised losses, each with its weight and the ramp-up."""
+        settings = self.settings
+        ramp = sigmoid_rampup(step.progress, start=settings.ramp_start, length=settings.ramp_length)
         self.log_step("ramp_up", ramp)
         total: torch.Tensor | float = 0.0
-        for name, loss in losses.items():
+        for name, loss in self.semi_supervised_losses(step).items():
             self.log_step(name, loss)
-            total = total + ramp * getattr(self.settings, f"weight_{name}") * loss
+            total = total + ramp * getattr(settings, f"weight_{name}") * loss
         return total
 
     def _descend(self, loss: torch.Tensor) -> None:

@@ -1,10 +1,24 @@
-"""What the semi-supervised losses see of a training step."""
+"""A training step: the crops that go in, and what the semi-supervised losses see of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+
+
+@dataclass
+class Crops:
+    """A batch on the device."""
+
+    images: torch.Tensor
+    """Crops as the student sees them, labelled first, (B, channels, X, Y[, Z])."""
+    num_labeled: int
+    """Labelled crops b."""
+    targets: list[torch.Tensor]
+    """nnU-Net's targets of the labelled crops, full resolution first, (b, 1 or regions, X, Y[, Z])."""
+    weak_unlabeled: torch.Tensor
+    """Unlabelled crops as the teacher sees them, (B - b, channels, X, Y[, Z])."""
 
 
 @dataclass
