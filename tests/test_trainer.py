@@ -94,7 +94,7 @@ def test_every_trainer_trains_and_logs(dataset, name):
     for loss in trainer.loss_names:
         used = getattr(trainer.settings, f"weight_{loss}") > 0
         assert np.isfinite(trainer.logger.get_value(loss, -1)) == used
-        assert (f" {loss} " in log) == used
+        assert (f", {loss} " in log) == used
     assert "unlabeled_batch_size: None" in log
     assert (trainer.head is not None) == (trainer.settings.weight_fecl > 0)
 
