@@ -4,14 +4,15 @@
     python scripts/benchmark.py step loader -d 901 -p nnUNetPlans_quickstart [-device cuda]
     python scripts/benchmark.py cases                                   # 10 to 10,000 made-up unlabelled cases
 
-``step`` and ``loader`` need a planned and preprocessed dataset with unlabelled cases (scripts/quickstart.sh makes one). All
-that is compared is measured in turn within one run, and the median is taken, since machines are noisy. Peak memory is what
-a call adds to the resident set (CPU) or to the allocator (CUDA). ``-o FILE`` also writes JSON.
+``step`` and ``loader`` need a planned and preprocessed dataset with unlabelled cases (scripts/quickstart.sh makes one).
+All that is compared is measured in turn within one run, and the median is taken, since machines are noisy. Peak memory is
+what a call adds to the resident set (CPU) or to the allocator (CUDA). ``-o FILE`` also writes JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import os
@@ -65,6 +66,7 @@ def peak_mib(call: Callable[[], object], device: torch.device) -> float:
         before = torch.cuda.memory_allocated()
         call()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # give freed memory back, so that the call has to ask for its own
     Path("/proc/self/clear_refs").write_text("5")  # forget the former peak (Linux)
     before = status_kib("VmRSS")
     call()
