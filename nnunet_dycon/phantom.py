@@ -72,11 +72,11 @@ def draw_scanner(rng: np.random.Generator) -> Scanner:
     """Draw the scanner of one case."""
     return Scanner(
         organ_contrast=rng.uniform(0.1, 0.3) * rng.choice([-1.0, 1.0]),
-        texture=rng.uniform(0.03, 0.1),
+        texture=rng.uniform(0.03, 0.08),
         texture_weights=tuple(rng.dirichlet(np.ones(len(TEXTURE_SCALES_VOXELS)))),
         bias=rng.uniform(0.02, 0.12),
         blur_voxels=rng.uniform(0.3, 0.9),
-        noise=rng.uniform(0.02, 0.1),
+        noise=rng.uniform(0.02, 0.08),
         gamma=np.exp(rng.uniform(-0.35, 0.35)),
         gain=rng.uniform(200.0, 800.0),
     )

@@ -5,8 +5,8 @@
     python scripts/benchmark.py cases                                   # 10 to 10,000 made-up unlabelled cases
 
 ``step`` and ``loader`` need a planned and preprocessed dataset with unlabelled cases (scripts/quickstart.sh makes one).
-All that is compared is measured in turn within one run, and the median is taken, since machines are noisy. Peak memory is
-what a call adds to the resident set (CPU) or to the allocator (CUDA). ``-o FILE`` also writes JSON.
+All that is compared is measured in turn within one run, and the median is taken, since machines are noisy. Peak memory
+is what a call adds to the resident set (CPU) or to the allocator (CUDA). ``-o FILE`` also writes JSON.
 """
 
 from __future__ import annotations
@@ -316,9 +316,9 @@ def benchmark_cases(args: argparse.Namespace) -> dict:
                 "3d_fullres",
                 plans,
                 dataset_json,
-                labeled,
+                labeled,  # noqa: B023
                 num_processes=1,
-                progress=False,  # noqa: B023
+                progress=False,
             )
             dataset = nnUNetDatasetUnlabeled({case: folder / f"{case}.b2nd" for case in cases})  # noqa: B023
             assert len(dataset.identifiers) == number  # noqa: B023

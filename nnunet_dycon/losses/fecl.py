@@ -6,7 +6,6 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 # Entries of the similarity matrix handled at once: a CPU's cache, or enough work for a GPU.
@@ -188,7 +187,7 @@ def _anchor_block(
     other = ~same & (labels >= 0)[None] & (labels[anchors] >= 0)[:, None]
     same &= (labels >= 0)[None]
     same.diagonal(anchors.start).fill_(False)
-    loss, slope = _focal_term(z_block @ z.T, same, other, settings, gradient is not None)
+    loss, slope = _focal_term(z_block @ z.T / settings.temperature, same, other, settings, gradient is not None)
     focal[anchors] = loss
     value = (loss * weight[anchors]).sum()
     if slope is not None and gradient is not None:
@@ -205,40 +204,40 @@ def _anchor_block(
 
 
 def _focal_term(
-    similarity: torch.Tensor,
+    logits: torch.Tensor,
     same: torch.Tensor,
     other: torch.Tensor,
     settings: _Settings,
     needs_gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """l_i of the anchors (M,) and dl_i/dS_ij (M, N).
+    """l_i of the anchors (M,) and dl_i/dS_ij (M, N), from ``logits`` S_ij / tau, which are overwritten.
 
-    With n_i = log sum_q F_q- exp(S_iq/tau) and u = n_i - S_ik/tau: -log p_ik = softplus(u), 1 - p_ik = sigmoid(u).
+    All exponentials are taken relative to the anchor's largest one. With e_ik = exp(S_ik/tau) and the sum over
+    negatives Z_i = sum_q F_q- e_iq: p_ik = e_ik / (e_ik + Z_i), so that two transcendental functions suffice.
     """
     tau, gamma = settings.temperature, settings.gamma
-    logits = similarity / tau
-    negatives = logits
-    if settings.negative_focal and gamma > 0:
-        half = similarity.add(1).mul_(0.5).clamp_(min=torch.finfo(similarity.dtype).eps)
-        negatives = half.log().mul_(gamma).add_(logits)
-    negatives = negatives.masked_fill(~other, -math.inf)
-    log_sum = torch.logsumexp(negatives, dim=1, keepdim=True)
-    u = log_sum - logits
-    loss = F.softplus(u)
-    hard = -torch.expm1(-loss)  # sigmoid(u)
+    focal_negatives = settings.negative_focal and gamma > 0
+    half = logits.mul(tau / 2).add_(0.5).clamp_(min=torch.finfo(logits.dtype).eps) if focal_negatives else None
+    logits.masked_fill_(~(same | other), -math.inf)  # the anchor itself and patches without label
+    logits.sub_(logits.amax(1, keepdim=True).clamp_(min=-1 / tau))
+    exponential = logits.exp()
+    negatives = exponential if half is None else _power(half, gamma).mul_(exponential)
+    negatives = negatives * other
+    z = negatives.sum(1, keepdim=True)
+    denominator = exponential.add_(z)
+    hard = z / denominator  # 1 - p
+    loss = denominator.clamp_(min=torch.finfo(logits.dtype).tiny).log_().sub_(logits)  # -log p
     focus = _power(hard, gamma)
-    per_positive = same.to(loss.dtype) / same.sum(1, keepdim=True).clamp(min=1)
-    anchor_loss = (focus * loss).mul_(per_positive).sum(1)
+    per_positive = (z > 0) / same.sum(1, keepdim=True, dtype=z.dtype).clamp_(min=1)  # 0 where there is no negative
+    anchor_loss = (focus * loss).masked_fill_(~same, 0).sum(1) * per_positive[:, 0]
     if not needs_gradient:
         return anchor_loss, None
-    # d(l_i)/du of each positive, then through u = n_i - S_ik/tau and n_i's softmax over the negatives
-    slope_u = loss.mul_(1 - hard).mul_(gamma).add_(hard).mul_(focus).mul_(per_positive)
-    slope_log_sum = slope_u.sum(1, keepdim=True)
-    share = negatives.sub_(log_sum.masked_fill(log_sum.isinf(), 0.0)).exp_()  # 0 where not a negative
-    slope = (share * slope_log_sum).sub_(slope_u).div_(tau)
-    if settings.negative_focal and gamma > 0:
-        slope.addcmul_(share * slope_log_sum, half.reciprocal_(), value=gamma / 2)
-    return anchor_loss, slope
+    # d(l_i)/du with u = log Z_i - S_ik/tau, of each positive; then through S_ik and through Z_i
+    slope_u = loss.mul_(1 - hard).mul_(gamma).add_(hard).mul_(focus).masked_fill_(~same, 0).mul_(per_positive)
+    through_z = slope_u.sum(1, keepdim=True) / z.clamp(min=torch.finfo(z.dtype).tiny)
+    slope = negatives.mul_(through_z)
+    slope.mul_(1 / tau if half is None else half.reciprocal_().mul_(gamma / 2).add_(1 / tau))
+    return anchor_loss, slope.sub_(slope_u, alpha=1 / tau)
 
 
 def _power(base: torch.Tensor, exponent: float) -> torch.Tensor:

@@ -134,15 +134,22 @@ def _class_terms(
     s: torch.Tensor, t: torch.Tensor, beta: float, entropy_weight: float, needs_gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum over voxels and its gradient for softmax logits (C, V)."""
-    log_p, log_q = F.log_softmax(s, dim=0), F.log_softmax(t, dim=0)
-    p, q = log_p.exp(), log_q.exp()
-    h_s, h_t = -(p * log_p).sum(0), -(q * log_q).sum(0)
+
+    def probability_and_entropy(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        p = x.exp()
+        z = p.sum(0)
+        p.div_(z)
+        return p, z.log_().sub_((p * x).sum(0)).clamp_(min=0)  # H = log Z - E[x]
+
+    s, t = s - s.amax(0), t - t.amax(0)
+    p, h_s = probability_and_entropy(s)
+    q, h_t = probability_and_entropy(t)
     value, slope_p, slope_h = _weighted_difference(p, q, h_s, h_t, beta, entropy_weight, needs_gradient)
     if slope_p is None or slope_h is None:
         return value, p
-    # dp_c/ds_j = p_c (delta_cj - p_j) and dH/ds_j = -p_j (log p_j + H)
-    gradient = slope_p - (p * slope_p).sum(0) - slope_h * (log_p + h_s)
-    return value, gradient.mul_(p)
+    # dp_c/ds_j = p_c (delta_cj - p_j) and dH/ds_j = -p_j (s_j - E[s])
+    slope = slope_p.sub_(slope_h * s)
+    return value, slope.sub_((p * slope).sum(0)).mul_(p)
 
 
 def _region_terms(
