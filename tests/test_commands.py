@@ -24,7 +24,7 @@ def command(dataset, *arguments, **environment):
     kept |= dataset.environment() | {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1"} | environment
     program, *rest = map(str, arguments)
     program = str(Path(sys.executable).parent / program)
-    run = subprocess.run([program, *rest], env=kept, capture_output=True, text=True)
+    run = subprocess.run([program, *rest], env=kept, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 

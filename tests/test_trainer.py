@@ -278,6 +278,7 @@ def test_settings_of_the_checkpoint_win_unless_asked_otherwise(dataset, monkeypa
     trainer.load_checkpoint(file)
     assert trainer.settings.weight_fecl == 0 and trainer.head is None
     assert trainer.settings.predict_with == "student"
+    assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (1, 1)
     monkeypatch.setenv("nnUNet_dycon", "weight_uncl=0.3")
     with pytest.raises(UserError, match=r"weight_uncl 0.5 -> 0.3"):
         make_trainer(dataset).load_checkpoint(file)

@@ -377,7 +377,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
                 f"settings differ from those of the checkpoint: {listed}. Unset them in {ENVIRONMENT_VARIABLE} to "
                 "continue, or start a new training"
             )
-        self.settings = replace(settings, predict_with=asked.predict_with)
+        self.use_settings(replace(settings, predict_with=asked.predict_with))
 
 
 def _mean(values: list[torch.Tensor | float]) -> float:

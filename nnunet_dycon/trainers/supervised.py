@@ -30,9 +30,13 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self._overrides = overrides_from_environment()
-        self.settings = self.default_settings.override(self._overrides)
+        self.use_settings(self.default_settings.override(self._overrides))
+
+    def use_settings(self, settings: Settings) -> None:
+        """Take these settings, with the lengths of training that they name."""
+        self.settings = settings
         for name in ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch"):
-            setattr(self, name, getattr(self.settings, name) or getattr(self, name))
+            setattr(self, name, getattr(settings, name) or getattr(self, name))
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """nnU-Net's split, without the cases that are unlabelled for this fold."""
