@@ -24,7 +24,8 @@ fi
 
 if [ ! -f "$nnUNet_preprocessed/$dataset/$plans.json" ]; then
   step "planning and preprocessing by nnU-Net"
-  nnUNetv2_plan_and_preprocess -d 901 -c 3d_fullres --verify_dataset_integrity
+  nnUNetv2_plan_and_preprocess -d 901 -c 3d_fullres --verify_dataset_integrity \
+    -npfp "$nnUNet_def_n_proc" -np "$nnUNet_def_n_proc"
   # a network that two CPU cores train in minutes
   python scripts/shrink_plans.py -d 901 --plans-name "$plans" --features 8 --patch-size 32 32 32
 fi
@@ -32,7 +33,7 @@ nnunet-dycon preprocess -d 901 -c 3d_fullres -p "$plans"
 
 if [ ! -f "$model/fold_0/checkpoint_final.pth" ]; then
   step "training DyCON on the $device: 20 epochs of 20 steps"
-  nnUNet_dycon="num_epochs=20,num_iterations_per_epoch=20,num_val_iterations_per_epoch=4" \
+  nnUNet_dycon="num_epochs=20,num_iterations_per_epoch=20,num_val_iterations_per_epoch=4,max_patches=512" \
     nnUNetv2_train 901 3d_fullres 0 -p "$plans" -tr nnUNetTrainerDyCON -device "$device"
 fi
 

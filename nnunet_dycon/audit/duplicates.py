@@ -10,7 +10,7 @@ from nnunet_dycon.audit.findings import Finding
 from nnunet_dycon.audit.roles import Use
 from nnunet_dycon.audit.scans import ScanContent
 from nnunet_dycon.audit.similarity import Signature, aligned_correlation, candidate_pairs
-from nnunet_dycon.evaluation.parallel import map_cases
+from nnunet_dycon.parallel import map_cases
 
 # Which roles must not share content; roles of one side may, at the price of redundancy.
 _SIDE = {"labelled": "training", "unlabelled": "training", "validation": "validation", "test": "test"}

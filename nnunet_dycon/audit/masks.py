@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunet_dycon.audit.findings import Finding, few
 from nnunet_dycon.audit.roles import Use
-from nnunet_dycon.splitting.raw_dataset import RawDataset
+from nnunet_dycon.raw_dataset import RawDataset
 
 
 def mask_findings(raw: RawDataset, preprocessed: Path | None, uses: list[Use]) -> list[Finding]:

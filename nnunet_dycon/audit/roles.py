@@ -12,7 +12,7 @@ from typing import Any
 from nnunet_dycon.audit.findings import Finding, few
 from nnunet_dycon.data.splits import read_splits
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.splitting.raw_dataset import RawDataset
+from nnunet_dycon.raw_dataset import RawDataset
 
 ROLES = ("labelled", "unlabelled", "validation", "test")
 

@@ -12,8 +12,8 @@ from nnunet_dycon.audit.roles import ROLES, Use, name_findings, uses_of
 from nnunet_dycon.audit.scans import Scan, ScanContent, comparison_voxel_mm, read_scan
 from nnunet_dycon.audit.similarity import NEAR_DUPLICATE_CORRELATION
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.evaluation.parallel import map_cases
-from nnunet_dycon.splitting.raw_dataset import RawDataset, open_raw_dataset
+from nnunet_dycon.parallel import map_cases
+from nnunet_dycon.raw_dataset import RawDataset, open_raw_dataset
 
 _SCANS_SAMPLED = 4  # to settle the voxel size at which scans are compared
 

@@ -25,8 +25,8 @@ from nnunet_dycon.evaluation.metrics import (
     literature_metrics,
     segmentation_metrics,
 )
-from nnunet_dycon.evaluation.parallel import map_cases
 from nnunet_dycon.evaluation.results import CaseMetrics, Evaluation, Status
+from nnunet_dycon.parallel import map_cases
 
 
 @dataclass(frozen=True)

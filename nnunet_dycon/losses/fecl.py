@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 # Entries of the similarity matrix handled at once: a CPU's cache, or enough work for a GPU.
-_BLOCK_ENTRIES = {"cpu": 1 << 18}
+_BLOCK_ENTRIES = {"cpu": 1 << 19}
 _BLOCK_ENTRIES_DEFAULT = 1 << 24
 _MAX_TEACHER_SIMILARITY = 1.0 - 1e-4  # keeps log(1 - S) and its slope finite
 

@@ -14,9 +14,9 @@ from typing import Any
 from tqdm import tqdm
 
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.raw_dataset import RawDataset, environment_folder, open_raw_dataset
 from nnunet_dycon.splitting.division import CasePool, Division, divide
 from nnunet_dycon.splitting.options import SplitOptions
-from nnunet_dycon.splitting.raw_dataset import RawDataset, environment_folder, open_raw_dataset
 from nnunet_dycon.splitting.record import SplitReport, split_record, split_warnings, write_json
 from nnunet_dycon.splitting.volumes import foreground_volumes_mm3
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.evaluation.parallel import map_cases
+from nnunet_dycon.parallel import map_cases
 
 
 def foreground_volumes_mm3(
