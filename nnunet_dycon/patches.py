@@ -47,7 +47,9 @@ def patch_labels(
         is_foreground = shares[:, 1:].sum(1) >= foreground_share
         winner = torch.where(is_foreground, best_foreground + 1, torch.zeros_like(winner))
         share = torch.where(is_foreground, best_share, shares[:, 0])
-    values = torch.as_tensor(classes, device=labels.device)[winner]
+    values = winner.clone()
+    for index, value in enumerate(classes):  # without a table on the device, which the host would wait for
+        values.masked_fill_(winner == index, value)
     return values.masked_fill((labeled == 0) | (share < min_purity), UNLABELED)
 
 

@@ -3,8 +3,8 @@
 It is for trying the package out and for tests, not for claims about real scans. What makes it more than a threshold:
 
 - *Tissue*: a body in air with one organ of another mean, both with noise that is correlated at several scales.
-- *Lesions*: one to five level sets of ellipsoids deformed by smooth noise, mottled, bright or subtle.
-- *Distractors* as bright as the lesions: vessels (long tubes) and nodules (smooth spheres in a dark shell); dark cysts.
+- *Lesions*: level sets of ellipsoids deformed by smooth noise, mottled, bright or subtle, solid or rings.
+- *Distractors* as bright as the lesions: vessels (tubes) and nodules (smooth spheres in a dark shell); dark cysts.
 - *Scanner*: bias field, blur, noise, gamma, gain and the organ's contrast differ from case to case, so that a few
   labelled scans do not cover what occurs while the unlabelled ones do.
 
@@ -33,14 +33,14 @@ FILE_ENDING = ".nii.gz"
 MIN_SIZE_VOXELS = 32
 MIN_FOREGROUND_VOXELS = 100  # over all lesions of a case
 MIN_LESION_VOXELS = 30
-RING_SHARE = 0.4
-LESION_RADIUS_VOXELS = (3.0, 7.5)
-CONTRAST = (0.35, 0.9)
-VESSELS = (1, 4)
-NODULES = (1, 3)
-CYSTS = (0, 3)
-LESIONS = (1, 5)
 POOLS = ("train", "test")
+
+# How hard the task is: ranges, ends included. A small U-Net has to be able to learn it in a few hundred steps.
+LESIONS, VESSELS, NODULES, CYSTS = (1, 3), (0, 2), (0, 2), (0, 1)  # a case
+LESION_RADIUS_VOXELS = (4.0, 8.0)
+CONTRAST = (0.4, 1.0)  # of lesions and bright distractors; tissue is 1, air 0
+RING_SHARE = 0.25  # of the lesions: bright rim, dark core
+TEXTURE_SCALES_VOXELS = (0.8, 2.0, 5.0)
 
 
 class PhantomCase(NamedTuple):
@@ -63,9 +63,6 @@ class Scanner:
     noise: float
     gamma: float
     gain: float
-
-
-TEXTURE_SCALES_VOXELS = (0.8, 2.0, 5.0)
 
 
 def draw_scanner(rng: np.random.Generator) -> Scanner:
@@ -115,7 +112,7 @@ def _coordinates(shape: tuple[int, ...]) -> np.ndarray:
     return np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in shape), indexing="ij"))
 
 
-def _log_uniform(rng, low, high):
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
@@ -183,11 +180,11 @@ def _draw_contrast(rng: np.random.Generator) -> float:
 def _add_lesions(
     rng: np.random.Generator, clean: np.ndarray, depth_voxels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Blend one to five lesions in; more when they are too small together. Returns the image and the mask (uint8)."""
+    """Blend the lesions in, one more if they are too small together. Returns the image and the mask (uint8)."""
     body = depth_voxels > 0
     segmentation = np.zeros(clean.shape, dtype=np.uint8)
     mottle = 1.0 + 0.35 * smooth_noise(rng, clean.shape, 1.0)
-    wanted, made = int(rng.integers(*LESIONS)), 0
+    wanted, made = int(rng.integers(*LESIONS, endpoint=True)), 0
     while made < wanted or segmentation.sum() < MIN_FOREGROUND_VOXELS:
         mean_radius_voxels = _log_uniform(rng, *LESION_RADIUS_VOXELS)
         radii_voxels = mean_radius_voxels * rng.uniform(0.7, 1.4, 3)
@@ -198,7 +195,7 @@ def _add_lesions(
             continue
         near = ndimage.binary_dilation(mask) & body
         profile = _cover(distance)
-        if rng.random() < RING_SHARE and mean_radius_voxels > 4.0:
+        if rng.random() < RING_SHARE:
             profile = profile - 1.3 * _cover(distance - 2.0, 1.0)
         clean = clean + _draw_contrast(rng) * profile * near * mottle
         segmentation[mask] = 1
@@ -209,7 +206,7 @@ def _add_lesions(
 def _add_distractors(rng: np.random.Generator, clean: np.ndarray, depth_voxels: np.ndarray) -> np.ndarray:
     body = depth_voxels > 0
     for add, low, high in ((_add_vessel, *VESSELS), (_add_nodule, *NODULES), (_add_cyst, *CYSTS)):
-        for _ in range(rng.integers(low, high)):
+        for _ in range(rng.integers(low, high, endpoint=True)):
             clean = np.where(body, add(rng, clean, depth_voxels), clean)
     return clean
 
