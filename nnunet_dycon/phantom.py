@@ -39,6 +39,9 @@ POOLS = ("train", "test")
 LESIONS, VESSELS, NODULES, CYSTS = (1, 3), (0, 2), (0, 2), (0, 1)  # a case
 LESION_RADIUS_VOXELS = (4.0, 8.0)
 CONTRAST = (0.4, 1.0)  # of lesions and bright distractors; tissue is 1, air 0
+FAT_CONTRAST = (0.1, 1.0)
+FAT_VOXELS = (1.5, 4.0)
+MOTTLE = 0.35
 RING_SHARE = 0.25  # of the lesions: bright rim, dark core
 TEXTURE_SCALES_VOXELS = (0.8, 2.0, 5.0)
 
@@ -56,6 +59,7 @@ class Scanner:
     """What differs between scans though the anatomy does not. Intensities are relative to tissue = 1, air = 0."""
 
     organ_contrast: float
+    fat_contrast: float
     texture: float
     texture_weights: tuple[float, ...]
     bias: float
@@ -69,6 +73,7 @@ def draw_scanner(rng: np.random.Generator) -> Scanner:
     """Draw the scanner of one case."""
     return Scanner(
         organ_contrast=rng.uniform(0.1, 0.3) * rng.choice([-1.0, 1.0]),
+        fat_contrast=rng.uniform(*FAT_CONTRAST),
         texture=rng.uniform(0.03, 0.08),
         texture_weights=tuple(rng.dirichlet(np.ones(len(TEXTURE_SCALES_VOXELS)))),
         bias=rng.uniform(0.02, 0.12),
@@ -90,13 +95,13 @@ def make_case(seed: int, index: int, *, pool: str = "train", size_voxels: int = 
     rng = np.random.default_rng([seed, POOLS.index(pool), index])
     shape = (size_voxels,) * 3
     scanner = draw_scanner(rng)
-    body, organ = _draw_anatomy(rng, shape)
-    clean = body * (1.0 + scanner.organ_contrast * organ)
-    clean = clean + body * _tissue_texture(rng, shape, scanner)
-    depth_voxels = ndimage.distance_transform_edt(body)
+    body, tissue, organ = _draw_anatomy(rng, shape)
+    clean = 1.0 + scanner.organ_contrast * organ + scanner.fat_contrast * (body & ~tissue)
+    clean = body * (clean + _tissue_texture(rng, shape, scanner))
+    depth_voxels = ndimage.distance_transform_edt(tissue)
     clean = _add_distractors(rng, clean, depth_voxels)
     clean, segmentation = _add_lesions(rng, clean, depth_voxels)
-    return PhantomCase(_acquire(rng, clean, scanner), segmentation, body)
+    return PhantomCase(_acquire(rng, clean, scanner), segmentation, tissue)
 
 
 # --- anatomy ---------------------------------------------------------------------------------------------------------
@@ -142,14 +147,16 @@ def _largest_component(mask: np.ndarray) -> np.ndarray:
     return mask if count < 2 else labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
 
 
-def _draw_anatomy(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Body (air around it) and the organ inside the body."""
+def _draw_anatomy(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Body (air around it), the tissue under its layer of fat, and the organ in the tissue."""
     extent = np.asarray(shape, dtype=float)
     centre = extent / 2 + rng.uniform(-0.03, 0.03, 3) * extent
-    body = _largest_component(_blob(rng, shape, centre, extent * rng.uniform(0.4, 0.48, 3), 0.04) > 0)
+    body = _largest_component(_blob(rng, shape, centre, extent * rng.uniform(0.42, 0.5, 3), 0.04) > 0)
+    depth_voxels = ndimage.distance_transform_edt(np.pad(body, 1))[1:-1, 1:-1, 1:-1]
+    tissue = _largest_component(depth_voxels > rng.uniform(*FAT_VOXELS))
     organ_centre = centre + rng.uniform(-0.12, 0.12, 3) * extent
     organ = _blob(rng, shape, organ_centre, extent * rng.uniform(0.18, 0.3, 3), 0.12) > 0
-    return body, organ & ndimage.binary_erosion(body, iterations=2)
+    return body, tissue, organ & tissue
 
 
 def _tissue_texture(rng: np.random.Generator, shape: tuple[int, ...], scanner: Scanner) -> np.ndarray:
@@ -181,19 +188,19 @@ def _add_lesions(
     rng: np.random.Generator, clean: np.ndarray, depth_voxels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Blend the lesions in, one more if they are too small together. Returns the image and the mask (uint8)."""
-    body = depth_voxels > 0
+    tissue = depth_voxels > 0
     segmentation = np.zeros(clean.shape, dtype=np.uint8)
-    mottle = 1.0 + 0.35 * smooth_noise(rng, clean.shape, 1.0)
+    mottle = 1.0 + MOTTLE * smooth_noise(rng, clean.shape, 1.0)
     wanted, made = int(rng.integers(*LESIONS, endpoint=True)), 0
     while made < wanted or segmentation.sum() < MIN_FOREGROUND_VOXELS:
         mean_radius_voxels = _log_uniform(rng, *LESION_RADIUS_VOXELS)
         radii_voxels = mean_radius_voxels * rng.uniform(0.7, 1.4, 3)
         centre = _random_site(rng, depth_voxels, mean_radius_voxels)
         distance = _blob(rng, clean.shape, centre, radii_voxels, rng.uniform(0.1, 0.25))
-        mask = _largest_component((distance > 0) & body)
+        mask = _largest_component((distance > 0) & tissue)
         if mask.sum() < MIN_LESION_VOXELS:
             continue
-        near = ndimage.binary_dilation(mask) & body
+        near = ndimage.binary_dilation(mask) & tissue
         profile = _cover(distance)
         if rng.random() < RING_SHARE:
             profile = profile - 1.3 * _cover(distance - 2.0, 1.0)
@@ -204,10 +211,10 @@ def _add_lesions(
 
 
 def _add_distractors(rng: np.random.Generator, clean: np.ndarray, depth_voxels: np.ndarray) -> np.ndarray:
-    body = depth_voxels > 0
+    tissue = depth_voxels > 0
     for add, low, high in ((_add_vessel, *VESSELS), (_add_nodule, *NODULES), (_add_cyst, *CYSTS)):
         for _ in range(rng.integers(low, high, endpoint=True)):
-            clean = np.where(body, add(rng, clean, depth_voxels), clean)
+            clean = np.where(tissue, add(rng, clean, depth_voxels), clean)
     return clean
 
 

@@ -32,14 +32,14 @@ fi
 nnunet-dycon preprocess -d 901 -c 3d_fullres -p "$plans"
 
 if [ ! -f "$model/fold_0/checkpoint_final.pth" ]; then
-  step "training DyCON on the $device: 20 epochs of 20 steps"
-  nnUNet_dycon="num_epochs=20,num_iterations_per_epoch=20,num_val_iterations_per_epoch=4,max_patches=512" \
+  step "training DyCON on the $device: 16 epochs of 20 steps"
+  nnUNet_dycon="num_epochs=16,num_iterations_per_epoch=20,num_val_iterations_per_epoch=4,max_patches=512" \
     nnUNetv2_train 901 3d_fullres 0 -p "$plans" -tr nnUNetTrainerDyCON -device "$device"
 fi
 
 step "predicting the test scans"
 nnUNetv2_predict -d 901 -i "$nnUNet_raw/$dataset/imagesTs" -o "$folder/predictions" -f 0 -c 3d_fullres \
-  -p "$plans" -tr nnUNetTrainerDyCON -device "$device"
+  -p "$plans" -tr nnUNetTrainerDyCON -device "$device" -npp 1 -nps 1
 
 step "evaluation"
 nnunet-dycon evaluate "$folder/predictions" "$nnUNet_raw/$dataset/labelsTs"
