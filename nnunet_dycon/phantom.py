@@ -2,11 +2,12 @@
 
 It is for trying the package out and for tests, not for claims about real scans. What makes it more than a threshold:
 
-- *Tissue*: a body in air with one organ of another mean, both with noise that is correlated at several scales.
+- *Tissue*: a body in air, a layer of fat that may be as bright as the lesions, one organ of another mean, all with
+  noise that is correlated at several scales.
 - *Lesions*: level sets of ellipsoids deformed by smooth noise, mottled, bright or subtle, solid or rings.
 - *Distractors* as bright as the lesions: vessels (tubes) and nodules (smooth spheres in a dark shell); dark cysts.
-- *Scanner*: bias field, blur, noise, gamma, gain and the organ's contrast differ from case to case, so that a few
-  labelled scans do not cover what occurs while the unlabelled ones do.
+- *Scanner*: bias field, blur, noise, gamma, gain and the contrasts of fat and organ differ from case to case, so that
+  a few labelled scans do not cover what occurs while the unlabelled ones do.
 
 Arrays are (Z, Y, X) as SimpleITK has them, voxels 1 mm.
 """
@@ -39,15 +40,15 @@ POOLS = ("train", "test")
 LESIONS, VESSELS, NODULES, CYSTS = (1, 3), (0, 2), (0, 2), (0, 1)  # a case
 LESION_RADIUS_VOXELS = (4.0, 8.0)
 CONTRAST = (0.4, 1.0)  # of lesions and bright distractors; tissue is 1, air 0
+MOTTLE = 0.35  # standard deviation of a lesion's contrast from voxel to voxel
 FAT_CONTRAST = (0.1, 1.0)
-FAT_VOXELS = (1.5, 4.0)
-MOTTLE = 0.35
+FAT_VOXELS = (1.5, 4.0)  # thickness of the layer
 RING_SHARE = 0.25  # of the lesions: bright rim, dark core
 TEXTURE_SCALES_VOXELS = (0.8, 2.0, 5.0)
 
 
 class PhantomCase(NamedTuple):
-    """One scan: ``image`` int16, ``segmentation`` uint8 (0 background, 1 lesion) and ``tissue`` bool, all (Z, Y, X)."""
+    """One scan, (Z, Y, X): ``image`` int16, ``segmentation`` uint8 (1 is lesion), ``tissue`` bool (under the fat)."""
 
     image: np.ndarray
     segmentation: np.ndarray
