@@ -4,7 +4,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from torch import nn
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.projection_head import EncoderTap, ProjectionHead, choose_stage, skip_shapes
+from nnunet_dycon.projection_head import Branch, EncoderTap, ProjectionHead, choose_stage, skip_shapes
 
 
 def unet(kind: type = PlainConvUNet, dim: int = 3) -> nn.Module:
@@ -85,3 +85,17 @@ def test_tap_catches_the_stage_only_when_active_and_only_once():
     with pytest.raises(RuntimeError, match="forward pass"):
         tap.take()
     assert not any("tap" in key for key in network.state_dict())
+
+
+def test_branch_under_torch_compile_gives_the_same_embeddings_and_gradients():
+    network, head = unet(dim=2), ProjectionHead(8, 2)
+    tap, image = EncoderTap(network, 1), torch.randn(2, 1, 16, 16)
+
+    def gradient(called):
+        network.zero_grad()
+        outputs, embeddings = Branch(called, head, tap)(image)
+        (outputs[0].sum() + embeddings[..., 0].square().sum()).backward()
+        return embeddings.detach(), network.encoder.stages[0][0].convs[0].conv.weight.grad.clone()
+
+    expected = gradient(network)
+    torch.testing.assert_close(gradient(torch.compile(network, backend="aot_eager")), expected, atol=1e-4, rtol=1e-4)
