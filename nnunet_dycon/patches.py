@@ -83,7 +83,7 @@ def predicted_labels(
         (B, X, Y[, Z]) integers.
     """
     if class_order is None:
-        labels = logits.argmax(1)
+        labels = _largest_channel(logits)
         if min_confidence > 0:
             confidence = F.softmax(logits.float(), dim=1).amax(1)
             labels = labels.masked_fill(confidence < min_confidence, UNLABELED)
@@ -92,4 +92,13 @@ def predicted_labels(
     if min_confidence > 0:
         confidence = torch.sigmoid(logits.float().abs()).amin(1)
         labels = labels.masked_fill(confidence < min_confidence, UNLABELED)
+    return labels
+
+
+def _largest_channel(logits: torch.Tensor) -> torch.Tensor:
+    """``logits.argmax(1)``, channel by channel, which is several times faster on a CPU."""
+    largest, labels = logits[:, 0], torch.zeros_like(logits[:, 0], dtype=torch.long)
+    for channel in range(1, logits.shape[1]):
+        labels.masked_fill_(logits[:, channel] > largest, channel)
+        largest = torch.maximum(largest, logits[:, channel])
     return labels

@@ -50,3 +50,8 @@ def test_predicted_labels():
     assert regions.flatten().tolist() == [1, 1, 2]
     sure = predicted_labels(torch.stack([logits[0, 0], -logits[0, 0]])[None], class_order=[1, 2], min_confidence=0.9)
     assert sure.flatten().tolist() == [1, -1, 2]
+
+
+def test_predicted_class_is_the_largest_channel():
+    logits = torch.randn(2, 5, 6, 7, 8)
+    assert torch.equal(predicted_labels(logits), logits.argmax(1))

@@ -12,7 +12,7 @@ from torch import nn
 from nnunet_dycon.losses.entropy import check_nonlinearity
 
 # Voxels handled at once: enough to fill the device, few enough that the temporaries stay in a CPU's cache.
-_CHUNK_VOXELS = {"cpu": 1 << 15}
+_CHUNK_VOXELS = {"cpu": 1 << 17}
 _CHUNK_VOXELS_DEFAULT = 1 << 22
 
 
