@@ -267,18 +267,14 @@ def benchmark_loader(args: argparse.Namespace) -> dict:
             seconds = seconds_of(lambda: [next(train) for _ in range(args.batches)], torch.device("cpu"))  # noqa: B023
             for loader in (train, val):
                 getattr(loader, "_finish", lambda: None)()
-            rounds[name].append(2 * make_up(trainer) * args.batches / seconds)
+            crops = 2 * trainer.configuration_manager.batch_size  # in a batch of either loader
+            rounds[name].append(crops * args.batches / seconds)
     rates = {name: statistics.median(i) for name, i in rounds.items()}
     shutil.rmtree(results)
     first, second = rates.values()
     rows = [{"loader": name, "crops / s": rate, "share": rate / first} for name, rate in rates.items()]
     table(f"Loading with nnUNet_n_proc_DA={os.environ.get('nnUNet_n_proc_DA')}", rows)
     return {"loader": rows, "share": second / first}
-
-
-def make_up(trainer) -> int:
-    """Labelled crops in nnU-Net's own batch."""
-    return trainer.configuration_manager.batch_size
 
 
 # -------------------------------------------------------------------------------------------------------- cases
