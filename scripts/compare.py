@@ -33,6 +33,7 @@ from batchgenerators.utilities.file_and_folder_operations import subfiles
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.run.run_training import get_trainer_from_args
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
 
@@ -68,6 +69,21 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def compute_in_bfloat16(trainer: nnUNetTrainer) -> None:
+    """Run the networks under bfloat16 autocast on a CPU, as nnU-Net runs them under float16 autocast on CUDA."""
+    branches = [i for name in ("student_branch", "teacher_branch") if (i := getattr(trainer, name, None)) is not None]
+    networks = [trainer.network, *(i for branch in branches for i in (branch.network, branch.head) if i is not None)]
+    for network in {id(i): i for i in networks}.values():
+        forward = network.forward
+
+        def autocast_forward(*inputs, forward=forward):
+            with torch.autocast("cpu", torch.bfloat16):
+                outputs = forward(*inputs)
+            return [i.float() for i in outputs] if isinstance(outputs, (list, tuple)) else outputs.float()
+
+        network.forward = autocast_forward
+
+
 def do_job(args: argparse.Namespace, run: Run, seed: int) -> None:
     """Train one run with one seed, predict the test set and write job.json, in this process."""
     folder = args.output / run.name / f"seed_{seed}"
@@ -90,6 +106,9 @@ def do_job(args: argparse.Namespace, run: Run, seed: int) -> None:
             trainer.current_epoch = epoch + 1
 
     trainer.on_epoch_end = on_epoch_end
+    trainer.initialize()
+    if args.bfloat16:
+        compute_in_bfloat16(trainer)
     start = time.time()
     trainer.run_training()
     seconds = time.time() - start
@@ -226,6 +245,7 @@ def main() -> int:
     parser.add_argument("--settings", default="", help="settings of all runs, key=value,key=value")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--curve", type=int, default=4, help="points of the curve of Dice against steps")
+    parser.add_argument("--bfloat16", action="store_true", help="train in bfloat16 autocast on a CPU (AMX: twice as fast)")
     parser.add_argument("--job", metavar="NAME:SEED", help="do this job only and write no table")
     args = parser.parse_args()
     runs = [Run.parse(text, args.dataset_id) for text in args.runs]
