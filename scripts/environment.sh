@@ -1,5 +1,5 @@
 # Sourced by the scripts beside it, from the project's root: makes .venv once, installs the project into it with the
-# extras given as $1 (none: -), and installs again only when pyproject.toml has changed.
+# extras given as $1 (several with commas, none: -), and installs again only when pyproject.toml has changed.
 
 if [ ! -x .venv/bin/python ]; then
   # a name on the PATH may be a version manager's shim without a Python behind it: only what runs counts
