@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from nnunetv2 import paths
 
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.json_files import read_json_object
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,20 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     file = folder / "dataset.json"
     if not file.is_file():
         raise UserError(f"{file} does not exist; write it as nnU-Net's dataset format asks for")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is no valid JSON ({error}); correct it") from error
+    content = read_json_object(file, "correct it")
     missing = [key for key in ("labels", "file_ending") if key not in content]
     if missing:
         raise UserError(f"{file} lacks {' and '.join(missing)}; add it as nnU-Net's dataset format asks for")
+    _check_values(file, content)
     return content
+
+
+def _check_values(file: Path, content: dict[str, Any]) -> None:
+    ending, labels = content["file_ending"], content["labels"]
+    if not isinstance(ending, str) or not re.fullmatch(r"(\.\w+)+", ending):
+        raise UserError(f"{file} has the file_ending {ending!r}; it must be one such as .nii.gz")
+    if not isinstance(labels, dict) or not all(isinstance(i, (int, list)) for i in labels.values()):
+        raise UserError(f'{file} has labels that are not like {{"background": 0, "tumour": 1}}; correct them')
 
 
 def _files(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import os
 from typing import Any, get_type_hints
 
@@ -160,6 +161,9 @@ def _cast(name: str, value: Any, hint: Any) -> Any:
             return str(value).strip()
         if hint is int or hint == int | None:
             return int(text)
-        return float(text)
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError
+        return number
     except (ValueError, KeyError):
         raise UserError(f"setting {name} must be {hint_text}, got {value!r}") from None

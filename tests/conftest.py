@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,28 @@ def dataset(planned_dataset: Nnunet, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def _write_raw(nnunet: Nnunet) -> None:
     from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unlabelled scans are preprocessed in this process: starting workers is slow, and tested by the command line."""
+    from nnunet_dycon.data import unlabeled_preprocessing
+
+    class Pool:
+        def __init__(self, *args, **kwargs): ...
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *args): ...
+        def submit(self, function, *args):
+            future: Future = Future()
+            try:
+                future.set_result(function(*args))
+            except Exception as error:
+                future.set_exception(error)
+            return future
+
+    monkeypatch.setattr(unlabeled_preprocessing, "ProcessPoolExecutor", Pool)
+
+
 
     for seed, case in enumerate([*LABELED, *UNLABELED]):
         image, mask = blob(seed)

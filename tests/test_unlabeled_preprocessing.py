@@ -5,12 +5,10 @@ import shutil
 import blosc2
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_dycon.cli import main
-from nnunet_dycon.data import unlabeled_preprocessing
 from nnunet_dycon.data.unlabeled_preprocessing import preprocess_unlabeled
 from nnunet_dycon.errors import UserError
 from tests.conftest import UNLABELED, blob, write_image
@@ -28,29 +26,6 @@ def preprocess(dataset, **changes_of_plans):
     return preprocess_unlabeled(
         dataset.dataset, "3d_fullres", plans, dataset_json, dataset.images, num_processes=1, progress=False
     )
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Preprocess in this process: starting workers is slow, and tested once by the command line below."""
-
-    class Pool:
-        def __init__(self, *args, **kwargs): ...
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *args): ...
-        def submit(self, function, *args):
-            from concurrent.futures import Future
-
-            future = Future()
-            try:
-                future.set_result(function(*args))
-            except Exception as error:
-                future.set_exception(error)
-            return future
-
-    monkeypatch.setattr(unlabeled_preprocessing, "ProcessPoolExecutor", Pool)
 
 
 def unlabeled_folder(dataset):
@@ -115,7 +90,8 @@ def test_without_raw_images_the_preprocessed_ones_are_taken(dataset, in_process,
     preprocess(dataset)
     monkeypatch.delenv("nnUNet_raw")
     assert preprocess(dataset) == UNLABELED
-    assert preprocess(dataset, spacing=[2.0, 2.0, 2.0]) == []
+    with pytest.raises(UserError, match=f"3 cases in .* preprocessed with other plans, first {UNLABELED[0]}"):
+        preprocess(dataset, spacing=[2.0, 2.0, 2.0])
 
 
 def test_an_unreadable_scan_is_named_and_the_others_are_kept(dataset, in_process):
@@ -126,59 +102,6 @@ def test_an_unreadable_scan_is_named_and_the_others_are_kept(dataset, in_process
         UNLABELED[0],
         UNLABELED[2],
     ]
-
-
-@pytest.mark.parametrize(
-    ("shape", "value", "dim", "message"),
-    [
-        ((2, 4, 4, 4), 0, 3, "2 channels, dataset.json names 1"),
-        ((1, 1, 4, 4), 0, 3, "fewer axes than the 3D configuration"),
-        ((1, 4, 4, 4), np.nan, 3, "NaN or infinite"),
-        ((1, 4, 4, 4), np.inf, 2, "NaN or infinite"),
-    ],
-)
-def test_images_that_training_cannot_use_are_refused(shape, value, dim, message):
-    with pytest.raises(ValueError, match=message):
-        unlabeled_preprocessing._check_image(np.full(shape, value, np.float32), shape[1:], 1, dim)
-
-
-def test_a_single_slice_is_an_image_of_a_2d_configuration():
-    unlabeled_preprocessing._check_image(np.zeros((1, 1, 4, 4), np.float32), (1, 4, 4), 1, 2)
-
-
-def test_channels_on_different_grids_are_refused(dataset, in_process, monkeypatch):
-    dataset_json = json.loads((dataset.preprocessed / "dataset.json").read_text())
-    dataset_json["channel_names"] = {"0": "T1", "1": "T2"}
-    (dataset.preprocessed / "dataset.json").write_text(json.dumps(dataset_json))
-    for case in UNLABELED:
-        size = 20 if case == UNLABELED[1] else 24
-        write_image(blob(5, size)[0], dataset.raw / "imagesUn" / f"{case}_0001.nii.gz")
-    normalize_two = {"normalization_schemes": ["ZScoreNormalization"] * 2, "use_mask_for_norm": [False] * 2}
-    monkeypatch.setattr(DefaultPreprocessor, "_normalize", lambda self, data, *args: data)
-    with pytest.raises(UserError, match=rf"1 of 3 unlabelled cases[\s\S]*{UNLABELED[1]}: "):
-        preprocess(dataset, **normalize_two)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("extra_0001.nii.gz", r"do not have the 1 channel file\(s\).*extra"),
-        (f"{UNLABELED[0]}_0001.nii.gz", rf"do not have the 1 channel file\(s\).*{UNLABELED[0]}"),
-        ("no_channel.nii.gz", "not named CASE_0000.nii.gz: no_channel.nii.gz"),
-        ("scan_0000.nrrd", "not named CASE_0000.nii.gz: scan_0000.nrrd"),
-    ],
-)
-def test_wrong_files_are_named(dataset, name, message):
-    (dataset.raw / "imagesUn" / name).write_bytes(b"")
-    with pytest.raises(UserError, match=message):
-        preprocess(dataset)
-
-
-def test_a_scan_of_another_dimension_is_refused(dataset, in_process):
-    image = sitk.GetImageFromArray(np.zeros((8, 8), np.float32))
-    sitk.WriteImage(image, str(dataset.raw / "imagesUn" / f"{UNLABELED[0]}_0000.nii.gz"))
-    with pytest.raises(UserError, match=rf"{UNLABELED[0]}: .*fewer axes than the 3D"):
-        preprocess(dataset)
 
 
 @pytest.mark.parametrize(

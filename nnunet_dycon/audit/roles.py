@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -12,6 +11,7 @@ from typing import Any
 from nnunet_dycon.audit.findings import Finding, few
 from nnunet_dycon.data.splits import read_splits
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.json_files import read_json_object
 from nnunet_dycon.raw_dataset import RawDataset
 
 ROLES = ("labelled", "unlabelled", "validation", "test")
@@ -91,12 +91,12 @@ def _split_record(folder: Path) -> dict[str, Any] | None:
     file = folder / "split.json"
     if not file.is_file():
         return None
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        if not all(isinstance(record["cases"][key], list) for key in ("labeled", "validation", "test")):
-            raise TypeError("its cases are no lists")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not as nnunet-dycon split writes it ({error}); remove or restore it") from error
+    fix = "remove it, or restore it as nnunet-dycon split wrote it"
+    record = read_json_object(file, fix)
+    cases = record.get("cases")
+    lists = [cases.get(key) for key in ("labeled", "validation", "test")] if isinstance(cases, dict) else [None]
+    if not all(isinstance(i, list) for i in lists):
+        raise UserError(f"{file} has no cases that are labeled, validation and test; {fix}")
     return record
 
 

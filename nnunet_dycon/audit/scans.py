@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +13,7 @@ import numpy as np
 from nnunet_dycon.audit.findings import Finding
 from nnunet_dycon.audit.similarity import FINE_VOXELS, Signature, signature_of
 from nnunet_dycon.errors import UserError
-
-_CHUNK_BYTES = 2**24
+from nnunet_dycon.reading import read_volume
 
 
 @dataclass(frozen=True)
@@ -95,22 +92,8 @@ def read_scan(
 
 def _read(file: Path, dataset_json: dict[str, Any], is_mask: bool) -> tuple[np.ndarray, dict[str, Any]]:
     """Voxels (channel, z, y, x) and grid of a file; a UserError if it cannot be read."""
-    reader = _reader(dataset_json)
-    try:
-        _check_gzip(file)
-        voxels, properties = reader.read_seg(str(file)) if is_mask else reader.read_images((str(file),))
-    except _read_errors() as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise UserError(f"{file} cannot be read ({reason})") from error
+    voxels, properties = read_volume(file, _reader(dataset_json), is_mask=is_mask)
     return voxels, _grid(voxels, properties)
-
-
-def _check_gzip(file: Path) -> None:
-    """Read a .gz file to its end: SimpleITK fills up a truncated NIfTI file without complaint."""
-    if file.suffix == ".gz":
-        with gzip.open(file) as stream:
-            while stream.read(_CHUNK_BYTES):
-                pass
 
 
 def _channel_findings(scan: Scan, channels: Sequence[np.ndarray], n_channels: int) -> list[Finding]:
@@ -136,13 +119,6 @@ def _reader(dataset_json: dict[str, Any]) -> Any:
     from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
     return determine_reader_writer_from_dataset_json(dataset_json, verbose=False)()
-
-
-def _read_errors() -> tuple[type[Exception], ...]:
-    """What nnU-Net's readers raise for files they cannot read."""
-    from nibabel.filebasedimages import ImageFileError
-
-    return (RuntimeError, OSError, ValueError, AssertionError, EOFError, zlib.error, ImageFileError)
 
 
 def _grid(voxels: np.ndarray, properties: dict[str, Any]) -> dict[str, Any]:

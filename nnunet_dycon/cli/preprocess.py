@@ -17,7 +17,6 @@ def run(args: argparse.Namespace) -> int:
     """Preprocess imagesUn for each configuration."""
     from pathlib import Path
 
-    from batchgenerators.utilities.file_and_folder_operations import load_json
     from nnunetv2.configuration import default_num_processes
     from nnunetv2.paths import nnUNet_preprocessed
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
@@ -28,8 +27,10 @@ def run(args: argparse.Namespace) -> int:
         configuration_of,
         preprocessed_unlabeled_folder,
         raw_unlabeled_folder,
+        read_plans,
     )
     from nnunet_dycon.errors import UserError
+    from nnunet_dycon.raw_dataset import read_dataset_json
 
     try:
         dataset_name = maybe_convert_to_dataset_name(int(args.d) if args.d.isdigit() else args.d)
@@ -41,12 +42,14 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{plans_file} is missing; run nnUNetv2_plan_and_preprocess -d {args.d} first")
     if raw_unlabeled_folder(dataset_name) is None:
         raise UserError(f"{dataset_name} has no folder imagesUn in nnUNet_raw; put the unlabelled scans there")
-    plans, dataset_json = load_json(plans_file), load_json(base / "dataset.json")
+    plans, dataset_json = read_plans(plans_file), read_dataset_json(base)
     for name in args.c:
         target = base / configuration_of(PlansManager(plans), name).data_identifier
         cases = preprocess_unlabeled(
             dataset_name, name, plans, dataset_json, target, num_processes=args.np or default_num_processes
         )
+        if not cases:
+            raise UserError(f"{raw_unlabeled_folder(dataset_name)} is empty; put the unlabelled scans there")
         print(f"{len(cases)} unlabelled cases are ready in {preprocessed_unlabeled_folder(target)}")
     print(f"Next: nnUNetv2_train {args.d} {args.c[0]} 0 -tr nnUNetTrainerDyCON")
     return 0

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from nnunet_dycon.case_names import check_case_names
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.json_files import read_json
 
 
 def read_splits(preprocessed_dataset_folder_base: str | Path) -> list[dict] | None:
     """Content of ``splits_final.json``, or None where there is none.
 
     Raises:
-        UserError: the file is no list of folds with ``train`` and ``val``.
+        UserError: the file is no list of folds with ``train`` and ``val``, or has names that are no case names.
     """
     file = Path(preprocessed_dataset_folder_base) / "splits_final.json"
     if not file.is_file():
         return None
-    try:
-        splits = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file} is no valid JSON ({error}); write it again or delete it") from error
-    if not isinstance(splits, list) or any(not {"train", "val"} <= set(fold) for fold in splits):
+    splits = read_json(file, "write it again or delete it")
+    if not isinstance(splits, list) or not all(_is_fold(fold) for fold in splits):
         raise UserError(f'{file} must be a list of folds, each {{"train": [...], "val": [...]}}')
+    for number, fold in enumerate(splits):
+        for key in ("train", "val", "unlabeled"):
+            check_case_names(fold.get(key, []), f"{file}, fold {number}, {key}")
     return splits
+
+
+def _is_fold(fold: Any) -> bool:
+    return (
+        isinstance(fold, dict)
+        and {"train", "val"} <= set(fold)
+        and all(isinstance(fold.get(key, []), list) for key in ("train", "val", "unlabeled"))
+    )
 
 
 def unlabeled_in_splits(splits: Sequence[dict] | None, fold: int | str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from threadpoolctl import threadpool_limits
 
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
+from nnunet_dycon.errors import UserError
 
 _GEOMETRY = (SpatialTransform, MirrorTransform, Convert3DTo2DTransform, Convert2DTo3DTransform)
 # Voxels outside the body are 0 after mask normalisation; resampling leaves a little ringing around it.
@@ -72,7 +74,10 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
         image = self._data.load_image(key)
         lower, upper = self.get_bbox(image.shape[1:], False, None)
         box = [list(i) for i in zip(lower, upper, strict=True)]
-        crop = torch.from_numpy(crop_and_pad_nd(image, box, 0)).float()
+        try:
+            crop = torch.from_numpy(crop_and_pad_nd(image, box, 0)).float()
+        except RuntimeError as error:  # what blosc2 raises for a block that it cannot decompress
+            raise UserError(f"the preprocessed image of {key} is damaged; delete it and preprocess again") from error
         return crop[:, 0] if self.patch_size_was_2d else crop
 
     def _augment(self, crop: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -110,5 +115,17 @@ class TwoStreamDataLoader(DataLoader):
         """nnU-Net's batch, and ``unlabeled`` (B, channels, X, Y[, Z]) with ``unlabeled_keys``."""
         batch = self.labeled.generate_train_batch()
         unlabeled = self.unlabeled.generate_train_batch()
+        for crops in (batch, unlabeled):
+            _check_finite(crops["data"], crops["keys"])
         batch |= {"unlabeled": unlabeled["data"], "unlabeled_keys": unlabeled["keys"]}
         return batch | ({"unlabeled_weak": unlabeled["weak"]} if "weak" in unlabeled else {})
+
+
+def _check_finite(crops: torch.Tensor, keys: Sequence[str]) -> None:
+    """Raise a UserError that names the cases whose crops are NaN or infinite, before they make the loss so."""
+    wrong = [str(key) for key, crop in zip(keys, crops, strict=True) if not torch.isfinite(crop).all()]
+    if wrong:
+        raise UserError(
+            f"crops of {', '.join(wrong)} have voxels that are NaN or infinite; correct these scans in the raw dataset "
+            "and preprocess them again, or remove them"
+        )

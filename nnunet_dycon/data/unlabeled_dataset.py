@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import blosc2
 
+from nnunet_dycon.data.preprocessed_files import is_whole, open_image
 from nnunet_dycon.errors import UserError
 
 
@@ -20,21 +20,19 @@ class nnUNetDatasetUnlabeled:
         files: image file (``CASE.b2nd``) by case name.
 
     Raises:
-        UserError: an image file is missing.
+        UserError: an image file is missing or truncated.
     """
 
     def __init__(self, files: dict[str, Path]) -> None:
-        missing = [str(file) for file in files.values() if not file.is_file()]
-        if missing:
+        broken = [str(file) for file in files.values() if not is_whole(file)]
+        if broken:
             raise UserError(
-                f"{len(missing)} preprocessed unlabelled image(s) are missing, first {missing[0]}. Run "
+                f"{len(broken)} preprocessed unlabelled image(s) are missing or truncated, first {broken[0]}. Run "
                 "nnUNetv2_preprocess (cases in splits_final.json) or nnunet-dycon preprocess (imagesUn) again"
             )
         self._files = {case: str(files[case]) for case in sorted(files)}
         self.identifiers = list(self._files)
-        # as in nnU-Net's own dataset: memory mapping does not work on Windows
-        self._mmap_kwargs = {} if os.name == "nt" else {"mmap_mode": "r"}
 
     def load_image(self, identifier: str) -> blosc2.NDArray:
         """The image of a case, (channels, X, Y, Z), read from disk only where it is sliced."""
-        return blosc2.open(self._files[identifier], mode="r", dparams={"nthreads": 1}, **self._mmap_kwargs)
+        return open_image(self._files[identifier])

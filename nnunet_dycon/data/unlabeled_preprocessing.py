@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import blosc2
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
+from nnunet_dycon.data.preprocessed_files import is_whole, open_image
+from nnunet_dycon.data.scan_checks import check_scan
 from nnunet_dycon.data.unlabeled_scans import (
     configuration_of,
     find_raw_scans,
@@ -27,6 +29,9 @@ from nnunet_dycon.data.unlabeled_scans import (
     raw_unlabeled_folder,
 )
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.json_files import read_json_object
+
+_DISK_FULL_BYTES = 2**20
 
 # What a preprocessed scan depends on; patch size, batch size and network may change without it.
 _PLANS_KEYS = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
@@ -86,11 +91,11 @@ def preprocess_unlabeled(
     fingerprint = preprocessing_fingerprint(manager, configuration_name)
     raw_folder = raw_unlabeled_folder(dataset_name)
     if raw_folder is None:
-        return sorted(case for case, record in _records(folder).items() if record.get("plans") == fingerprint)
+        return _cases_without_raw_images(folder, fingerprint)
     scans = find_raw_scans(raw_folder, dataset_json, manager)
     wanted = {case: {"plans": fingerprint, "files": _signature(files)} for case, files in scans.items()}
     present = _records(folder)
-    todo = [case for case in scans if present.get(case) != wanted[case] or not (folder / f"{case}.b2nd").is_file()]
+    todo = [case for case in scans if present.get(case) != wanted[case] or not is_whole(folder / f"{case}.b2nd")]
     if todo:
         jobs = [(case, [str(i) for i in scans[case]], str(folder), wanted[case]) for case in todo]
         _run(jobs, plans, configuration_name, dataset_json, num_processes, progress)
@@ -102,13 +107,25 @@ def _signature(files: list[Path]) -> list[list[Any]]:
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
+def _cases_without_raw_images(folder: Path, fingerprint: str) -> list[str]:
+    """Cases preprocessed earlier; a UserError if their plans were others, as they cannot be made anew."""
+    records = _records(folder)
+    stale = sorted(case for case, record in records.items() if record.get("plans") != fingerprint)
+    if stale:
+        raise UserError(
+            f"{len(stale)} cases in {folder} were preprocessed with other plans, first {stale[0]}, and their raw "
+            "images are not here. Run nnunet-dycon preprocess where imagesUn is, or delete them if they are not wanted"
+        )
+    return sorted(records)
+
+
 def _records(folder: Path) -> dict[str, dict]:
     """What is recorded of the preprocessed cases; an unreadable record counts as none."""
     records = {}
     for file in folder.glob("*.json"):
         try:
-            records[file.stem] = json.loads(file.read_text())
-        except json.JSONDecodeError:
+            records[file.stem] = read_json_object(file, "preprocess again")
+        except UserError:
             continue
     return records
 
@@ -126,12 +143,19 @@ def _run(
         for future in tqdm(bar, total=len(futures), desc="Preprocessing unlabelled cases", disable=not progress):
             error = future.exception()
             if error is not None:
-                failures.append(f"{futures[future]}: {error}")
+                failures.append(f"{futures[future]}: {_reason(error)}")
     if failures:
         raise UserError(
-            f"{len(failures)} of {len(jobs)} unlabelled cases could not be preprocessed; repair or remove their "
-            "images in imagesUn and run the same command again (finished cases are kept):\n" + "\n".join(failures)
+            f"{len(failures)} of {len(jobs)} unlabelled cases could not be preprocessed. Correct what follows, or "
+            "remove their images from imagesUn, and run the same command again (finished cases are kept):\n"
+            + "\n".join(sorted(failures))
         )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, BrokenProcessPool):
+        return "a worker process was killed, most likely for lack of memory; use fewer (-np, or nnUNet_def_n_proc)"
+    return str(error) or type(error).__name__
 
 
 def _preprocess_case(
@@ -150,26 +174,30 @@ def _preprocess_case(
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     (target / f"{case}.json").unlink(missing_ok=True)
+    check_scan(files, manager, configuration, dataset_json)
     temporary = Path(tempfile.mkdtemp(prefix=f".{case}.", dir=target))
     try:
         preprocessor = configuration.preprocessor_class(verbose=False)
         preprocessor.run_case_save(str(temporary / case), files, None, manager, configuration, dataset_json)
         image = temporary / f"{case}.b2nd"
-        channels = dataset_json.get("channel_names", dataset_json.get("modality", {}))
-        size = load_pickle(str(temporary / f"{case}.pkl"))["shape_before_cropping"]
-        _check_image(blosc2.open(str(image), mode="r")[:], size, len(channels), len(configuration.patch_size))
-        (temporary / "record.json").write_text(json.dumps(record))
+        _check_image(open_image(image)[:])
+        (temporary / "record.json").write_text(json.dumps(record), encoding="utf-8")
         os.replace(image, target / image.name)
         os.replace(temporary / "record.json", target / f"{case}.json")
+    except (OSError, RuntimeError) as error:  # blosc2 raises RuntimeError when it cannot write
+        if _is_disk_full(error, target):
+            raise UserError(f"the disk of {target} is full; make room there") from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_image(image: np.ndarray, original_size: Sequence[int], num_channels: int, dim: int) -> None:
-    """Raise a ValueError unless a preprocessed image has the dataset's channels, its axes and finite values."""
-    if image.shape[0] != num_channels:
-        raise ValueError(f"the image has {image.shape[0]} channels, dataset.json names {num_channels}")
-    if min(original_size[-dim:]) < 2:
-        raise ValueError(f"the scan of {tuple(original_size)} voxels has fewer axes than the {dim}D configuration")
+def _is_disk_full(error: Exception, folder: Path) -> bool:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or shutil.disk_usage(folder).free < _DISK_FULL_BYTES
+
+
+def _check_image(image: np.ndarray) -> None:
+    """Raise a UserError unless all voxels of a preprocessed image are finite."""
     if not np.isfinite(image.sum(dtype=np.float64)):
-        raise ValueError("the image has voxels that are NaN or infinite")
+        raise UserError("preprocessing made voxels that are NaN or infinite; look at the scan's intensities")

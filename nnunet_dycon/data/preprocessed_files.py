@@ -1,0 +1,64 @@
+"""Are preprocessed files whole? Found out before the first step of a training, not in one of its workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import blosc2
+
+from nnunet_dycon.errors import UserError
+
+# as in nnU-Net's own dataset: memory mapping does not work on Windows
+MMAP: dict[str, Any] = {} if os.name == "nt" else {"mmap_mode": "r"}
+
+
+def open_image(file: Path | str) -> blosc2.NDArray:
+    """An image in nnU-Net's format, (channels, X, Y, Z), read from disk only where it is sliced.
+
+    Raises:
+        UserError: the file is missing or truncated, or no such image.
+    """
+    try:
+        return blosc2.open(str(file), mode="r", dparams={"nthreads": 1}, **MMAP)
+    except (OSError, RuntimeError, ValueError) as error:
+        state = "cannot be read" if os.path.isfile(file) else "is missing"
+        raise UserError(f"{file} {state}") from error
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a preprocessed image is there and not truncated; its end is needed to open it."""
+    try:
+        open_image(file)
+    except UserError:
+        return False
+    return True
+
+
+def check_labeled_cases(folder: Path, cases: Iterable[str]) -> None:
+    """Check image, segmentation and properties of preprocessed labelled cases, without reading voxels.
+
+    Raises:
+        UserError: files are missing, truncated, or do not belong together.
+    """
+    problems = [problem for case in cases for problem in _problems(folder, case)]
+    if problems:
+        more = f"\nand {len(problems) - 5} more" if len(problems) > 5 else ""
+        listed = "\n".join(problems[:5])
+        raise UserError(f"preprocessed labelled cases are damaged; run nnUNetv2_preprocess again:\n{listed}{more}")
+
+
+def _problems(folder: Path, case: str) -> list[str]:
+    properties = folder / f"{case}.pkl"
+    problems = []
+    if not properties.is_file() or properties.stat().st_size == 0:
+        problems.append(f"{properties} is missing or empty")
+    try:
+        image, mask = (open_image(folder / name) for name in (f"{case}.b2nd", f"{case}_seg.b2nd"))
+    except UserError as error:
+        return [*problems, str(error)]
+    if image.shape[1:] != mask.shape[1:]:
+        problems.append(f"{case}: the image has {image.shape[1:]} voxels, its segmentation {mask.shape[1:]}")
+    return problems
