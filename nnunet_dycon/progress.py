@@ -24,7 +24,7 @@ class SemiSupervisedLogger(LocalLogger):
 
     def __init__(self, loss_names: Sequence[str]) -> None:
         super().__init__()
-        self.step_keys = (*loss_names, "ramp_up", "beta", "student_entropy", "teacher_entropy")
+        self.step_keys = (*loss_names, "skipped", "ramp_up", "beta", "student_entropy", "teacher_entropy")
         self.step_keys += ("patch_share_unlabeled", "patch_share_foreground")
         self.dice_keys = ("student_mean_fg_dice", "teacher_mean_fg_dice")
         self._panels = {

@@ -26,6 +26,9 @@ class Settings:
     Progress and ramps are in shares of the whole training. ``None`` in an override is written ``none``.
     """
 
+    preset: str = "default"
+    """Named set of values to start from: "default", or "paper" for the published ones."""
+
     weight_uncl: float = 0.5
     """Weight of UnCL at the end of the ramp-up."""
     weight_fecl: float = 0.5
@@ -46,12 +49,23 @@ class Settings:
     num_val_iterations_per_epoch: int | None = None
     """Validation steps an epoch; None is nnU-Net's 50, or what a subclass sets."""
 
+    save_every: int | None = None
+    """Epochs from one checkpoint_latest.pth to the next; None is nnU-Net's 50."""
+    picture_every_epochs: int = 50
+    """Epochs from one picture of prediction and uncertainty to the next, also after the last; 0 draws none."""
+    change_on_resume: bool = False
+    """Whether --c may continue with other settings than those of the checkpoint; they are refused otherwise."""
+
     ema_decay: float = 0.99
     """Decay of the teacher's moving average per step."""
     teacher_noise: float = 0.1
     """Standard deviation of the Gaussian noise on the teacher's input, clipped at two of them."""
     weak_teacher_view: bool = False
     """Whether the teacher sees unlabelled crops without nnU-Net's intensity augmentation; the student sees it."""
+    teacher_mirroring: bool = False
+    """Whether the teacher's prediction is its mean with that for a random mirroring of the crops."""
+    cutmix: float = 0.0
+    """Probability that the student sees unlabelled crops with a box of another one pasted in (needs two a batch)."""
     teach_labeled: bool = True
     """Teacher terms also on the labelled crops. False: a teacher forward pass on the unlabelled crops only."""
     unlabeled_batch_size: int | None = None
@@ -96,6 +110,7 @@ class Settings:
             "ramp_start",
             "ramp_length",
             "teacher_noise",
+            "picture_every_epochs",
         ):
             if getattr(self, name) < 0:
                 raise UserError(f"setting {name} must not be negative, got {getattr(self, name)}")
@@ -103,8 +118,8 @@ class Settings:
             raise UserError(f"setting ema_decay must lie in [0, 1), got {self.ema_decay}")
         if self.predict_with not in ("teacher", "student"):
             raise UserError(f"setting predict_with must be teacher or student, got {self.predict_with!r}")
-        lengths = ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "unlabeled_batch_size")
-        for name in lengths:
+        lengths = ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "save_every")
+        for name in (*lengths, "unlabeled_batch_size"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"setting {name} must be at least 1, got {value}")
 
@@ -126,7 +141,37 @@ class Settings:
             if name not in hints:
                 near = difflib.get_close_matches(name, hints, n=1, cutoff=0)
                 raise UserError(f"unknown setting {name!r}; did you mean {near[0]!r}? All settings: {', '.join(hints)}")
-        return dataclasses.replace(self, **{name: _cast(name, i, hints[name]) for name, i in values.items()})
+        values = {name: _cast(name, i, hints[name]) for name, i in values.items()}
+        return dataclasses.replace(self, **(self._preset(values.get("preset", self.preset)) | values))
+
+    def _preset(self, name: str) -> dict[str, Any]:
+        """Values of a preset, but for those in which this trainer differs from DyCON's defaults."""
+        if name not in PRESETS:
+            raise UserError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
+        default = Settings()
+        return {i: value for i, value in PRESETS[name].items() if getattr(self, i) == getattr(default, i)}
+
+
+PAPER: dict[str, Any] = {
+    "weight_uncl": 0.5,
+    "weight_fecl": 0.5,
+    "weight_mse": 0.1,
+    "weight_dice": 0.0,
+    "ramp_start": 0.0,
+    "ramp_length": 1.0,
+    "ema_decay": 0.99,
+    "teacher_noise": 0.1,
+    "weak_teacher_view": False,
+    "teacher_mirroring": False,
+    "cutmix": 0.0,
+    "teach_labeled": True,
+    "beta_max": 5.0,
+    "beta_min": 0.5,
+    "entropy_weight": 1.0,
+}
+"""The published values (Assefa et al., 2025), wherever a default of this project may differ."""
+
+PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
 
 
 def overrides_from_environment() -> dict[str, Any]:

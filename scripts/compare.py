@@ -245,7 +245,7 @@ def main() -> int:
     parser.add_argument("--settings", default="", help="settings of all runs, key=value,key=value")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--curve", type=int, default=4, help="points of the curve of Dice against steps")
-    parser.add_argument("--bfloat16", action="store_true", help="train in bfloat16 autocast on a CPU (AMX: twice as fast)")
+    parser.add_argument("--bfloat16", action="store_true", help="bfloat16 autocast on a CPU, faster with AMX")
     parser.add_argument("--job", metavar="NAME:SEED", help="do this job only and write no table")
     args = parser.parse_args()
     runs = [Run.parse(text, args.dataset_id) for text in args.runs]

@@ -97,11 +97,11 @@ def dataset(planned_dataset: Nnunet, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     length = "num_epochs=1,num_iterations_per_epoch=2,num_val_iterations_per_epoch=1"
     monkeypatch.setenv("nnUNet_dycon", f"max_patches=512,{length}")
+    # drawing takes longer than these trainings; tests of the pictures put it back
+    monkeypatch.setattr("nnunet_dycon.uncertainty.pictures.write_picture", lambda folder, picture: None)
     return nnunet
 
 
-def _write_raw(nnunet: Nnunet) -> None:
-    from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unlabelled scans are preprocessed in this process: starting workers is slow, and tested by the command line."""
@@ -124,6 +124,8 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unlabeled_preprocessing, "ProcessPoolExecutor", Pool)
 
 
+def _write_raw(nnunet: Nnunet) -> None:
+    from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 
     for seed, case in enumerate([*LABELED, *UNLABELED]):
         image, mask = blob(seed)

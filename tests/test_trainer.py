@@ -17,25 +17,7 @@ from nnunet_dycon.errors import UserError
 from nnunet_dycon.projection_head import ProjectionHead
 from nnunet_dycon.trainers import nnUNetTrainerDyCON, nnUNetTrainerSupervised
 from tests.conftest import LABELED, UNLABELED
-
-
-@pytest.fixture(autouse=True)
-def without_plots(monkeypatch, request):
-    """Drawing takes longer than these trainings; one test draws."""
-    if "progress_png" not in request.node.name:
-        from nnunet_dycon.progress import SemiSupervisedLogger
-
-        monkeypatch.setattr(SemiSupervisedLogger, "plot_progress_png", lambda self, folder: None)
-    monkeypatch.setattr(nnUNetTrainer, "plot_network_architecture", lambda self: None)
-
-
-def make_trainer(dataset, trainer=nnUNetTrainerDyCON, configuration="3d_fullres", fold=0, seed=0):
-    plans = json.loads((dataset.preprocessed / "nnUNetPlans.json").read_text())
-    plans["continue_training"] = False
-    dataset_json = json.loads((dataset.preprocessed / "dataset.json").read_text())
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    return trainer(plans, configuration, fold, dataset_json, torch.device("cpu"))
+from tests.training import assert_same_log, assert_same_state, logged, make_trainer, state_of, without_plots  # noqa: F401
 
 
 def write_splits(dataset, train, val, unlabeled=None):
@@ -52,32 +34,6 @@ def in_place(dataset):
     shutil.rmtree(dataset.preprocessed / "nnUNetPlans_3d_fullres_unlabeled")
     write_splits(dataset, LABELED[:3], LABELED[3:4], LABELED[4:])
     return dataset
-
-
-def state_of(trainer):
-    return {
-        "student": trainer.network.state_dict(),
-        "teacher": trainer.teacher.module.state_dict(),
-        "head": trainer.head.state_dict() if trainer.head is not None else {},
-    }
-
-
-def assert_same_state(a, b):
-    for key in a:
-        for name in a[key]:
-            assert torch.equal(a[key][name], b[key][name]), f"{key} {name}"
-
-
-def logged(trainer):
-    """Everything the trainer has logged but the time."""
-    log = trainer.logger.local_logger.my_fantastic_logging
-    return {key: np.asarray(value, float) for key, value in log.items() if "timestamp" not in key}
-
-
-def assert_same_log(a, b):
-    assert a.keys() == b.keys()
-    for key in a:
-        np.testing.assert_array_equal(a[key], b[key], err_msg=key)
 
 
 # -------------------------------------------------------------------------------------------- learning

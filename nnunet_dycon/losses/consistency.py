@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from nnunetv2.utilities.ddp_allgather import AllGatherGrad
 
 from nnunet_dycon.losses.entropy import check_nonlinearity
 
@@ -28,7 +29,7 @@ def consistency_mse(
 
 
 def consistency_dice(
-    student_logits: torch.Tensor, teacher_logits: torch.Tensor, nonlinearity: str = "softmax"
+    student_logits: torch.Tensor, teacher_logits: torch.Tensor, nonlinearity: str = "softmax", *, ddp: bool = False
 ) -> torch.Tensor:
     """1 - mean_c 2 sum_i p_s p_t / sum_i (p_s^2 + p_t^2), over foreground classes c and all voxels i of the batch.
 
@@ -39,6 +40,7 @@ def consistency_dice(
         student_logits: (B, C, X, Y[, Z]).
         teacher_logits: same shape; gets no gradient.
         nonlinearity: "softmax" for classes, of which the first is background; "sigmoid" for regions.
+        ddp: sum over the crops of all processes, as nnU-Net's batch Dice does.
 
     Returns:
         Scalar, float32 at least, in [0, 1]; a class that both networks see nowhere costs nothing.
@@ -52,6 +54,8 @@ def consistency_dice(
     axes = [0, *range(2, p.ndim)]
     agreement = 2 * (p * q).sum(axes)
     size = p.square().sum(axes) + q.square().sum(axes)
+    if ddp:
+        agreement, size = (AllGatherGrad.apply(i).sum(0) for i in (agreement, size))
     smooth = 1.0  # a voxel: keeps classes that are hardly there from dominating
     return 1 - ((agreement + smooth) / (size + smooth)).mean()
 

@@ -224,9 +224,9 @@ def _focal_term(
     negatives = exponential if half is None else _power(half, gamma).mul_(exponential)
     negatives = negatives * other
     z = negatives.sum(1, keepdim=True)
-    denominator = exponential.add_(z)
+    denominator = exponential.add_(z).clamp_(min=torch.finfo(logits.dtype).tiny)
     hard = z / denominator  # 1 - p
-    loss = denominator.clamp_(min=torch.finfo(logits.dtype).tiny).log_().sub_(logits)  # -log p
+    loss = denominator.log_().sub_(logits)  # -log p
     focus = _power(hard, gamma)
     per_positive = (z > 0) / same.sum(1, keepdim=True, dtype=z.dtype).clamp_(min=1)  # 0 where there is no negative
     anchor_loss = (focus * loss).masked_fill_(~same, 0).sum(1) * per_positive[:, 0]

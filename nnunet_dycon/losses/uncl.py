@@ -14,6 +14,7 @@ from nnunet_dycon.losses.entropy import check_nonlinearity
 # Voxels handled at once: enough to fill the device, few enough that the temporaries stay in a CPU's cache.
 _CHUNK_VOXELS = {"cpu": 1 << 17}
 _CHUNK_VOXELS_DEFAULT = 1 << 22
+_MAX_EXPONENT = 80.0  # of e, for float32: many undecided regions or a large beta reach further
 
 
 class UnCLoss(nn.Module):
@@ -119,8 +120,8 @@ def _weighted_difference(
     needs_gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """Value over (C, V) probabilities, and its slopes with respect to p (C, V) and H_s (V)."""
-    exp_s = torch.exp(beta * h_s)
-    weight = (exp_s + torch.exp(beta * h_t)).reciprocal_()
+    exp_s = torch.exp((beta * h_s).clamp_(max=_MAX_EXPONENT))
+    weight = (exp_s + torch.exp((beta * h_t).clamp_(max=_MAX_EXPONENT))).reciprocal_()
     difference = p - q
     consistency = difference.square().sum(0).mul_(weight)
     value = consistency.sum() + (beta * entropy_weight) * (h_s.sum() + h_t.sum())

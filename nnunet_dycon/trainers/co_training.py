@@ -12,7 +12,7 @@ from nnunet_dycon.ema import Peer
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.settings import Settings
 from nnunet_dycon.trainers.dycon import nnUNetTrainerDyCON
-from nnunet_dycon.trainers.step import Step
+from nnunet_dycon.trainers.step import Crops, Step
 
 
 class nnUNetTrainerDyCONCoTraining(nnUNetTrainerDyCON):
@@ -39,7 +39,7 @@ class nnUNetTrainerDyCONCoTraining(nnUNetTrainerDyCON):
         self.teacher.module.eval()
 
     def train_step(self, batch: dict) -> dict:
-        crops = self._to_device(batch)
+        crops = Crops.from_batch(batch, self.device)
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             passes = [branch(crops.images) for branch in (self.student_branch, self.teacher_branch)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from nnunet_dycon.distributed import share_of_process
 from nnunet_dycon.losses import FeCLoss, UnCLoss, beta_schedule, consistency_dice, consistency_mse, entropy, max_entropy
 from nnunet_dycon.patches import patch_labels, pool_to_grid, predicted_labels, regions_to_labels
 from nnunet_dycon.trainers.semi_supervised import Step, nnUNetTrainerSemiSupervised
@@ -47,7 +48,7 @@ class nnUNetTrainerDyCON(nnUNetTrainerSemiSupervised):
         if settings.weight_mse > 0:
             losses["mse"] = consistency_mse(unlabeled, teacher, self.nonlinearity)
         if settings.weight_dice > 0:
-            losses["dice"] = consistency_dice(unlabeled, teacher, self.nonlinearity)
+            losses["dice"] = consistency_dice(unlabeled, teacher, self.nonlinearity, ddp=self.is_ddp)
         return losses
 
     def _contrast(self, step: Step, student_entropy: torch.Tensor) -> torch.Tensor:
@@ -69,7 +70,7 @@ class nnUNetTrainerDyCON(nnUNetTrainerSemiSupervised):
                 None if uncertainty is None else uncertainty[crops],
             )
             total = total + part * (len(labels[crops]) / len(labels))
-        return total
+        return total * share_of_process((labels >= 0).sum()) if self.is_ddp else total
 
     def _contrasted(self, step: Step) -> list[tuple[slice, torch.Tensor | None]]:
         """Groups of crops that go through FeCL together, with their teacher embeddings."""

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,34 +17,30 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from nnunetv2.configuration import default_num_processes
 from torch import autocast, nn
 from torch import distributed as dist
-from torch._dynamo import OptimizedModule
-from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_dycon.data.splits import check_disjoint, read_splits, unlabeled_in_splits
 from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, nnUNetUnlabeledDataLoader
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.data.unlabeled_preprocessing import preprocess_unlabeled
 from nnunet_dycon.data.unlabeled_scans import preprocessed_unlabeled_folder
+from nnunet_dycon.distributed import sum_over_processes, wrap
 from nnunet_dycon.ema import EMATeacher, Peer, submodule_weights
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.progress import SemiSupervisedLogger
 from nnunet_dycon.projection_head import Branch, EncoderTap, ProjectionHead, choose_stage, skip_shapes
+from nnunet_dycon.random_state import get_random_state, set_random_state
 from nnunet_dycon.schedules import sigmoid_rampup
 from nnunet_dycon.settings import ENVIRONMENT_VARIABLE
+from nnunet_dycon.skipped_steps import SkippedSteps
+from nnunet_dycon.trainers.cutmix import cutmix
+from nnunet_dycon.trainers.pictured import nnUNetTrainerPictured
 from nnunet_dycon.trainers.step import Crops, Step
-from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
+from nnunet_dycon.unwrapping import unwrap
+
+_FREE_ON_RESUME = ("predict_with", "change_on_resume", "save_every", "picture_every_epochs")
 
 
-def unwrap(network: nn.Module) -> nn.Module:
-    """The plain network inside DistributedDataParallel and torch.compile."""
-    if isinstance(network, DistributedDataParallel):
-        network = network.module
-    if isinstance(network, OptimizedModule):
-        network = network._orig_mod
-    return network
-
-
-class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
+class nnUNetTrainerSemiSupervised(nnUNetTrainerPictured):
     """nnU-Net's trainer with an EMA teacher and unlabelled crops in every batch.
 
     A method is a subclass with ``semi_supervised_losses``; each loss it returns under NAME is weighted with the
@@ -71,6 +66,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         self.head: nn.Module | None = None
         self.grid: tuple[int, ...] = ()
         self._step_logs: dict[str, list[torch.Tensor | float]] = defaultdict(list)
+        self._random_state: dict[str, Any] | None = None
 
     # ------------------------------------------------------------------------------------------ what a method adds
 
@@ -90,6 +86,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
 
     def initialize(self) -> None:
         super().initialize()
+        self.skipped_steps = SkippedSteps(self.device)
         modules = nn.ModuleDict({"network": unwrap(self.network)})
         stage = self._add_head(modules) if self.needs_embeddings() else None
         self.teacher = self.make_teacher(modules)
@@ -98,7 +95,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         if self._do_i_compile():
             self.teacher_network = cast(nn.Module, torch.compile(self.teacher_network))
         if self.head is not None and self.is_ddp:
-            self.head = DistributedDataParallel(self.head, device_ids=[self.local_rank])
+            self.head = wrap(self.head, self.device)
         teacher_head = None if self.head is None else self.teacher.module.get_submodule("head")
         self.student_branch = Branch(self.network, self.head, taps[0])
         self.teacher_branch = Branch(self.teacher_network, teacher_head, taps[1])
@@ -128,6 +125,9 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
             yield
         finally:
             self.network = student
+
+    def predicting_network(self) -> nn.Module:
+        return unwrap(self.teacher_network if self.settings.predict_with == "teacher" else self.network)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         for network in (self.network, self.teacher_network):
@@ -196,6 +196,9 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         self.logger.update_config({"semi_supervised": self.settings.to_dict()})
         lines = [f"  {name}: {value}" for name, value in self.settings.to_dict().items()]
         self.print_to_log_file("Semi-supervised settings:\n" + "\n".join(lines), add_timestamp=False)
+        if self._random_state is not None:
+            set_random_state(self._random_state)
+            self._random_state = None
 
     @property
     def progress(self) -> float:
@@ -203,12 +206,14 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         return min(1.0, self.teacher.step / (self.num_epochs * self.num_iterations_per_epoch))
 
     def train_step(self, batch: dict) -> dict:
-        crops = self._to_device(batch)
+        crops = Crops.from_batch(batch, self.device)
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
+            taught, teacher_logits, teacher_embeddings = self._teach(crops)
+            if torch.rand(()) < self.settings.cutmix:
+                teacher_logits, teacher_embeddings = cutmix(crops, teacher_logits, teacher_embeddings, self.grid)
             outputs, embeddings = self.student_branch(crops.images)
             supervised = self._supervised_loss(outputs, crops)
-            taught, teacher_logits, teacher_embeddings = self._teach(crops)
         step = Step(
             self.progress, crops.num_labeled, taught, crops.targets[0],
             outputs[0], teacher_logits, embeddings, teacher_embeddings, self.grid,
@@ -216,14 +221,6 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         self._descend(supervised + self.weighted_losses(step))
         self.teacher.update()
         return {"loss": supervised.detach().cpu().numpy()}
-
-    def _to_device(self, batch: dict) -> Crops:
-        target = batch["target"]
-        targets = [i.to(self.device, non_blocking=True) for i in (target if isinstance(target, list) else [target])]
-        labeled, unlabeled = (batch[i].to(self.device, non_blocking=True) for i in ("data", "unlabeled"))
-        weak = batch.get("unlabeled_weak")
-        weak = unlabeled if weak is None else weak.to(self.device, non_blocking=True)
-        return Crops(torch.cat([labeled, unlabeled]), len(labeled), targets, weak)
 
     def _supervised_loss(self, outputs: list[torch.Tensor], crops: Crops) -> torch.Tensor:
         """nnU-Net's loss on the labelled crops."""
@@ -243,7 +240,16 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         sigma = self.settings.teacher_noise
         noise = torch.randn_like(images).mul_(sigma).clamp_(-2 * sigma, 2 * sigma)
         outputs, embeddings = self.teacher_branch(images + noise)
-        return slice(len(crops.images) - len(images), len(crops.images)), outputs[0], embeddings
+        logits = self._with_mirrored(images + noise, outputs[0]) if self.settings.teacher_mirroring else outputs[0]
+        return slice(len(crops.images) - len(images), len(crops.images)), logits, embeddings
+
+    def _with_mirrored(self, images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Mean of the logits for the images and for one random mirroring of them."""
+        axes = [axis + 2 for axis in self.inference_allowed_mirroring_axes or () if torch.rand(()) < 0.5]
+        if not axes:
+            return logits
+        mirrored = self.teacher_branch(images.flip(axes))[0][0].flip(axes)
+        return (logits.float() + mirrored.float()) / 2
 
     def weighted_losses(self, step: Step) -> torch.Tensor | float:
         """Sum of the semi-supervised losses, each with its weight and the ramp-up."""
@@ -257,26 +263,33 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         return total
 
     def _descend(self, loss: torch.Tensor) -> None:
-        """nnU-Net's optimiser step, with the head's parameters among those that are clipped."""
+        """nnU-Net's optimiser step, with the head's parameters among those that are clipped.
+
+        A step whose gradient is not finite is not taken: by the gradient scaler on CUDA, here elsewhere.
+        """
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         if self.grad_scaler is None:
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 12)
-            self.optimizer.step()
-            return
-        self.grad_scaler.scale(loss).backward()
-        self.grad_scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(parameters, 12)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, 12)
+            if torch.isfinite(norm):
+                self.optimizer.step()
+        else:
+            self.grad_scaler.scale(loss).backward()
+            self.grad_scaler.unscale_(self.optimizer)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, 12)
+            self.grad_scaler.step(self.optimizer)
+            self.grad_scaler.update()
+        self.log_step("skipped", self.skipped_steps.add(norm))
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
-        super().on_train_epoch_end(train_outputs)
+        finite = [i for i in train_outputs if np.isfinite(i["loss"])]
+        super().on_train_epoch_end(finite or train_outputs)
         means = {name: _mean(i) for name, i in self._step_logs.items()}
         self._step_logs.clear()
         for name in self.logger.local_logger.step_keys:
             self.logger.log(name, means.get(name, float("nan")), self.current_epoch)
         self.print_to_log_file(", ".join(f"{name} {value:.4g}" for name, value in means.items()))
+        self.skipped_steps.check({"supervised": float(np.mean([i["loss"] for i in train_outputs])), **means})
 
     # -------------------------------------------------------------------------------------------------- validation
 
@@ -296,21 +309,16 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         super().on_validation_epoch_end(val_outputs)
-        tp, fp, fn = (self._sum_over_ranks(val_outputs, f"other_{i}_hard") for i in ("tp", "fp", "fn"))
+        tp, fp, fn = (
+            sum_over_processes(np.sum([i[f"other_{key}_hard"] for i in val_outputs], axis=0))
+            for key in ("tp", "fp", "fn")
+        )
         with np.errstate(invalid="ignore"):
             other = float(np.nanmean(2 * tp / (2 * tp + fp + fn)))
         dice = {self.settings.predict_with: self.logger.get_value("mean_fg_dice", -1), self._other_network: other}
         for name, value in dice.items():
             self.logger.log(f"{name}_mean_fg_dice", value, self.current_epoch)
         self.print_to_log_file(", ".join(f"{name} pseudo Dice {value:.4f}" for name, value in sorted(dice.items())))
-
-    def _sum_over_ranks(self, outputs: list[dict], key: str) -> np.ndarray:
-        total = np.sum([i[key] for i in outputs], axis=0)
-        if self.is_ddp:
-            totals: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(totals, total)
-            total = np.sum(totals, axis=0)
-        return total
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         with self._using(self.settings.predict_with):
@@ -336,6 +344,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
             "head_weights": None if self.head is None else unwrap(self.head).state_dict(),
             "teacher": teacher,
             "step": self.teacher.step,
+            "random_state": get_random_state(),
         }
         if self.settings.predict_with == "teacher":
             checkpoint["network_weights"] = submodule_weights(teacher["module"], "network")
@@ -365,19 +374,21 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         if self.head is not None:
             unwrap(self.head).load_state_dict(state["head_weights"])
         self.teacher.load_state_dict(state["teacher"])
+        if not self.is_ddp:  # the processes of a distributed training must not draw the same numbers
+            self._random_state = state.get("random_state")
 
     def _adopt_settings(self, stored: dict[str, Any]) -> None:
         """Take the settings of a checkpoint; only the network to predict with may be chosen anew."""
         settings = self.default_settings.override(stored)
         asked = self.settings if self.was_initialized else settings.override(self._overrides)
-        changed = [i for i in stored if getattr(asked, i) != getattr(settings, i) and i != "predict_with"]
-        if changed:
+        changed = [i for i in stored if getattr(asked, i) != getattr(settings, i) and i not in _FREE_ON_RESUME]
+        if changed and not asked.change_on_resume:
             listed = ", ".join(f"{i} {getattr(settings, i)} -> {getattr(asked, i)}" for i in changed)
             raise UserError(
                 f"settings differ from those of the checkpoint: {listed}. Unset them in {ENVIRONMENT_VARIABLE} to "
-                "continue, or start a new training"
+                "continue, add change_on_resume=true to continue with the new ones, or start a new training"
             )
-        self.use_settings(replace(settings, predict_with=asked.predict_with))
+        self.use_settings(asked)
 
 
 def _mean(values: list[torch.Tensor | float]) -> float:

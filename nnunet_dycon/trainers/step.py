@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -19,6 +20,16 @@ class Crops:
     """nnU-Net's targets of the labelled crops, full resolution first, (b, 1 or regions, X, Y[, Z])."""
     weak_unlabeled: torch.Tensor
     """Unlabelled crops as the teacher sees them, (B - b, channels, X, Y[, Z])."""
+
+    @classmethod
+    def from_batch(cls, batch: dict[str, Any], device: torch.device) -> Crops:
+        """Move a batch of the two-stream loader to the device."""
+        target = batch["target"]
+        targets = [i.to(device, non_blocking=True) for i in (target if isinstance(target, list) else [target])]
+        labeled, unlabeled = (batch[i].to(device, non_blocking=True) for i in ("data", "unlabeled"))
+        weak = batch.get("unlabeled_weak")
+        weak = unlabeled if weak is None else weak.to(device, non_blocking=True)
+        return cls(torch.cat([labeled, unlabeled]), len(labeled), targets, weak)
 
 
 @dataclass

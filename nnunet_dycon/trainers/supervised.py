@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import Any
+
 import torch
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_dycon.data.preprocessed_files import check_labeled_cases
 from nnunet_dycon.data.splits import check_disjoint, read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.settings import Settings, overrides_from_environment
@@ -19,6 +24,7 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
     """
 
     default_settings = Settings()
+    local_rank: int
 
     def __init__(
         self,
@@ -29,14 +35,38 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008  nnU-Net's signature, which it inspects
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.is_ddp:
+            self._use_device_of_process(device)
         self._overrides = overrides_from_environment()
         self.use_settings(self.default_settings.override(self._overrides))
 
     def use_settings(self, settings: Settings) -> None:
-        """Take these settings, with the lengths of training that they name."""
+        """Take these settings, with the lengths of training and the time of checkpoints that they name."""
         self.settings = settings
-        for name in ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch"):
+        for name in ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "save_every"):
             setattr(self, name, getattr(settings, name) or getattr(self, name))
+
+    def _use_device_of_process(self, device: torch.device) -> None:
+        """nnU-Net takes the GPU with the number of the rank, which on a second node does not exist."""
+        if device.type == "cuda":
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK") or self.local_rank))
+        else:
+            self.device, self.grad_scaler = device, None
+
+    def initialize(self) -> None:
+        """nnU-Net's, which hands ``local_rank`` to DistributedDataParallel for the number of the GPU."""
+        if not os.path.isdir(self.preprocessed_dataset_folder):
+            raise UserError(
+                f"{self.preprocessed_dataset_folder} is missing; run nnUNetv2_preprocess -c {self.configuration_name} "
+                f"-d {self.plans_manager.dataset_name} first"
+            )
+        rank = self.local_rank
+        if self.device.index is not None:
+            self.local_rank = self.device.index
+        try:
+            super().initialize()
+        finally:
+            self.local_rank = rank
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """nnU-Net's split, without the cases that are unlabelled for this fold."""
@@ -57,6 +87,14 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         if not train:
             raise UserError(f"fold {self.fold} has no labelled training case; see splits_final.json and labelsTr")
         return train, val
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        """nnU-Net's, of cases whose files are whole."""
+        datasets = super().get_tr_and_val_datasets()
+        if self.dataset_class is nnUNetDatasetBlosc2:
+            cases = sorted({case for dataset in datasets for case in dataset.identifiers})
+            check_labeled_cases(Path(self.preprocessed_dataset_folder), cases)
+        return datasets
 
     def _preprocessed_cases(self) -> list[str]:
         folder = self.preprocessed_dataset_folder

@@ -1,0 +1,1 @@
+"""Where a network is unsure: pictures during training, and entropy maps and numbers of a prediction."""
