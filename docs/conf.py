@@ -1,13 +1,16 @@
 """Sphinx configuration; scripts/test.sh builds with warnings as errors."""
 
 import dataclasses
+import re
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
-from nnunet_dycon import __version__
+from nnunet_dycon import __version__, settings
 
 project = "nnunet-dycon"
 author = "the nnunet-dycon authors"
@@ -31,6 +34,25 @@ html_show_sphinx = False
 html_math_renderer = "mathml"
 
 
+class SettingsTable(SphinxDirective):
+    """A row for each field of the settings, and a column for each preset that changes something."""
+
+    def run(self) -> list[nodes.Node]:
+        meanings = ModuleAnalyzer.for_module(settings.__name__).find_attr_docs()
+        presets = {name: {"preset": name} | i for name, i in settings.PRESETS.items() if i}
+        header = ["setting", "type", "default", *(f"`{name}`" for name in presets), "meaning"]
+        rows = [header, ["---"] * len(header)]
+        for field in dataclasses.fields(settings.Settings):
+            values = [field.default, *(preset.get(field.name, field.default) for preset in presets.values())]
+            meaning = " ".join(meanings.get((settings.Settings.__name__, field.name), [])).strip()
+            if not meaning:
+                raise self.error(f"the setting {field.name} has no docstring")
+            kind = str(field.type).replace(" | None", " or none")
+            meaning = re.sub(r"(?<!`)--\w+", r"`\g<0>`", meaning)  # an option is code, not a dash
+            rows.append([f"`{field.name}`", kind, *(f"`{value}`" for value in values), meaning])
+        return self.parse_text_to_nodes("\n".join(f"| {' | '.join(row)} |" for row in rows))
+
+
 def _inline_math(self: HTML5Translator, node: nodes.math) -> None:
     self.body.append(tex2mathml(node.astext(), as_block=False))
     raise nodes.SkipNode
@@ -47,6 +69,7 @@ def _without_fields(app, what, name, obj, options, signature, return_annotation)
 
 
 def setup(app: Sphinx) -> None:
+    app.add_directive("settings-table", SettingsTable)
     app.connect("autodoc-process-signature", _without_fields)
     # formulas as MathML, which browsers draw themselves: Sphinx's own renderer loads MathJax from the internet
     app.add_html_math_renderer("mathml", (_inline_math, None), (_display_math, None))
