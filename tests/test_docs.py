@@ -125,3 +125,10 @@ def test_files_exist():
     for page in pages():
         for path in re.findall(r"\b(?:scripts|tests|nnunet_dycon|docs)/[\w/.-]*\w", page.read_text()):
             assert (DOCS.parent / path).exists(), f"{page.name}: {path}"
+
+
+def test_tests_exist():
+    chosen = [(page, *i) for page in pages() for i in re.findall(r"pytest (tests/\w+\.py) -k (\w+)", page.read_text())]
+    assert chosen
+    for page, file, words in chosen:
+        assert re.search(rf"def test_\w*{words}", (DOCS.parent / file).read_text()), f"{page.name}: {file} -k {words}"
