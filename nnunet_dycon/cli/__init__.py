@@ -20,6 +20,8 @@ COMMANDS = {
     "preprocess": "preprocess the unlabelled scans (imagesUn) of a dataset",
     "evaluate": "Dice, Jaccard, HD95 and ASD of predictions against references, also of several runs side by side",
     "overlay": "draw predictions and references over their scans",
+    "suggest": "rank the unlabelled cases by what labelling them would bring",
+    "add-labels": "move newly labelled cases from imagesUn to imagesTr, with their masks, after checking all of them",
     "export": "write a plain nnU-Net model with the teacher or the student of a finished training",
     "phantom": "write a small phantom dataset to try the package on",
     "trainer-path": "print the folder to put into nnUNet_extTrainer",

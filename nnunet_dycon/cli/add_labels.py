@@ -1,0 +1,43 @@
+"""``nnunet-dycon add-labels``: newly labelled cases become training cases."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+EPILOG = """\
+MASKS holds one file a case, named as the images without channel number, in the dataset's file ending (LA_042.nii.gz for
+imagesUn/LA_042_0000.nii.gz). The masks are copied to labelsTr, the images moved to imagesTr. First all cases are
+checked: names, size, spacing, origin, direction, and values against dataset.json; a fault in one leaves all where
+they are. An interrupted run is finished by the same command.
+
+  nnunet-dycon suggest -d 501 --n 10
+  nnunet-dycon add-labels -d 501 MASKS
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the subcommand."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("-d", dest="dataset", required=True, metavar="ID", help="raw dataset, ID or name")
+    parser.add_argument("masks", type=Path, metavar="MASKS", help="folder with the new masks")
+    parser.add_argument("-np", dest="num_processes", type=int, default=2, help="processes that read (default: 2)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Add the labels, then say what was done and what comes next."""
+    from nnunet_dycon.add_labels import add_labels
+
+    report = add_labels(args.dataset, args.masks, num_processes=args.num_processes, progress=True)
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if report.resumed:
+        print(f"note: finished the interrupted move of {', '.join(report.resumed)}")
+    for note in report.notes:
+        print(f"note: {note}")
+    print(
+        f"{len(report.cases)} cases moved to imagesTr and labelsTr of {report.raw.folder}: {report.n_labeled} "
+        f"labelled, {report.n_unlabeled} unlabelled. Next: {report.next_command}"
+    )
