@@ -62,6 +62,8 @@ class Settings:
     """Standard deviation of the Gaussian noise on the teacher's input, clipped at two of them."""
     weak_teacher_view: bool = False
     """Whether the teacher sees unlabelled crops without nnU-Net's intensity augmentation; the student sees it."""
+    strong_student_view: bool = False
+    """Whether the student sees unlabelled crops with strong changes of appearance on top of nnU-Net's."""
     teacher_mirroring: bool = False
     """Whether the teacher's prediction is its mean with that for a random mirroring of the crops."""
     cutmix: float = 0.0
@@ -162,6 +164,7 @@ PAPER: dict[str, Any] = {
     "ema_decay": 0.99,
     "teacher_noise": 0.1,
     "weak_teacher_view": False,
+    "strong_student_view": False,
     "teacher_mirroring": False,
     "cutmix": 0.0,
     "teach_labeled": True,

@@ -4,7 +4,8 @@
         --runs control=nnUNetTrainerSupervised mt=nnUNetTrainerMeanTeacher dycon=nnUNetTrainerDyCON \\
                gentle=nnUNetTrainerDyCON:weight_fecl=0.1,entropy_weight=0 --seeds 0 1 2 -o runs/la8
 
-A run is NAME=TRAINER[:settings]; the first one is the control. ``-d`` takes one dataset for all runs; DATASET/NAME=...
+A run is NAME=TRAINER[:settings]; the first one is the control. nnU-Net's own trainers may be named as well; of the
+settings they take the lengths. ``-d`` takes one dataset for all runs; DATASET/NAME=...
 names another for one run (the upper bound with all labels, say). Finished jobs are kept, so the command may be
 stopped and given again; ``--job NAME:SEED`` does one job and no table, for a scheduler. The test set is imagesTs and
 labelsTs of the dataset of ``-d``. It is read after training only, and nothing is chosen by it here. Curves come from
@@ -38,6 +39,7 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
 
 from nnunet_dycon.evaluation import evaluate_folder
+from nnunet_dycon.settings import Settings, overrides_from_environment
 
 METRICS = ("Dice", "Jaccard", "HD95_mm", "ASD_mm")
 COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -94,6 +96,10 @@ def do_job(args: argparse.Namespace, run: Run, seed: int) -> None:
     seed_everything(seed)
     device = torch.device(args.device)
     trainer = get_trainer_from_args(run.dataset, args.configuration, args.fold, run.trainer, args.plans, device=device)
+    if not hasattr(trainer, "settings"):  # one of nnU-Net's own, which does not read them
+        settings = Settings().override(overrides_from_environment())
+        for name in ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch"):
+            setattr(trainer, name, getattr(settings, name) or getattr(trainer, name))
     save_from = [round(trainer.num_epochs * i / args.curve) - 1 for i in range(1, args.curve)]
     end_of_epoch = trainer.on_epoch_end
 

@@ -19,6 +19,7 @@ from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, 
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from threadpoolctl import threadpool_limits
 
+from nnunet_dycon.data.strong_view import strong_view as strong_view_transforms
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.errors import UserError
 
@@ -37,10 +38,17 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
         labeled: nnU-Net's loader of labelled crops, whose patch size and augmentation are taken over.
         batch_size: crops in a batch.
         weak_view: also return the crops as they are before intensity augmentation.
+        strong_view: change the appearance of the crops further, see ``strong_view``.
     """
 
     def __init__(
-        self, data: nnUNetDatasetUnlabeled, labeled: nnUNetDataLoader, batch_size: int, *, weak_view: bool = False
+        self,
+        data: nnUNetDatasetUnlabeled,
+        labeled: nnUNetDataLoader,
+        batch_size: int,
+        *,
+        weak_view: bool = False,
+        strong_view: bool = False,
     ) -> None:
         drop = 1 if labeled.patch_size_was_2d else 0
         super().__init__(
@@ -56,6 +64,8 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
         masks = [i for i in transforms if isinstance(i, MaskImageTransform)]
         geometry = [i for i in transforms if isinstance(i, _GEOMETRY)]
         intensity = [i for i in transforms if i not in geometry and i not in masks]
+        if strong_view:
+            intensity += strong_view_transforms(self.final_patch_size[drop:])
         self._geometry, self._intensity = ComposeTransforms(geometry), ComposeTransforms(intensity)
         self._mask = ComposeTransforms(masks)
         self._masked_channels = [channel for i in masks for channel in i.apply_to_channels]

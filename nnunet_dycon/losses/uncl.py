@@ -85,7 +85,7 @@ class _UnCL(torch.autograd.Function):
         dtype = torch.float64 if student.dtype == torch.float64 else torch.float32
         num_voxels = student.shape[0] * student[0, 0].numel()
         chunk = _CHUNK_VOXELS.get(student.device.type, _CHUNK_VOXELS_DEFAULT)
-        terms = _region_terms if regions else _class_terms
+        terms = _region_terms if regions else _binary_terms if student.shape[1] == 2 else _class_terms
         total = torch.zeros((), dtype=dtype, device=student.device)
         needs_gradient = ctx.needs_input_grad[0]
         gradient = torch.empty_like(student, memory_format=torch.contiguous_format) if needs_gradient else None
@@ -111,18 +111,16 @@ class _UnCL(torch.autograd.Function):
 
 
 def _weighted_difference(
-    p: torch.Tensor,
-    q: torch.Tensor,
+    difference: torch.Tensor,
     h_s: torch.Tensor,
     h_t: torch.Tensor,
     beta: float,
     entropy_weight: float,
     needs_gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """Value over (C, V) probabilities, and its slopes with respect to p (C, V) and H_s (V)."""
+    """Value over differences p - q of (C, V) probabilities, and its slopes with respect to p (C, V) and H_s (V)."""
     exp_s = torch.exp((beta * h_s).clamp_(max=_MAX_EXPONENT))
     weight = (exp_s + torch.exp((beta * h_t).clamp_(max=_MAX_EXPONENT))).reciprocal_()
-    difference = p - q
     consistency = difference.square().sum(0).mul_(weight)
     value = consistency.sum() + (beta * entropy_weight) * (h_s.sum() + h_t.sum())
     if not needs_gradient:
@@ -145,12 +143,36 @@ def _class_terms(
     s, t = s - s.amax(0), t - t.amax(0)
     p, h_s = probability_and_entropy(s)
     q, h_t = probability_and_entropy(t)
-    value, slope_p, slope_h = _weighted_difference(p, q, h_s, h_t, beta, entropy_weight, needs_gradient)
+    value, slope_p, slope_h = _weighted_difference(p - q, h_s, h_t, beta, entropy_weight, needs_gradient)
     if slope_p is None or slope_h is None:
         return value, p
     # dp_c/ds_j = p_c (delta_cj - p_j) and dH/ds_j = -p_j (s_j - E[s])
     slope = slope_p.sub_(slope_h * s)
     return value, slope.sub_((p * slope).sum(0)).mul_(p)
+
+
+def _binary_terms(
+    s: torch.Tensor, t: torch.Tensor, beta: float, entropy_weight: float, needs_gradient: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``_class_terms`` for two classes, by way of the difference of their logits: half the work."""
+
+    def probability_and_entropy(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        size = x.abs()
+        e = size.neg().exp_()
+        smaller = e / (1 + e)
+        h = e.log1p_().addcmul_(size, smaller)  # log(1 + e) + |x| e / (1 + e)
+        return torch.where(x > 0, 1 - smaller, smaller), h, smaller.mul_(1 - smaller)
+
+    x = s[1] - s[0]
+    p, h_s, slope_p = probability_and_entropy(x)
+    q, h_t, _ = probability_and_entropy(t[1] - t[0])
+    # both classes differ by the same, hence the factor 2 in the squares, which also doubles their slope
+    pair = p.sub_(q).mul_(math.sqrt(2))[None]
+    value, slope, slope_h = _weighted_difference(pair, h_s, h_t, beta, entropy_weight, needs_gradient)
+    if slope is None or slope_h is None:
+        return value, pair
+    slope_x = slope[0].mul_(math.sqrt(2)).sub_(slope_h.mul_(x)).mul_(slope_p)
+    return value, torch.stack([-slope_x, slope_x])
 
 
 def _region_terms(
@@ -165,7 +187,7 @@ def _region_terms(
 
     p, h_s = probability_and_entropy(s)
     q, h_t = probability_and_entropy(t)
-    value, slope_p, slope_h = _weighted_difference(p, q, h_s, h_t, beta, entropy_weight, needs_gradient)
+    value, slope_p, slope_h = _weighted_difference(p - q, h_s, h_t, beta, entropy_weight, needs_gradient)
     if slope_p is None or slope_h is None:
         return value, p
     # dp/ds = p (1 - p) and dH/ds = -p (1 - p) s

@@ -177,7 +177,14 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerPictured):
         labeled = train.data_loader if isinstance(train, SingleThreadedAugmenter) else train.generator
         size = self.settings.unlabeled_batch_size or self.batch_size
         two_streams = TwoStreamDataLoader(
-            labeled, nnUNetUnlabeledDataLoader(unlabeled, labeled, size, weak_view=self.settings.weak_teacher_view)
+            labeled,
+            nnUNetUnlabeledDataLoader(
+                unlabeled,
+                labeled,
+                size,
+                weak_view=self.settings.weak_teacher_view,
+                strong_view=self.settings.strong_student_view,
+            ),
         )
         if isinstance(train, SingleThreadedAugmenter):
             train.data_loader = two_streams

@@ -1,0 +1,60 @@
+"""What only the student sees of unlabelled crops: appearance changes far beyond nnU-Net's own, at the same geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.intensity.contrast import BGContrast, ContrastTransform
+from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
+from batchgeneratorsv2.transforms.local.brightness_gradient import BrightnessGradientAdditiveTransform
+from batchgeneratorsv2.transforms.local.local_gamma import LocalGammaTransform
+from batchgeneratorsv2.transforms.noise.blank_rectangle import BlankRectangleTransform
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+
+
+def strong_view(patch_size: Sequence[int]) -> list[BasicTransform]:
+    """Intensity transforms for the student's view, on top of nnU-Net's (the kinds of nnUNetTrainerDA5, stronger).
+
+    Scanners, sequences and contrast agents change how bright a structure is against its surroundings, and a few
+    labelled scans show little of that. A teacher that is right on a common scan teaches the student here to be right
+    on the same anatomy in an uncommon guise.
+
+    Args:
+        patch_size: the network's patch size in voxels.
+    """
+    everywhere = GammaTransform(
+        gamma=BGContrast((0.3, 3.0)), p_invert_image=0.5, synchronize_channels=False, p_per_channel=1, p_retain_stats=1
+    )
+    contrast = ContrastTransform(
+        contrast_range=BGContrast((0.4, 1.6)), preserve_range=True, synchronize_channels=False, p_per_channel=1
+    )
+    gradient = BrightnessGradientAdditiveTransform(
+        scale=_width, loc=(-0.5, 1.5), max_strength=(-1.5, 1.5), mean_centered=False, same_for_all_channels=False
+    )
+    somewhere = LocalGammaTransform(scale=_width, loc=(-0.5, 1.5), gamma=_local_gamma, same_for_all_channels=False)
+    rectangles = BlankRectangleTransform(
+        rectangle_size=[[max(1, side // 10), max(1, side // 3)] for side in patch_size],
+        rectangle_value=torch.mean,
+        num_rectangles=(1, 4),
+        force_square=False,
+    )
+    return [
+        RandomTransform(everywhere, apply_probability=0.5),
+        RandomTransform(contrast, apply_probability=0.3),
+        RandomTransform(gradient, apply_probability=0.3),
+        RandomTransform(somewhere, apply_probability=0.3),
+        RandomTransform(rectangles, apply_probability=0.3),
+    ]
+
+
+def _width(shape: Sequence[int], axis: int) -> float:
+    """Standard deviation in voxels of a local change: between a sixth of the axis and all of it."""
+    return float(np.exp(np.random.uniform(np.log(max(1.0, shape[axis] / 6)), np.log(shape[axis]))))
+
+
+def _local_gamma() -> float:
+    """Exponent of a local change: darker or brighter with equal probability."""
+    return float(np.exp(np.random.uniform(np.log(0.3), np.log(3.0))))

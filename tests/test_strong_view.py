@@ -1,0 +1,37 @@
+"""The student's view of unlabelled crops: other intensities, the same geometry, the same for every worker."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import torch
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+
+from nnunet_dycon.data.strong_view import strong_view
+
+
+def test_appearance_changes_and_geometry_does_not():
+    torch.manual_seed(0)
+    np.random.seed(0)
+    image = torch.full((1, 16, 20, 24), -1.0)
+    image[:, 4:12, 5:15, 6:18] = 1.0  # a bright box
+    image += 0.01 * torch.randn(image.shape)
+    transform = ComposeTransforms(strong_view((16, 20, 24)))
+    views = [transform(image=image.clone())["image"] for _ in range(40)]
+    changed = [view for view in views if not torch.equal(view, image)]
+    assert len(changed) > 20
+    for view in views:
+        assert view.shape == image.shape and view.dtype == image.dtype and view.isfinite().all()
+    edge = torch.stack([(view[0, 4:12, 10, 12] - view[0, 0, 10, 12]).mean() for view in views])
+    assert edge.std() > 0.2  # the box is sometimes bright, sometimes hardly there
+    # where the box is visible, its border lies where it was
+    borders = [int(view[0, :8, 10, 12].diff().abs().argmax()) for view in views if abs(float(view.std())) > 0.3]
+    assert np.median(borders) == 3
+
+
+def test_two_dimensions_and_worker_processes():
+    transform = ComposeTransforms(strong_view((20, 24)))
+    pickle.loads(pickle.dumps(transform))
+    view = transform(image=torch.randn(2, 20, 24))["image"]
+    assert view.shape == (2, 20, 24) and view.isfinite().all()
