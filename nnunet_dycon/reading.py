@@ -10,13 +10,45 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import tifffile
 from nibabel.filebasedimages import ImageFileError
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 from nnunet_dycon.errors import UserError
 
 _CHUNK_BYTES = 2**24
 # what nnU-Net's readers raise for files they cannot read
-_READ_ERRORS = (RuntimeError, OSError, ValueError, AssertionError, EOFError, MemoryError, zlib.error, ImageFileError)
+_READ_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    OSError,
+    ValueError,
+    AssertionError,
+    EOFError,
+    IndexError,
+    MemoryError,
+    zlib.error,
+    ImageFileError,
+    tifffile.TiffFileError,
+)
+
+
+def reader_of(file: Path, dataset_json: dict[str, Any]) -> Any:
+    """nnU-Net's reader for a file of a dataset, as planning chose it: TIFF files are 2D images or volumes."""
+    if "overwrite_image_reader_writer" not in dataset_json and _is_tiff_volume(file):
+        return Tiff3DIO()
+    return determine_reader_writer_from_dataset_json(dataset_json, verbose=False)()
+
+
+def _is_tiff_volume(file: Path) -> bool:
+    if file.suffix not in (".tif", ".tiff"):
+        return False
+    try:
+        with tifffile.TiffFile(file) as content:
+            shape = content.series[0].shape
+    except (OSError, ValueError, IndexError, tifffile.TiffFileError):
+        return False  # the reader says what is wrong
+    return len(shape) == 3 and shape[-1] not in (3, 4)  # else colours
 
 
 def read_volume(file: Path, reader: Any, *, is_mask: bool = False) -> tuple[np.ndarray, dict[str, Any]]:

@@ -16,6 +16,7 @@ from nnunet_dycon.data.splits import read_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.parallel import map_cases
 from nnunet_dycon.raw_dataset import RawDataset
+from nnunet_dycon.reading import reader_of
 
 # What nnU-Net leaves beside its predictions, which are often what is corrected by hand.
 _NNUNET_FILES = ("dataset.json", "plans.json", "predict_from_raw_data_args.json")
@@ -159,9 +160,7 @@ def _check_case(case: NewCase, raw: RawDataset) -> tuple[list[str], list[str]]:
 
 
 def _read_mask(file: Path, dataset_json: dict[str, Any]) -> np.ndarray:
-    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
-
-    return determine_reader_writer_from_dataset_json(dataset_json, verbose=False)().read_seg(str(file))[0]
+    return reader_of(file, dataset_json).read_seg(str(file))[0]
 
 
 def label_values(dataset_json: dict[str, Any]) -> list[int]:

@@ -13,7 +13,7 @@ import numpy as np
 from nnunet_dycon.audit.findings import Finding
 from nnunet_dycon.audit.similarity import FINE_VOXELS, Signature, signature_of
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.reading import read_volume
+from nnunet_dycon.reading import read_volume, reader_of
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def read_scan(
 
 def _read(file: Path, dataset_json: dict[str, Any], is_mask: bool) -> tuple[np.ndarray, dict[str, Any]]:
     """Voxels (channel, z, y, x) and grid of a file; a UserError if it cannot be read."""
-    voxels, properties = read_volume(file, _reader(dataset_json), is_mask=is_mask)
+    voxels, properties = read_volume(file, reader_of(file, dataset_json), is_mask=is_mask)
     return voxels, _grid(voxels, properties)
 
 
@@ -113,12 +113,6 @@ def _label(scan: Scan) -> str:
 
 def _fault(scan: Scan, code: str, message: str, fix: str) -> Finding:
     return Finding("error", code, message, [scan.case], fix)
-
-
-def _reader(dataset_json: dict[str, Any]) -> Any:
-    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
-
-    return determine_reader_writer_from_dataset_json(dataset_json, verbose=False)()
 
 
 def _grid(voxels: np.ndarray, properties: dict[str, Any]) -> dict[str, Any]:

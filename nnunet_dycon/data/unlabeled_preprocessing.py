@@ -104,7 +104,9 @@ def preprocess_unlabeled(
 
 def _signature(files: list[Path]) -> list[list[Any]]:
     """Name, size and time of change of source files: replaced scans are preprocessed again."""
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    spacing = files[0].with_name(files[0].name.rpartition("_")[0] + ".json")  # beside .tif files
+    sources = [*files, spacing] if spacing.is_file() else files
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sources]
 
 
 def _cases_without_raw_images(folder: Path, fingerprint: str) -> list[str]:

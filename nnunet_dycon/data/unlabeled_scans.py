@@ -61,6 +61,7 @@ def find_raw_scans(folder: Path, dataset_json: dict, plans: PlansManager) -> dic
             cases[match[1]][int(match[2])] = file
         elif file.is_file() and not file.name.startswith("."):
             strangers.append(file.name)
+    strangers = [name for name in strangers if name not in {f"{case}.json" for case in cases}]  # spacing of .tif files
     if strangers:
         raise UserError(
             f"{folder} holds files that are not named CASE_0000{ending}: {_listed(strangers)}. "

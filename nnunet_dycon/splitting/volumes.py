@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_dycon.errors import UserError
 from nnunet_dycon.parallel import map_cases
+from nnunet_dycon.reading import read_volume, reader_of
 
 
 def foreground_volumes_mm3(
@@ -44,11 +44,5 @@ def foreground_volumes_mm3(
 
 
 def _volume_mm3(mask: Path, dataset_json: dict[str, Any], foreground_values: Sequence[int]) -> float:
-    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
-
-    reader = determine_reader_writer_from_dataset_json(dataset_json, verbose=False)()
-    try:
-        voxels, properties = reader.read_seg(str(mask))
-    except (RuntimeError, OSError, ValueError) as error:
-        raise UserError(f"{mask} cannot be read ({str(error).splitlines()[-1:]}); write it again") from error
+    voxels, properties = read_volume(mask, reader_of(mask, dataset_json), is_mask=True)
     return float(np.isin(voxels, foreground_values).sum() * np.prod(np.asarray(properties["spacing"], float)))
