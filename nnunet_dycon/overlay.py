@@ -282,14 +282,15 @@ def _draw_row(
         for spine in axis.spines.values():
             spine.set_visible(False)
     reference = case.reference[index][window]
-    _draw_contour(axes[1], reference, REFERENCE_COLOUR, 1.3)
+    draw_contour(axes[1], reference, REFERENCE_COLOUR, 1.3)
     for axis, prediction in zip(axes[2:], case.predictions, strict=True):
-        _draw_contour(axis, reference, REFERENCE_COLOUR, 0.9)
-        _draw_contour(axis, prediction[index][window], PREDICTION_COLOUR, 1.3)
+        draw_contour(axis, reference, REFERENCE_COLOUR, 0.9)
+        draw_contour(axis, prediction[index][window], PREDICTION_COLOUR, 1.3)
         _write_dice(axis, dice(prediction, case.reference))
 
 
-def _draw_contour(axis: Axes, mask: np.ndarray, colour: str, width_points: float) -> None:
+def draw_contour(axis: Axes, mask: np.ndarray, colour: str, width_points: float) -> None:
+    """Draw the outline of a boolean mask (rows, columns) along the borders of its voxels."""
     if not mask.any():
         return
     padded = np.pad(mask.astype(float), 1)  # closes contours at the border of the picture

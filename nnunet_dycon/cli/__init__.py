@@ -22,6 +22,8 @@ COMMANDS = {
     "overlay": "draw predictions and references over their scans",
     "suggest": "rank the unlabelled cases by what labelling them would bring",
     "add-labels": "move newly labelled cases from imagesUn to imagesTr, with their masks, after checking all of them",
+    "predict-uncertainty": "predict scans, with an entropy map and numbers of the uncertainty for each",
+    "figures": "draw the figures of a finished training: segmentations, entropy, gradients, similarities",
     "export": "write a plain nnU-Net model with the teacher or the student of a finished training",
     "phantom": "write a small phantom dataset to try the package on",
     "trainer-path": "print the folder to put into nnUNet_extTrainer",

@@ -29,7 +29,7 @@ def write_map(values: np.ndarray, file: Path, segmentation_file: Path, reader: t
         reader: the reader of the dataset.
     """
     if issubclass(reader, (Tiff3DIO, NaturalImage2DIO)):
-        tifffile.imwrite(file, values.astype(np.float32), compression="zlib")
+        tifffile.imwrite(file, values.astype(np.float32), photometric="minisblack", compression="zlib")
         return
     grid = sitk.ReadImage(str(segmentation_file))
     array = values[0] if grid.GetDimension() == 2 else values

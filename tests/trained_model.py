@@ -1,0 +1,44 @@
+"""A model folder as a training leaves it, without the training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from batchgenerators.utilities.file_and_folder_operations import save_json
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_dycon.trainers import nnUNetTrainerDyCON
+from tests.conftest import Nnunet
+
+
+def make_trainer(
+    dataset: Nnunet, trainer: type[nnUNetTrainer] = nnUNetTrainerDyCON, *, fold: int | str = 0, seed: int = 0
+) -> nnUNetTrainer:
+    """A trainer on the small dataset, initialised with a seed."""
+    plans = json.loads((dataset.preprocessed / "nnUNetPlans.json").read_text())
+    plans["continue_training"] = False
+    dataset_json = json.loads((dataset.preprocessed / "dataset.json").read_text())
+    torch.manual_seed(seed)
+    return trainer(plans, "3d_fullres", fold, dataset_json, torch.device("cpu"))
+
+
+def write_model(
+    dataset: Nnunet, trainer: type[nnUNetTrainer] = nnUNetTrainerDyCON, *, student_differs: bool = True
+) -> Path:
+    """Model folder with one checkpoint; its student differs from its teacher by noise on the weights."""
+    instance = make_trainer(dataset, trainer)
+    instance.initialize()
+    if student_differs:
+        with torch.no_grad():
+            for parameter in instance.network.parameters():
+                parameter += 0.3 * torch.randn_like(parameter)
+    for epoch in range(2):
+        for key, values in instance.logger.local_logger.my_fantastic_logging.items():
+            if key != "dice_per_class_or_region":
+                values.append(0.5 / (epoch + 1))
+    save_json(instance.plans_manager.plans, f"{instance.output_folder_base}/plans.json", sort_keys=False)
+    save_json(instance.dataset_json, f"{instance.output_folder_base}/dataset.json", sort_keys=False)
+    instance.save_checkpoint(f"{instance.output_folder}/checkpoint_final.pth")
+    return Path(instance.output_folder_base)
