@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from nnunet_dycon.errors import UserError
 from nnunet_dycon.figures import style as look
 from nnunet_dycon.figures.entropy import entropy_figure
 from nnunet_dycon.figures.segmentation import SegmentedCase, segmentation_figure, shown_slices, shown_window
-from nnunet_dycon.figures.similarities import BINS, Similarities, pair_similarities
+from nnunet_dycon.figures.similarities import BINS, Similarities, pair_similarities, similarities
 from nnunet_dycon.figures.surface import surface, surface_figure
 from nnunet_dycon.figures.trained_run import TrainedRun
 from nnunet_dycon.figures.uncl_gradient import gradient_magnitude, uncl_gradient_figure
 from nnunet_dycon.overlay import OverlayCase
 from nnunet_dycon.settings import Settings
 from nnunet_dycon.trainers import nnUNetTrainerSupervised
+from nnunet_dycon.uncertainty.model import load_model
 from tests.conftest import UNLABELED, blob, write_image
 from tests.trained_model import write_model
 
@@ -164,6 +166,22 @@ def test_entropy_figure_shows_the_log(dataset):
     left, right = entropy_figure(run).axes
     assert [line.get_label() for line in left.lines] == ["student", "teacher"]
     assert [line.get_ydata().tolist() for line in (*left.lines, *right.lines)] == [[0.5, 0.25]] * 4
+
+
+@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
+def test_similarities_of_a_run(dataset, references, configuration):
+    if configuration == "2d":
+        shutil.copytree(dataset.images, dataset.preprocessed / "nnUNetPlans_2d")
+    folder = write_model(dataset, configuration=configuration)
+    run, model = TrainedRun.load(folder / "fold_0"), load_model(folder, [0], device=torch.device("cpu"))
+    case = [dataset.raw / "imagesTs" / "test_00_0000.nii.gz"], references / "test_00.nii.gz"
+    before, after = similarities(run, model, [case])
+    patches = 512 if configuration == "3d_fullres" else 256  # of a patch of 16 voxels a side, every other one or all
+    assert before.positive.sum() + before.negative.sum() == after.positive.sum() + after.negative.sum()
+    assert before.positive.sum() + before.negative.sum() == patches * (patches - 1) / 2
+    assert not np.array_equal(before.positive, after.positive)
+    again, _ = similarities(run, model, [case])
+    np.testing.assert_array_equal(again.positive, before.positive)  # the untrained network has a fixed seed
 
 
 def test_masks_of_unlabelled_cases_stay_closed(dataset, tmp_path, capsys):

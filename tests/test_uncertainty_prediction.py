@@ -1,5 +1,6 @@
 """Uncertainty of predictions: the numbers by hand, maps on the scan's grid, and the folder that is written."""
 
+import json
 import math
 
 import numpy as np
@@ -247,6 +248,23 @@ def test_trainers_that_nnunet_does_not_find_are_named(dataset, monkeypatch):
     torch.save(checkpoint, file)
     with pytest.raises(UserError, match="cannot be loaded: Could not find requested nnunet trainer nnUNetTrainerOfA"):
         load(folder)
+
+
+def test_regions_have_binary_entropies(dataset, images):
+    file = dataset.preprocessed / "dataset.json"
+    regions = {"background": 0, "whole": [1, 2], "core": 2}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"labels": regions, "regions_class_order": [1, 2]}))
+    model = load(write_model(dataset))
+    assert model.nonlinearity == "sigmoid"
+    scan = images / "test_01_0000.nii.gz"
+    case = prediction.predict_case("test_01", [scan], model, with_disagreement=True)
+    image, properties = SimpleITKIO().read_images([str(scan)])
+    model.predictor.list_of_parameters = model.weights
+    _, p = model.predictor.predict_single_npy_array(image, properties, save_or_return_probabilities=True)
+    assert p.shape == (2, 24, 24, 24)
+    expected = -(p * np.log(p) + (1 - p) * np.log1p(-p)).sum(0)
+    np.testing.assert_allclose(case.entropy, expected, atol=1e-4)
+    assert 0 < case.row.student_teacher_disagreement <= 1
 
 
 def test_two_folds_are_averaged(dataset, images, tmp_path):

@@ -14,21 +14,30 @@ from tests.conftest import Nnunet
 
 
 def make_trainer(
-    dataset: Nnunet, trainer: type[nnUNetTrainer] = nnUNetTrainerDyCON, *, fold: int | str = 0, seed: int = 0
+    dataset: Nnunet,
+    trainer: type[nnUNetTrainer] = nnUNetTrainerDyCON,
+    *,
+    configuration: str = "3d_fullres",
+    fold: int | str = 0,
+    seed: int = 0,
 ) -> nnUNetTrainer:
     """A trainer on the small dataset, initialised with a seed."""
     plans = json.loads((dataset.preprocessed / "nnUNetPlans.json").read_text())
     plans["continue_training"] = False
     dataset_json = json.loads((dataset.preprocessed / "dataset.json").read_text())
     torch.manual_seed(seed)
-    return trainer(plans, "3d_fullres", fold, dataset_json, torch.device("cpu"))
+    return trainer(plans, configuration, fold, dataset_json, torch.device("cpu"))
 
 
 def write_model(
-    dataset: Nnunet, trainer: type[nnUNetTrainer] = nnUNetTrainerDyCON, *, student_differs: bool = True
+    dataset: Nnunet,
+    trainer: type[nnUNetTrainer] = nnUNetTrainerDyCON,
+    *,
+    configuration: str = "3d_fullres",
+    student_differs: bool = True,
 ) -> Path:
     """Model folder with one checkpoint; its student differs from its teacher by noise on the weights."""
-    instance = make_trainer(dataset, trainer)
+    instance = make_trainer(dataset, trainer, configuration=configuration)
     instance.initialize()
     if student_differs:
         with torch.no_grad():

@@ -101,7 +101,9 @@ def _draw_training(run: TrainedRun, output: Path, made: Figures) -> None:
         made.files.extend(save(uncl_gradient_figure(run.settings), output, "uncl_gradient"))
     pictures = load_pictures(run.folder / FOLDER)
     if pictures:
-        made.files.extend(save(film_strip_figure(spread(pictures, FILM_STRIP_EPOCHS)), output, "film_strip"))
+        strip = film_strip_figure(spread(pictures, FILM_STRIP_EPOCHS))
+        strip.set_dpi(300)
+        made.files.extend(save(strip, output, "film_strip"))
     else:
         made.notes.append(
             f"film_strip: the training drew no pictures ({run.folder / FOLDER}; see picture_every_epochs)"
