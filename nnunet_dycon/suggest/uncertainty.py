@@ -4,9 +4,6 @@ The number by which scans are compared is the mean entropy in and around the pre
 whole volume would mostly measure how much of the scan is background, where the entropy is close to 0: crop the same
 anatomy more tightly and the mean rises although the network is as sure as before. The predicted foreground alone would
 miss what the network has not found; a border of a few voxels holds the places where foreground and background compete.
-Measured on 54 unlabelled LA scans (3.5 mm, stock nnU-Net trained on 4 others, Dice 0 to 0.94): the rank correlation of
-Dice with the mean over the volume is -0.44, with the mean in and around the foreground -0.76 (borders of 1 to 5 voxels
-give -0.74 to -0.76).
 
 The mean has a preference: the smaller a structure, the more of its region is surface, which is where entropy lies.
 A network that is wrong and sure of it has low entropy; no measure made of its output alone can see that.
