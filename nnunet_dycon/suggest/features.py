@@ -1,10 +1,10 @@
 """One vector a scan, by which scans are compared: what the encoder's deepest stage sees of it.
 
 It is the global average of the deepest feature map over all windows (and mirrored copies) of nnU-Net's sliding window,
-compared by Euclidean distance as it is. A good vector recognises a scan in another shape. Measured on 54 unlabelled LA scans
-(3.5 mm, stock nnU-Net trained on 4 others), each against all after a crop of 1 to 3 voxels and noise of a fifth of the standard deviation: the
-nearest one is the same scan for 83 % of them; with the stage above for 54 %, with averages weighted by the foreground
-probability for 72 %, and dividing each channel by its spread changes nothing for the better.
+compared by Euclidean distance as it is. A good vector recognises a scan in another shape. Measured on 54 unlabelled LA
+scans (3.5 mm, stock nnU-Net trained on 4 others), each against all after a crop of 1 to 3 voxels and noise of a fifth
+of the standard deviation: the nearest one is the same scan for 83 % of them; with the stage above for 54 %, with
+averages weighted by the foreground probability for 72 %. Dividing each channel by its spread does not help.
 """
 
 from __future__ import annotations
