@@ -16,7 +16,9 @@ ENVIRONMENT_VARIABLE = "nnUNet_dycon"
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Settings of a semi-supervised training; the defaults are the paper's values.
+    """Settings of a semi-supervised training.
+
+    The defaults are the best found on development data; ``preset=paper`` gives the published values.
 
     Every field can be set without code, in nnU-Net's manner, by the environment variable ``nnUNet_dycon``::
 
@@ -29,17 +31,17 @@ class Settings:
     preset: str = "default"
     """Named set of values to start from: "default", or "paper" for the published ones."""
 
-    weight_uncl: float = 0.5
+    weight_uncl: float = 5.0
     """Weight of UnCL at the end of the ramp-up."""
-    weight_fecl: float = 0.5
+    weight_fecl: float = 0.1
     """Weight of FeCL at the end of the ramp-up; 0 also removes projection head and feature map."""
-    weight_mse: float = 0.1
+    weight_mse: float = 0.0
     """Weight of the plain mean-squared consistency at the end of the ramp-up."""
-    weight_dice: float = 0.0
+    weight_dice: float = 1.0
     """Weight of the soft Dice consistency on unlabelled crops at the end of the ramp-up; not in the paper."""
     ramp_start: float = 0.0
     """Progress at which the ramp-up of the weights begins."""
-    ramp_length: float = 1.0
+    ramp_length: float = 0.3
     """Share of the training that the ramp-up takes."""
 
     num_epochs: int | None = None
@@ -58,18 +60,18 @@ class Settings:
 
     ema_decay: float = 0.99
     """Decay of the teacher's moving average per step."""
-    teacher_noise: float = 0.1
+    teacher_noise: float = 0.0
     """Standard deviation of the Gaussian noise on the teacher's input, clipped at two of them."""
-    weak_teacher_view: bool = False
+    weak_teacher_view: bool = True
     """Whether the teacher sees unlabelled crops without nnU-Net's intensity augmentation; the student sees it."""
-    strong_student_view: bool = False
+    strong_student_view: bool = True
     """Whether the student sees unlabelled crops with strong changes of appearance on top of nnU-Net's."""
     teacher_mirroring: bool = False
     """Whether the teacher's prediction is its mean with that for a random mirroring of the crops."""
     cutmix: float = 0.0
     """Probability that the student sees unlabelled crops with a box of another one pasted in (needs two a batch)."""
-    teach_labeled: bool = True
-    """Teacher terms also on the labelled crops. False: a teacher forward pass on the unlabelled crops only."""
+    teach_labeled: bool = False
+    """UnCL also on the labelled crops, which the teacher then sees too; always where masks have an ignore label."""
     unlabeled_batch_size: int | None = None
     """Unlabelled crops in a batch; None is as many as labelled ones."""
     predict_with: str = "teacher"
@@ -79,7 +81,7 @@ class Settings:
     """UnCL's beta at the start."""
     beta_min: float = 0.5
     """UnCL's beta at the end."""
-    entropy_weight: float = 1.0
+    entropy_weight: float = 0.01
     """Factor on UnCL's entropy term."""
 
     temperature: float = 0.6
@@ -94,13 +96,13 @@ class Settings:
     """Weight of FeCL's teacher term; 0 spares the teacher's projection."""
     uncertainty_weighting: bool = True
     """Whether uncertain patches count up to twice in FeCL."""
-    max_patches: int = 4096
+    max_patches: int = 512
     """FeCL reads the shallowest encoder stage with at most this many positions for the plan's patch size."""
     patch_foreground_share: float | None = None
     """Foreground share from which a patch counts as foreground; None: the class with the largest share wins."""
-    patch_min_purity: float = 0.0
+    patch_min_purity: float = 0.8
     """Smallest share of its class that a patch must have; others carry no label."""
-    pseudo_label_min_confidence: float = 0.0
+    pseudo_label_min_confidence: float = 0.8
     """Smallest teacher probability with which a voxel of an unlabelled crop counts for patch labels."""
 
     def __post_init__(self) -> None:
@@ -144,14 +146,15 @@ class Settings:
                 near = difflib.get_close_matches(name, hints, n=1, cutoff=0)
                 raise UserError(f"unknown setting {name!r}; did you mean {near[0]!r}? All settings: {', '.join(hints)}")
         values = {name: _cast(name, i, hints[name]) for name, i in values.items()}
-        return dataclasses.replace(self, **(self._preset(values.get("preset", self.preset)) | values))
+        preset = self._preset(values["preset"]) if "preset" in values else {}
+        return dataclasses.replace(self, **(preset | values))
 
     def _preset(self, name: str) -> dict[str, Any]:
-        """Values of a preset, but for those in which this trainer differs from DyCON's defaults."""
+        """Values of a preset; a loss that this trainer leaves out stays out."""
         if name not in PRESETS:
             raise UserError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
         default = Settings()
-        return {i: value for i, value in PRESETS[name].items() if getattr(self, i) == getattr(default, i)}
+        return {i: value for i, value in PRESETS[name].items() if getattr(self, i) or not getattr(default, i)}
 
 
 PAPER: dict[str, Any] = {
@@ -171,6 +174,9 @@ PAPER: dict[str, Any] = {
     "beta_max": 5.0,
     "beta_min": 0.5,
     "entropy_weight": 1.0,
+    "max_patches": 4096,
+    "patch_min_purity": 0.0,
+    "pseudo_label_min_confidence": 0.0,
 }
 """The published values (Assefa et al., 2025), wherever a default of this project may differ."""
 

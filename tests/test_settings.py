@@ -8,7 +8,7 @@ from nnunet_dycon.settings import Settings, overrides_from_environment
 
 
 def test_settings_are_frozen_and_survive_json():
-    settings = Settings(weight_fecl=0.1)
+    settings = Settings(weight_fecl=0.7)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.weight_fecl = 0.2
     assert Settings(**json.loads(json.dumps(settings.to_dict()))) == settings
@@ -22,7 +22,9 @@ def test_environment_as_pairs_or_json(monkeypatch, text):
     monkeypatch.setenv("nnUNet_dycon", text)
     settings = Settings().override(overrides_from_environment())
     assert (settings.weight_fecl, settings.negative_focal, settings.top_k) == (0.1, False, 3)
-    assert dataclasses.replace(settings, weight_fecl=0.5, negative_focal=True, top_k=10) == Settings()
+    assert (
+        dataclasses.replace(settings, weight_fecl=Settings().weight_fecl, negative_focal=True, top_k=10) == Settings()
+    )
 
 
 def test_empty_environment_changes_nothing(monkeypatch):
@@ -65,3 +67,20 @@ def test_unreadable_environment_is_refused(monkeypatch, text):
     monkeypatch.setenv("nnUNet_dycon", text)
     with pytest.raises(UserError, match="nnUNet_dycon"):
         overrides_from_environment()
+
+
+def test_the_preset_paper_has_the_published_values_and_gives_way_to_what_is_asked_for():
+    settings = Settings().override({"preset": "paper", "weight_fecl": "0.2"})
+    assert (settings.weight_uncl, settings.weight_fecl, settings.weight_mse, settings.weight_dice) == (0.5, 0.2, 0.1, 0)
+    assert (settings.ramp_length, settings.teacher_noise, settings.entropy_weight) == (1.0, 0.1, 1.0)
+    assert (settings.beta_max, settings.beta_min, settings.ema_decay) == (5.0, 0.5, 0.99)
+    assert settings.teach_labeled and not (settings.weak_teacher_view or settings.strong_student_view)
+    assert settings.override({"preset": "paper", "weight_fecl": "0.2"}) == settings
+    assert settings.override(settings.to_dict()) == settings
+
+
+def test_a_preset_does_not_bring_back_a_loss_that_a_trainer_leaves_out():
+    without = dataclasses.replace(Settings(), weight_fecl=0.0)
+    assert without.override({"preset": "paper"}).weight_fecl == 0
+    with pytest.raises(UserError, match="unknown preset 'papers'"):
+        Settings().override({"preset": "papers"})

@@ -148,7 +148,7 @@ def _both(trainer):
 
 
 def test_teacher_sees_the_weak_view(dataset, monkeypatch):
-    monkeypatch.setenv("nnUNet_dycon", "weak_teacher_view=true,teacher_noise=0,weight_fecl=0,num_epochs=1")
+    monkeypatch.setenv("nnUNet_dycon", "weak_teacher_view=true,teach_labeled=true,weight_fecl=0,num_epochs=1")
     trainer = make_trainer(dataset)
     trainer.on_train_start()
     batch = next(trainer.dataloader_train)
@@ -236,7 +236,7 @@ def test_settings_of_the_checkpoint_win_unless_asked_otherwise(dataset, monkeypa
     assert trainer.settings.predict_with == "student"
     assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (1, 1)
     monkeypatch.setenv("nnUNet_dycon", "weight_uncl=0.3")
-    with pytest.raises(UserError, match=r"weight_uncl 0.5 -> 0.3"):
+    with pytest.raises(UserError, match=r"weight_uncl 5.0 -> 0.3"):
         make_trainer(dataset).load_checkpoint(file)
 
 

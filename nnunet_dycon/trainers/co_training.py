@@ -59,7 +59,7 @@ class nnUNetTrainerDyCONCoTraining(nnUNetTrainerDyCON):
 class nnUNetTrainerCoTraining(nnUNetTrainerDyCONCoTraining):
     """Plain co-training: mean-squared consistency between two students."""
 
-    default_settings = replace(Settings(), weight_uncl=0.0, weight_fecl=0.0)
+    default_settings = replace(Settings(), weight_uncl=0.0, weight_fecl=0.0, weight_dice=0.0, weight_mse=10.0)
 
 
 def _detached(embeddings: torch.Tensor | None) -> torch.Tensor | None:

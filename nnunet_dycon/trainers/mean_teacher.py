@@ -9,9 +9,9 @@ from nnunet_dycon.trainers.dycon import nnUNetTrainerDyCON
 
 
 class nnUNetTrainerMeanTeacher(nnUNetTrainerDyCON):
-    """Plain Mean Teacher: mean-squared consistency alone."""
+    """Plain Mean Teacher: mean-squared consistency alone, with the same views of the crops."""
 
-    default_settings = replace(Settings(), weight_uncl=0.0, weight_fecl=0.0)
+    default_settings = replace(Settings(), weight_uncl=0.0, weight_fecl=0.0, weight_dice=0.0, weight_mse=10.0)
 
 
 class nnUNetTrainerMeanTeacherUnCL(nnUNetTrainerDyCON):

@@ -176,16 +176,8 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerPictured):
         train, val = super().get_dataloaders()
         labeled = train.data_loader if isinstance(train, SingleThreadedAugmenter) else train.generator
         size = self.settings.unlabeled_batch_size or self.batch_size
-        two_streams = TwoStreamDataLoader(
-            labeled,
-            nnUNetUnlabeledDataLoader(
-                unlabeled,
-                labeled,
-                size,
-                weak_view=self.settings.weak_teacher_view,
-                strong_view=self.settings.strong_student_view,
-            ),
-        )
+        views = {"weak_view": self.settings.weak_teacher_view, "strong_view": self.settings.strong_student_view}
+        two_streams = TwoStreamDataLoader(labeled, nnUNetUnlabeledDataLoader(unlabeled, labeled, size, **views))
         if isinstance(train, SingleThreadedAugmenter):
             train.data_loader = two_streams
         else:
@@ -242,7 +234,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerPictured):
     def _teach(self, crops: Crops) -> tuple[slice, torch.Tensor, torch.Tensor | None]:
         """Run the teacher on noisy copies of the crops: which of them, its logits and its embeddings."""
         images = crops.weak_unlabeled
-        if self.settings.teach_labeled:
+        if self.settings.teach_labeled or self.label_manager.has_ignore_label:  # whose voxels are not all annotated
             images = torch.cat([crops.images[: crops.num_labeled], images])
         sigma = self.settings.teacher_noise
         noise = torch.randn_like(images).mul_(sigma).clamp_(-2 * sigma, 2 * sigma)
