@@ -252,6 +252,7 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--curve", type=int, default=4, help="points of the curve of Dice against steps")
     parser.add_argument("--bfloat16", action="store_true", help="bfloat16 autocast on a CPU, faster with AMX")
+    parser.add_argument("--table-only", action="store_true", help="train nothing: write the table of what is finished")
     parser.add_argument("--job", metavar="NAME:SEED", help="do this job only and write no table")
     args = parser.parse_args()
     runs = [Run.parse(text, args.dataset_id) for text in args.runs]
@@ -263,7 +264,7 @@ def main() -> int:
     failed = 0
     for seed in args.seeds:
         for run in runs:
-            if job_file(args, run, seed).exists():
+            if args.table_only or job_file(args, run, seed).exists():
                 continue
             log = args.output / f"{run.name}_{seed}.log"
             print(f"{run.name}, seed {seed}: log in {log}", flush=True)
