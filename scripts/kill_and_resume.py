@@ -81,9 +81,7 @@ def main() -> int:
     parser.add_argument("-d", required=True, help="dataset ID")
     parser.add_argument("-p", default="nnUNetPlans", help="plans")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument(
-        "--epochs", type=int, default=24, help="more than kills, or the training ends early"
-    )
+    parser.add_argument("--epochs", type=int, default=24, help="more than kills, or the training ends early")
     parser.add_argument("--longest-wait", type=float, default=1.0, help="seconds after a checkpoint, at most")
     args = parser.parse_args()
     states = {}
