@@ -39,7 +39,7 @@ def checked_log(commands, configuration, fold=0, plans="nnUNetPlans"):
     """The training's log, after a check that all losses were used and finite."""
     folder = model_folder(commands, configuration, plans) / f"fold_{fold}"
     checkpoint = torch.load(folder / "checkpoint_final.pth", weights_only=False)
-    for loss in ("train_losses", "val_losses", "uncl", "fecl", "mse"):
+    for loss in ("train_losses", "val_losses", "uncl", "fecl", "dice"):
         assert np.isfinite(checkpoint["logging"][loss]).all(), loss
     assert checkpoint["semi_supervised"]["step"] == 2
     summary = json.loads((folder / "validation" / "summary.json").read_text())
