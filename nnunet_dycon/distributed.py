@@ -25,8 +25,10 @@ def sum_over_processes(array: np.ndarray) -> np.ndarray:
     return np.sum(arrays, axis=0)
 
 
-def share_of_process(count: torch.Tensor) -> torch.Tensor:
-    """Factor that turns the mean over processes of their means over ``count`` things into one mean over all things."""
+def mean_over_processes(count: torch.Tensor) -> torch.Tensor:
+    """Mean of a count over the processes, on the device; the count itself in a training that is not distributed."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return count
     total = count.clone()
     dist.all_reduce(total)
-    return count * dist.get_world_size() / total.clamp(min=1)
+    return total / dist.get_world_size()

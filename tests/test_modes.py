@@ -13,6 +13,7 @@ from nnunet_dycon.errors import UserError
 from nnunet_dycon.patches import patch_labels
 from nnunet_dycon.reading import read_volume, reader_of
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
+from nnunet_dycon.trainers.step import Step
 from nnunet_dycon.unwrapping import unwrap
 from tests.conftest import Nnunet
 from tests.tiny_dataset import CASES, SCANS, Commands, Spec, shrink_plans, threads_for_processes
@@ -162,7 +163,7 @@ def test_fold_all_starting_from_pretrained_weights(commands, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["ignore label", "regions with ignore label"])
-def test_unannotated_voxels_teach_neither_the_supervised_loss_nor_patch_labels(commands, mode):
+def test_unannotated_voxels_are_left_out_of_the_supervised_loss_and_labelled_by_the_teacher(commands, mode):
     commands.plan_and_preprocess(MODES[mode][0], "3d_fullres")
     shrink_plans(commands.nnunet)
     trainer = make_trainer(commands.nnunet)
@@ -178,6 +179,13 @@ def test_unannotated_voxels_teach_neither_the_supervised_loss_nor_patch_labels(c
     fine = patch_labels(labels, [0, 1, 2], trainer.grid).reshape(len(labels), *trainer.grid)
     whole = torch.nn.functional.adaptive_avg_pool3d(ignored[:, None].float(), trainer.grid)[:, 0]
     assert (fine[whole == 1] == -1).all() and (fine[whole < 1] >= 0).all() and (whole == 1).any()
+    logits = torch.full((2 * len(labels), manager.num_segmentation_heads, *labels.shape[1:]), -10.0)
+    logits[:, 0 if order else 1] = 10  # the teacher sees the first foreground class everywhere
+    step = Step(0.5, len(labels), slice(0, len(logits)), target, logits, logits, None, None, trainer.grid)
+    filled = trainer._patch_labels(step)[: len(labels)].reshape(len(labels), *trainer.grid)
+    assert (filled[whole == 1] == (order[0] if order else 1)).all()
+    annotated = filled[(whole == 0) & (filled >= 0)]
+    assert torch.equal(annotated, fine[(whole == 0) & (filled >= 0)])
     output = [torch.randn(len(i), manager.num_segmentation_heads, *i.shape[2:]) for i in batch["target"]]
     changed = [i.clone() for i in output]
     changed[0].movedim(1, -1)[ignored] += 5

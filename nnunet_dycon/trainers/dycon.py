@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nnunet_dycon.distributed import share_of_process
+from nnunet_dycon.distributed import mean_over_processes
 from nnunet_dycon.losses import FeCLoss, UnCLoss, beta_schedule, consistency_dice, consistency_mse, entropy, max_entropy
 from nnunet_dycon.patches import patch_labels, pool_to_grid, predicted_labels, regions_to_labels
 from nnunet_dycon.trainers.semi_supervised import Step, nnUNetTrainerSemiSupervised
@@ -43,7 +43,8 @@ class nnUNetTrainerDyCON(nnUNetTrainerSemiSupervised):
             losses["uncl"] = self.uncl(taught_logits, step.teacher_logits, beta)
         if settings.weight_fecl > 0:
             losses["fecl"] = self._contrast(step, student_entropy)
-        unlabeled = step.student_logits[step.num_labeled :]
+        first = 0 if self.label_manager.has_ignore_label else step.num_labeled
+        unlabeled = step.student_logits[first:]
         teacher = step.teacher_logits[-len(unlabeled) :]
         if settings.weight_mse > 0:
             losses["mse"] = consistency_mse(unlabeled, teacher, self.nonlinearity)
@@ -61,6 +62,7 @@ class nnUNetTrainerDyCON(nnUNetTrainerSemiSupervised):
         if self.settings.uncertainty_weighting:
             highest = max_entropy(step.student_logits.shape[1], self.nonlinearity)
             uncertainty = pool_to_grid(student_entropy[:, None], step.grid)[:, 0] / highest
+        counts = (labels >= 0).sum(1)  # so that the groups, and the processes, make one mean over all patches
         total = torch.zeros((), device=labels.device)
         for crops, teacher in self._contrasted(step):
             part = self.fecl(
@@ -69,8 +71,8 @@ class nnUNetTrainerDyCON(nnUNetTrainerSemiSupervised):
                 teacher,
                 None if uncertainty is None else uncertainty[crops],
             )
-            total = total + part * (len(labels[crops]) / len(labels))
-        return total * share_of_process((labels >= 0).sum()) if self.is_ddp else total
+            total = total + part * counts[crops].sum()
+        return total / mean_over_processes(counts.sum()).clamp(min=1)
 
     def _contrasted(self, step: Step) -> list[tuple[slice, torch.Tensor | None]]:
         """Groups of crops that go through FeCL together, with their teacher embeddings."""
@@ -80,16 +82,16 @@ class nnUNetTrainerDyCON(nnUNetTrainerSemiSupervised):
 
     @torch.no_grad()
     def _patch_labels(self, step: Step) -> torch.Tensor:
-        """(B, N): from ground truth for labelled crops, from the teacher's prediction for unlabelled ones."""
+        """(B, N): from ground truth where there is one, from the teacher's prediction elsewhere."""
         manager, settings = self.label_manager, self.settings
         order = manager.regions_class_order if manager.has_regions else None
-        num_unlabeled = len(step.student_logits) - step.num_labeled
         pseudo = predicted_labels(
-            step.teacher_logits[-num_unlabeled:],
-            class_order=order,
-            min_confidence=settings.pseudo_label_min_confidence,
+            step.teacher_logits, class_order=order, min_confidence=settings.pseudo_label_min_confidence
         )
-        labels = torch.cat([self._true_labels(step.target, order), pseudo])
+        labels = self._true_labels(step.target, order)
+        if manager.has_ignore_label:  # the teacher has seen the labelled crops, too
+            labels = torch.where(labels < 0, pseudo[: step.num_labeled], labels)
+        labels = torch.cat([labels, pseudo[-(len(step.student_logits) - step.num_labeled) :]])
         classes = [0, *dict.fromkeys(order)] if order else [i for i in manager.all_labels if i != manager.ignore_label]
         return patch_labels(
             labels,
