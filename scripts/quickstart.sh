@@ -33,7 +33,7 @@ nnunet-dycon preprocess -d 901 -c 3d_fullres -p "$plans"
 
 if [ ! -f "$model/fold_0/checkpoint_final.pth" ]; then
   step "training DyCON on the $device: 16 epochs of 20 steps"
-  nnUNet_dycon="num_epochs=16,num_iterations_per_epoch=20,num_val_iterations_per_epoch=4,max_patches=512" \
+  nnUNet_dycon="num_epochs=16,num_iterations_per_epoch=20,num_val_iterations_per_epoch=4" \
     nnUNetv2_train 901 3d_fullres 0 -p "$plans" -tr nnUNetTrainerDyCON -device "$device"
 fi
 

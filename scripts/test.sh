@@ -13,4 +13,5 @@ mypy
 echo "== documentation"
 python -m sphinx -W --keep-going -E -q -d build/doctrees docs build/docs
 echo "== pytest"
-pytest "$@"
+# whole files to each of two processes, so that a file's fixtures are made once
+OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile "$@"
