@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pytest
 import torch
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 
@@ -28,6 +29,14 @@ def test_appearance_changes_and_geometry_does_not():
     # where the box is visible, its border lies where it was
     borders = [int(view[0, :8, 10, 12].diff().abs().argmax()) for view in views if abs(float(view.std())) > 0.3]
     assert np.median(borders) == 3
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 3, 40), (4, 24, 24), (20, 1)])
+def test_thin_patches(shape):
+    transform = ComposeTransforms(strong_view(shape))
+    for _ in range(60):
+        view = transform(image=torch.randn(1, *shape))["image"]
+        assert view.shape == (1, *shape) and view.isfinite().all()
 
 
 def test_two_dimensions_and_worker_processes():

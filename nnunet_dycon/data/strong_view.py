@@ -36,7 +36,7 @@ def strong_view(patch_size: Sequence[int]) -> list[BasicTransform]:
     )
     somewhere = LocalGammaTransform(scale=_width, loc=(-0.5, 1.5), gamma=_local_gamma, same_for_all_channels=False)
     rectangles = BlankRectangleTransform(
-        rectangle_size=[[max(1, side // 10), max(1, side // 3)] for side in patch_size],
+        rectangle_size=[[max(1, side // 10), max(2, side // 3)] for side in patch_size],
         rectangle_value=torch.mean,
         num_rectangles=(1, 4),
         force_square=False,
