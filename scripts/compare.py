@@ -224,8 +224,8 @@ def plot_curves(args: argparse.Namespace, jobs: dict[str, dict[int, dict]]) -> N
     figure, ax = plt.subplots(figsize=(7, 4.5))
     for (name, done), color in zip(jobs.items(), COLORS * len(jobs), strict=False):
         if done:
-            steps = [int(i) for i in next(iter(done.values()))["curve"]]
-            curves = 100 * np.array([list(i["curve"].values()) for i in done.values()])
+            steps = sorted(set.intersection(*({int(i) for i in job["curve"]} for job in done.values())))
+            curves = 100 * np.array([[job["curve"][str(i)] for i in steps] for job in done.values()])
             ax.plot(steps, curves.mean(0), color=color, marker="o", label=name)
             ax.fill_between(steps, curves.min(0), curves.max(0), color=color, alpha=0.15, linewidth=0)
     ax.set(xlabel="training steps", ylabel="test Dice [%], mean and range over seeds")
