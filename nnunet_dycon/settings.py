@@ -66,8 +66,6 @@ class Settings:
     """Whether the teacher sees unlabelled crops without nnU-Net's intensity augmentation; the student sees it."""
     strong_student_view: bool = True
     """Whether the student sees unlabelled crops with strong changes of appearance on top of nnU-Net's."""
-    teacher_mirroring: bool = False
-    """Whether the teacher's prediction is its mean with that for a random mirroring of the crops."""
     cutmix: float = 0.0
     """Probability that the student sees unlabelled crops with a box of another one pasted in (needs two a batch)."""
     teach_labeled: bool = False
@@ -168,7 +166,6 @@ PAPER: dict[str, Any] = {
     "teacher_noise": 0.1,
     "weak_teacher_view": False,
     "strong_student_view": False,
-    "teacher_mirroring": False,
     "cutmix": 0.0,
     "teach_labeled": True,
     "beta_max": 5.0,

@@ -10,6 +10,7 @@ from nnunet_dycon.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Scans, references, predictions and the picture to write."""
     parser.add_argument("image", type=Path, metavar="IMAGE", help="scan, or folder of scans (CASE_0000.nii.gz)")
     parser.add_argument("reference", type=Path, metavar="REFERENCE", help="reference mask, or folder of them")
     parser.add_argument(

@@ -9,6 +9,7 @@ from nnunet_dycon.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Dataset ID, numbers of scans, and what they look like."""
     parser.add_argument("-d", "--dataset-id", type=int, required=True, help="free nnU-Net dataset ID, e.g. 901")
     parser.add_argument("--name", default="Phantom", help="dataset name (default: %(default)s)")
     parser.add_argument("--labeled", type=int, default=4, help="scans with a mask (default: %(default)s)")

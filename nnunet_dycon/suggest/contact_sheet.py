@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from nnunet_dycon.overlay import draw_contour
 from nnunet_dycon.suggest.scan_view import ScanView
 from nnunet_dycon.suggest.selection import Pick
 
@@ -81,24 +80,14 @@ def _draw_case(axes: Sequence[Axes], rank: int, pick: Pick, view: ScanView) -> N
         axis.set_anchor("N")
     for label in range(1, int(view.labels.max()) + 1):
         colour = CONTOUR_COLOURS[(label - 1) % len(CONTOUR_COLOURS)]
-        _draw_contour(axes[0], view.labels == label, colour, 1.4)
-    _draw_contour(axes[1], view.labels > 0, "white", 0.7)
+        draw_contour(axes[0], view.labels == label, colour, 1.4)
+    draw_contour(axes[1], view.labels > 0, "white", 0.7)
     name = pick.case if len(pick.case) <= _MOST_CHARACTERS else f"…{pick.case[1 - _MOST_CHARACTERS :]}"
     numbers = f"uncertainty {pick.uncertainty:.2f}, slice {view.index}"
     if not math.isnan(pick.distance):
         numbers += f", distance {pick.distance:.2g}"
     axes[0].text(0, 1.0, f"{rank}  {name}\n", transform=axes[0].transAxes, fontsize=8.5, va="bottom", weight="bold")
     axes[0].text(0, 1.02, numbers, transform=axes[0].transAxes, fontsize=8, va="bottom")
-
-
-def _draw_contour(axis: Axes, mask: np.ndarray, colour: str, width_points: float) -> None:
-    if not mask.any():
-        return
-    padded = np.pad(mask.astype(float), 1)  # closes contours at the border of the picture
-    rows, columns = (np.arange(-1, n + 1) for n in mask.shape)
-    axis.contour(columns, rows, padded, levels=[0.5], colors=[colour], linewidths=width_points)
-    axis.set_xlim(-0.5, mask.shape[1] - 0.5)
-    axis.set_ylim(mask.shape[0] - 0.5, -0.5)
 
 
 def _add_scale(figure: Figure, width: float, height: float) -> None:

@@ -239,16 +239,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerPictured):
         sigma = self.settings.teacher_noise
         noise = torch.randn_like(images).mul_(sigma).clamp_(-2 * sigma, 2 * sigma)
         outputs, embeddings = self.teacher_branch(images + noise)
-        logits = self._with_mirrored(images + noise, outputs[0]) if self.settings.teacher_mirroring else outputs[0]
-        return slice(len(crops.images) - len(images), len(crops.images)), logits, embeddings
-
-    def _with_mirrored(self, images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """Mean of the logits for the images and for one random mirroring of them."""
-        axes = [axis + 2 for axis in self.inference_allowed_mirroring_axes or () if torch.rand(()) < 0.5]
-        if not axes:
-            return logits
-        mirrored = self.teacher_branch(images.flip(axes))[0][0].flip(axes)
-        return (logits.float() + mirrored.float()) / 2
+        return slice(len(crops.images) - len(images), len(crops.images)), outputs[0], embeddings
 
     def weighted_losses(self, step: Step) -> torch.Tensor | float:
         """Sum of the semi-supervised losses, each with its weight and the ramp-up."""
