@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -90,16 +91,13 @@ class _UnCL(torch.autograd.Function):
         needs_gradient = ctx.needs_input_grad[0]
         gradient = torch.empty_like(student, memory_format=torch.contiguous_format) if needs_gradient else None
         with torch.autocast(student.device.type, enabled=False):
-            for b in range(student.shape[0]):
-                s_crop, t_crop = student[b].flatten(1), teacher[b].flatten(1)
-                for start in range(0, s_crop.shape[1], chunk):
-                    part = slice(start, start + chunk)
-                    value, slope = terms(
-                        s_crop[:, part].to(dtype), t_crop[:, part].to(dtype), beta, entropy_weight, needs_gradient
-                    )
-                    total += value
-                    if gradient is not None:
-                        gradient[b].flatten(1)[:, part] = slope.div_(num_voxels)
+            s_crops, t_crops = student.flatten(2), teacher.flatten(2)
+            slopes = None if gradient is None else gradient.flatten(2)
+            for part in _chunks(s_crops, chunk):
+                slope = None if slopes is None else slopes[part]
+                total += terms(
+                    s_crops[part].to(dtype), t_crops[part].to(dtype), beta, entropy_weight, slope, 1 / num_voxels
+                )
         ctx.gradient = gradient
         return total / num_voxels
 
@@ -110,85 +108,88 @@ class _UnCL(torch.autograd.Function):
         return gradient, None, None, None, None
 
 
-def _weighted_difference(
-    difference: torch.Tensor,
-    h_s: torch.Tensor,
-    h_t: torch.Tensor,
-    beta: float,
-    entropy_weight: float,
-    needs_gradient: bool,
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """Value over differences p - q of (C, V) probabilities, and its slopes with respect to p (C, V) and H_s (V)."""
-    exp_s = torch.exp((beta * h_s).clamp_(max=_MAX_EXPONENT))
-    weight = (exp_s + torch.exp((beta * h_t).clamp_(max=_MAX_EXPONENT))).reciprocal_()
-    consistency = difference.square().sum(0).mul_(weight)
-    value = consistency.sum() + (beta * entropy_weight) * (h_s.sum() + h_t.sum())
-    if not needs_gradient:
-        return value, None, None
-    slope_h = consistency.mul_(weight).mul_(exp_s).mul_(-beta).add_(beta * entropy_weight)
-    return value, difference.mul_(weight).mul_(2), slope_h
+def _chunks(crops: torch.Tensor, num_voxels: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Parts of (B, C, V) with about this many voxels: several small crops at once, or a piece of a large one."""
+    step = max(1, num_voxels // crops.shape[2])
+    for crop in range(0, crops.shape[0], step):
+        for start in range(0, crops.shape[2], num_voxels):
+            yield slice(crop, crop + step), slice(None), slice(start, start + num_voxels)
+
+
+# Each function below returns the sum of the loss over the voxels of a chunk, given the logits of student ``s`` and
+# teacher ``t`` (B, C, V), and writes ``scale`` times its gradient over ``s`` into ``slope`` (B, C, V), if given.
 
 
 def _class_terms(
-    s: torch.Tensor, t: torch.Tensor, beta: float, entropy_weight: float, needs_gradient: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum over voxels and its gradient for softmax logits (C, V)."""
+    s: torch.Tensor, t: torch.Tensor, beta: float, entropy_weight: float, slope: torch.Tensor | None, scale: float
+) -> torch.Tensor:
+    """For softmax logits."""
 
-    def probability_and_entropy(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        p = x.exp()
-        z = p.sum(0)
-        p.div_(z)
-        return p, z.log_().sub_((p * x).sum(0)).clamp_(min=0)  # H = log Z - E[x]
+    def log_probability_and_entropy(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        log_p = F.log_softmax(x, dim=1)
+        p = log_p.exp()
+        return log_p, p, (p * log_p).sum(1, keepdim=True).neg_().clamp_(min=0)
 
-    s, t = s - s.amax(0), t - t.amax(0)
-    p, h_s = probability_and_entropy(s)
-    q, h_t = probability_and_entropy(t)
-    value, slope_p, slope_h = _weighted_difference(p - q, h_s, h_t, beta, entropy_weight, needs_gradient)
-    if slope_p is None or slope_h is None:
-        return value, p
-    # dp_c/ds_j = p_c (delta_cj - p_j) and dH/ds_j = -p_j (s_j - E[s])
-    slope = slope_p.sub_(slope_h * s)
-    return value, slope.sub_((p * slope).sum(0)).mul_(p)
+    log_p, p, h_s = log_probability_and_entropy(s)
+    _, q, h_t = log_probability_and_entropy(t)
+    value, slope_p, slope_h = _weighted_difference(q.neg_().add_(p), h_s, h_t, beta, entropy_weight, scale)
+    if slope is not None:
+        # dp_c/ds_j = p_c (delta_cj - p_j) and dH/ds_j = -p_j (log p_j + H)
+        slope_p.addcmul_(slope_h, log_p, value=-1)
+        torch.mul(slope_p.sub_((p * slope_p).sum(1, keepdim=True)), p, out=slope)
+    return value
 
 
 def _binary_terms(
-    s: torch.Tensor, t: torch.Tensor, beta: float, entropy_weight: float, needs_gradient: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """``_class_terms`` for two classes, by way of the difference of their logits: half the work."""
+    s: torch.Tensor, t: torch.Tensor, beta: float, entropy_weight: float, slope: torch.Tensor | None, scale: float
+) -> torch.Tensor:
+    """``_class_terms`` for two classes, by way of the difference x of their logits: half the work."""
 
-    def probability_and_entropy(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        size = x.abs()
-        e = size.neg().exp_()
-        smaller = e / (1 + e)
-        h = e.log1p_().addcmul_(size, smaller)  # log(1 + e) + |x| e / (1 + e)
-        return torch.where(x > 0, 1 - smaller, smaller), h, smaller.mul_(1 - smaller)
+    def probability_and_entropy(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        p = torch.sigmoid(x)
+        return p, F.softplus(x, threshold=30).addcmul_(x, p, value=-1).clamp_(min=0)  # H = log(1 + e^x) - x p
 
-    x = s[1] - s[0]
-    p, h_s, slope_p = probability_and_entropy(x)
-    q, h_t, _ = probability_and_entropy(t[1] - t[0])
+    x = s[:, 1:] - s[:, :1]
+    p, h_s = probability_and_entropy(x)
+    q, h_t = probability_and_entropy(t[:, 1:] - t[:, :1])
     # both classes differ by the same, hence the factor 2 in the squares, which also doubles their slope
-    pair = p.sub_(q).mul_(math.sqrt(2))[None]
-    value, slope, slope_h = _weighted_difference(pair, h_s, h_t, beta, entropy_weight, needs_gradient)
-    if slope is None or slope_h is None:
-        return value, pair
-    slope_x = slope[0].mul_(math.sqrt(2)).sub_(slope_h.mul_(x)).mul_(slope_p)
-    return value, torch.stack([-slope_x, slope_x])
+    pair = q.neg_().add_(p).mul_(math.sqrt(2))
+    value, slope_p, slope_h = _weighted_difference(pair, h_s, h_t, beta, entropy_weight, scale)
+    if slope is not None:
+        slope_x = slope_p.mul_(math.sqrt(2)).addcmul_(slope_h, x, value=-1)  # dH/dx = -p (1 - p) x
+        torch.mul(slope_x, p.addcmul_(p, p, value=-1), out=slope[:, 1:])
+        torch.neg(slope[:, 1:], out=slope[:, :1])
+    return value
 
 
 def _region_terms(
-    s: torch.Tensor, t: torch.Tensor, beta: float, entropy_weight: float, needs_gradient: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum over voxels and its gradient for sigmoid logits (C, V)."""
+    s: torch.Tensor, t: torch.Tensor, beta: float, entropy_weight: float, slope: torch.Tensor | None, scale: float
+) -> torch.Tensor:
+    """For sigmoid logits."""
 
     def probability_and_entropy(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         log_p, log_not_p = F.logsigmoid(x), F.logsigmoid(-x)
         p = log_p.exp()
-        return p, -(p * log_p + log_not_p.exp() * log_not_p).sum(0)
+        return p, -(p * log_p + log_not_p.exp() * log_not_p).sum(1, keepdim=True)
 
     p, h_s = probability_and_entropy(s)
     q, h_t = probability_and_entropy(t)
-    value, slope_p, slope_h = _weighted_difference(p - q, h_s, h_t, beta, entropy_weight, needs_gradient)
-    if slope_p is None or slope_h is None:
-        return value, p
-    # dp/ds = p (1 - p) and dH/ds = -p (1 - p) s
-    return value, (slope_p - slope_h * s).mul_(p).mul_(torch.sigmoid(-s))
+    value, slope_p, slope_h = _weighted_difference(q.neg_().add_(p), h_s, h_t, beta, entropy_weight, scale)
+    if slope is not None:
+        # dp/ds = p (1 - p) and dH/ds = -p (1 - p) s
+        torch.mul(slope_p.addcmul_(slope_h, s, value=-1).mul_(p), torch.sigmoid(-s), out=slope)
+    return value
+
+
+def _weighted_difference(
+    difference: torch.Tensor, h_s: torch.Tensor, h_t: torch.Tensor, beta: float, entropy_weight: float, scale: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Value over differences p - q of (B, C, V) probabilities; ``scale`` times its slopes over p and H_s (B, 1, V)."""
+    entropies = h_s.sum() + h_t.sum()
+    exp_s = h_s.mul_(beta).clamp_(max=_MAX_EXPONENT).exp_()
+    weight = h_t.mul_(beta).clamp_(max=_MAX_EXPONENT).exp_().add_(exp_s).reciprocal_()
+    weighted = difference * weight
+    consistency = difference.mul_(weighted).sum(1, keepdim=True)
+    value = consistency.sum() + beta * entropy_weight * entropies
+    slope_h = consistency.mul_(weight).mul_(exp_s).mul_(-beta * scale).add_(beta * entropy_weight * scale)
+    return value, weighted.mul_(2 * scale), slope_h
