@@ -66,6 +66,8 @@ class Settings:
     """Whether the teacher sees unlabelled crops without nnU-Net's intensity augmentation; the student sees it."""
     strong_student_view: bool = True
     """Whether the student sees unlabelled crops with strong changes of appearance on top of nnU-Net's."""
+    strong_labeled_view: float = 0.0
+    """Probability with which a labelled crop is seen with these changes of appearance, too; also of the control."""
     cutmix: float = 0.0
     """Probability that the student sees unlabelled crops with a box of another one pasted in (needs two a batch)."""
     teach_labeled: bool = False
@@ -166,6 +168,7 @@ PAPER: dict[str, Any] = {
     "teacher_noise": 0.1,
     "weak_teacher_view": False,
     "strong_student_view": False,
+    "strong_labeled_view": 0.0,
     "cutmix": 0.0,
     "teach_labeled": True,
     "beta_max": 5.0,

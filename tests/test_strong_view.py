@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_dycon.data.strong_view import strong_view
+from nnunet_dycon.data.strong_view import StrongViewTransform, add_strong_view, strong_view
 
 
 def test_appearance_changes_and_geometry_does_not():
@@ -44,3 +46,26 @@ def test_two_dimensions_and_worker_processes():
     pickle.loads(pickle.dumps(transform))
     view = transform(image=torch.randn(2, 20, 24))["image"]
     assert view.shape == (2, 20, 24) and view.isfinite().all()
+
+
+def test_labelled_crops_are_changed_before_the_labels_are_cleaned():
+    scales = ((1, 1, 1), (0.5, 0.5, 0.5))
+    plain = nnUNetTrainer.get_training_transforms((16, 20, 24), {"x": (0, 0)}, scales, None, False, [False])
+    names = [type(i).__name__ for i in plain.transforms]
+    more = add_strong_view(plain, (16, 20, 24), 0.5)
+    position = [type(i).__name__ for i in more.transforms].index("StrongViewTransform")
+    assert [type(i).__name__ for i in more.transforms if not isinstance(i, StrongViewTransform)] == names
+    assert names[position].startswith("RemoveLabel")
+
+
+def test_share_of_labelled_crops_in_the_strong_view():
+    plain = ComposeTransforms([RemoveLabelTansform(-1, 0)])
+    transform = add_strong_view(plain, (8, 8, 8), 0.5)
+    labels = torch.randint(0, 2, (1, 8, 8, 8))
+    image = torch.randn(1, 8, 8, 8)
+    changed = 0
+    for _ in range(200):
+        crop = transform(image=image.clone(), segmentation=labels.clone())
+        assert torch.equal(crop["segmentation"], labels)
+        changed += not torch.equal(crop["image"], image)
+    assert 50 < changed < 120  # half of them, and of those some get no change by chance

@@ -1,4 +1,4 @@
-"""What only the student sees of unlabelled crops: appearance changes far beyond nnU-Net's own, at the same geometry."""
+"""Appearance changes far beyond nnU-Net's own, at the same geometry: what the student sees of unlabelled crops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
 from batchgeneratorsv2.transforms.local.brightness_gradient import BrightnessGradientAdditiveTransform
 from batchgeneratorsv2.transforms.local.local_gamma import LocalGammaTransform
 from batchgeneratorsv2.transforms.noise.blank_rectangle import BlankRectangleTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
+
+
+class StrongViewTransform(RandomTransform):
+    """The strong view of a labelled crop, with some probability; the unlabelled stream leaves it out."""
 
 
 def strong_view(patch_size: Sequence[int]) -> list[BasicTransform]:
@@ -48,6 +55,21 @@ def strong_view(patch_size: Sequence[int]) -> list[BasicTransform]:
         RandomTransform(somewhere, apply_probability=0.3),
         RandomTransform(rectangles, apply_probability=0.3),
     ]
+
+
+def add_strong_view(transforms: ComposeTransforms, patch_size: Sequence[int], probability: float) -> ComposeTransforms:
+    """nnU-Net's training transforms with the strong view after its own intensity changes.
+
+    Args:
+        transforms: what ``nnUNetTrainer.get_training_transforms`` returns.
+        patch_size: the network's patch size in voxels.
+        probability: share of the crops that are seen so.
+    """
+    strong = StrongViewTransform(ComposeTransforms(strong_view(patch_size)), apply_probability=probability)
+    ends = (MaskImageTransform, RemoveLabelTansform)
+    position = next(i for i, transform in enumerate(transforms.transforms) if isinstance(transform, ends))
+    transforms.transforms.insert(position, strong)
+    return transforms
 
 
 def _width(shape: Sequence[int], axis: int) -> float:

@@ -19,6 +19,7 @@ from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, 
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from threadpoolctl import threadpool_limits
 
+from nnunet_dycon.data.strong_view import StrongViewTransform
 from nnunet_dycon.data.strong_view import strong_view as strong_view_transforms
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.errors import UserError
@@ -60,7 +61,9 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
             pad_sides=None if labeled.pad_sides is None else labeled.pad_sides[drop:],
         )
         self.indices = np.array(data.identifiers)
-        transforms = [i for i in labeled.transforms.transforms if not isinstance(i, SegOnlyTransform)]
+        transforms = [
+            i for i in labeled.transforms.transforms if not isinstance(i, (SegOnlyTransform, StrongViewTransform))
+        ]
         masks = [i for i in transforms if isinstance(i, MaskImageTransform)]
         geometry = [i for i in transforms if isinstance(i, _GEOMETRY)]
         intensity = [i for i in transforms if i not in geometry and i not in masks]

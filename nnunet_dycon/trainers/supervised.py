@@ -12,6 +12,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon.data.preprocessed_files import check_labeled_cases
 from nnunet_dycon.data.splits import check_disjoint, read_splits, unlabeled_in_splits
+from nnunet_dycon.data.strong_view import add_strong_view
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.settings import Settings, overrides_from_environment
 
@@ -87,6 +88,12 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         if not train:
             raise UserError(f"fold {self.fold} has no labelled training case; see splits_final.json and labelsTr")
         return train, val
+
+    def get_training_transforms(self, patch_size: Any, *args: Any, **kwargs: Any) -> Any:
+        """nnU-Net's, with the strong view of labelled crops where the settings want it."""
+        transforms = nnUNetTrainer.get_training_transforms(patch_size, *args, **kwargs)
+        probability = self.settings.strong_labeled_view
+        return add_strong_view(transforms, patch_size, probability) if probability > 0 else transforms
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
         """nnU-Net's, of cases whose files are whole."""
