@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from nnunet_dycon.errors import UserError
+
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])", re.IGNORECASE)
+"""Windows keeps these for devices, also with an ending."""
 
 
 def check_case_names(names: Iterable[Any], source: str) -> None:
@@ -17,15 +21,17 @@ def check_case_names(names: Iterable[Any], source: str) -> None:
         source: where they were read, for the message.
 
     Raises:
-        UserError: a name that is no text, is empty or has parts of a path.
+        UserError: a name that is no text, is empty, has parts of a path, or is none that Windows can store.
     """
     for name in names:
         if not isinstance(name, str) or not _is_file_name(name):
             raise UserError(
-                f"{source} has {name!r} for the name of a case; give the bare name, without folder, channel and ending"
+                f"{source} has {name!r} for the name of a case; give the bare name, without folder, channel and "
+                "ending, of characters that a file's name may have on any system"
             )
 
 
 def _is_file_name(name: str) -> bool:
-    plain = PurePosixPath(name).name == name and PureWindowsPath(name).name == name
-    return plain and name not in ("", ".", "..") and "\0" not in name
+    if not name or name[-1] in ". " or _FORBIDDEN.search(name):
+        return False
+    return not _DEVICE.fullmatch(name.partition(".")[0].rstrip())

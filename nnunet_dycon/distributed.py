@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,20 @@ from torch.nn.parallel import DistributedDataParallel
 def wrap(module: nn.Module, device: torch.device) -> DistributedDataParallel:
     """The module in DistributedDataParallel, on the device of this process."""
     return DistributedDataParallel(module, device_ids=None if device.index is None else [device.index])
+
+
+@contextmanager
+def left_together() -> Iterator[None]:
+    """The processes of a distributed training leave the block together, even if one of them is in it for hours.
+
+    A barrier of nnU-Net's process group ends the training after the ten minutes that NCCL waits.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        yield
+        return
+    group: Any = dist.new_group(backend="gloo", timeout=timedelta(days=7))
+    yield
+    dist.barrier(group)
 
 
 def sum_over_processes(array: np.ndarray) -> np.ndarray:

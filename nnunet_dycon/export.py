@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nnunet_dycon.checkpoints import load_checkpoint_file
 from nnunet_dycon.ema import submodule_weights
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.whole_files import whole
 
 _COPIED = ("dataset.json", "plans.json", "dataset_fingerprint.json")
 _KEPT = ("init_args", "inference_allowed_mirroring_axes", "current_epoch", "_best_ema", "logging")
@@ -53,7 +53,7 @@ def export_model(model_folder: Path, output_folder: Path, weights: str) -> list[
         The checkpoints written.
 
     Raises:
-        UserError: no trained fold in ``model_folder``, or ``output_folder`` exists.
+        UserError: no trained fold in ``model_folder``, a damaged checkpoint, or ``output_folder`` exists.
     """
     checkpoints = sorted(model_folder.glob("fold_*/checkpoint_final.pth"))
     missing = [name for name in _COPIED[:2] if not (model_folder / name).is_file()]
@@ -66,17 +66,13 @@ def export_model(model_folder: Path, output_folder: Path, weights: str) -> list[
     if output_folder.exists():
         raise UserError(f"{output_folder} exists; choose another folder or remove it")
     output_folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{output_folder.name}.", dir=output_folder.parent))
-    try:
+    with whole(output_folder) as folder:
+        folder.mkdir()
         for name in _COPIED:
             if (model_folder / name).is_file():
-                shutil.copy(model_folder / name, temporary / name)
+                shutil.copy(model_folder / name, folder / name)
         for file in checkpoints:
-            checkpoint = torch.load(file, map_location="cpu", weights_only=False)
-            (temporary / file.parent.name).mkdir()
-            torch.save(plain_checkpoint(checkpoint, weights), temporary / file.parent.name / file.name)
-        temporary.chmod(0o755)
-        os.replace(temporary, output_folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            checkpoint = plain_checkpoint(load_checkpoint_file(file), weights)
+            (folder / file.parent.name).mkdir()
+            torch.save(checkpoint, folder / file.parent.name / file.name)
     return [output_folder / file.parent.name / file.name for file in checkpoints]

@@ -1,4 +1,4 @@
-"""Reading JSON that others wrote: nothing in it is executed, and what is wrong is said with the file's name."""
+"""Reading JSON that others wrote, with the file's name where something is wrong, and writing it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.whole_files import write_text
 
 
 def read_json(file: Path, fix: str) -> Any:
@@ -35,3 +36,8 @@ def read_json_object(file: Path, fix: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{file} holds a {type(content).__name__} and no JSON object {{...}}; {fix}")
     return content
+
+
+def write_json(content: Any, file: Path) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_text(json.dumps(content, indent=2) + "\n", file)

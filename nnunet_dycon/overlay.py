@@ -8,7 +8,6 @@ foreground.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.whole_files import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -244,9 +244,8 @@ def save_figure(figure: Figure, path: Path) -> None:
     if path.suffix[1:].lower() not in supported:
         raise UserError(f"{path}: no picture format; end the name in .png, .pdf or .svg")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    figure.savefig(partial)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        figure.savefig(partial)
 
 
 def _check(cases: Sequence[OverlayCase], prediction_names: Sequence[str]) -> None:
@@ -289,13 +288,13 @@ def _draw_row(
         _write_dice(axis, dice(prediction, case.reference))
 
 
-def draw_contour(axis: Axes, mask: np.ndarray, colour: str, width_points: float) -> None:
+def draw_contour(axis: Axes, mask: np.ndarray, colour: str, width_points: float, line: str = "solid") -> None:
     """Draw the outline of a boolean mask (rows, columns) along the borders of its voxels."""
     if not mask.any():
         return
     padded = np.pad(mask.astype(float), 1)  # closes contours at the border of the picture
     rows, columns = (np.arange(-1, n + 1) for n in mask.shape)
-    axis.contour(columns, rows, padded, levels=[0.5], colors=[colour], linewidths=width_points)
+    axis.contour(columns, rows, padded, levels=[0.5], colors=[colour], linewidths=width_points, linestyles=line)
     axis.set_xlim(-0.5, mask.shape[1] - 0.5)
     axis.set_ylim(mask.shape[0] - 0.5, -0.5)
 

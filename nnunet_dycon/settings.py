@@ -39,8 +39,8 @@ class Settings:
     """Weight of the plain mean-squared consistency at the end of the ramp-up."""
     weight_dice: float = 1.0
     """Weight of the soft Dice consistency on unlabelled crops at the end of the ramp-up; not in the paper."""
-    ramp_start: float = 0.0
-    """Progress at which the ramp-up of the weights begins."""
+    ramp_start: float = 0.4
+    """Progress at which the ramp-up of the weights begins; a teacher that is listened to earlier fixes its mistakes."""
     ramp_length: float = 0.3
     """Share of the training that the ramp-up takes."""
 
@@ -66,8 +66,8 @@ class Settings:
     """Whether the teacher sees unlabelled crops without nnU-Net's intensity augmentation; the student sees it."""
     strong_student_view: bool = True
     """Whether the student sees unlabelled crops with strong changes of appearance on top of nnU-Net's."""
-    strong_labeled_view: float = 0.0
-    """Probability with which a labelled crop is seen with these changes of appearance, too; also of the control."""
+    strong_labeled_view: float = 0.5
+    """Probability with which a labelled crop is seen with these changes of appearance, too; 0 in the control."""
     cutmix: float = 0.0
     """Probability that the student sees unlabelled crops with a box of another one pasted in (needs two a batch)."""
     teach_labeled: bool = False
@@ -118,6 +118,9 @@ class Settings:
         ):
             if getattr(self, name) < 0:
                 raise UserError(f"setting {name} must not be negative, got {getattr(self, name)}")
+        for name in ("strong_labeled_view", "cutmix"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"setting {name} is a probability and must lie in [0, 1], got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"setting ema_decay must lie in [0, 1), got {self.ema_decay}")
         if self.predict_with not in ("teacher", "student"):

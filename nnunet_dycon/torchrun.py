@@ -30,9 +30,10 @@ def main() -> None:
         raise UserError("start it with torchrun: torchrun --nproc_per_node GPUS -m nnunet_dycon.torchrun DATASET ...")
     if "-num_gpus" in sys.argv:
         raise UserError("-num_gpus starts processes of its own; with torchrun, --nproc_per_node says how many")
-    if torch.cuda.is_available():
+    on_gpus = torch.cuda.is_available() and "cpu" not in sys.argv  # -device cpu
+    if on_gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if on_gpus else "gloo")
     try:
         run_training_entry()
     finally:

@@ -1,12 +1,11 @@
 """Measure what semi-supervised training costs: losses, a step, loading, and how all of it grows.
 
     python scripts/benchmark.py losses                                  # needs no data
-    python scripts/benchmark.py step loader -d 901 -p nnUNetPlans_quickstart [-device cuda]
+    python scripts/benchmark.py step loader pictures -d 901 -p nnUNetPlans_quickstart [-device cuda]
     python scripts/benchmark.py cases                                   # 10 to 10,000 made-up unlabelled cases
 
-``step`` and ``loader`` need a planned and preprocessed dataset with unlabelled cases (scripts/quickstart.sh makes one).
-All that is compared is measured in turn within one run, and the median is taken, since machines are noisy. Peak memory
-is what a call adds to the resident set (CPU) or to the allocator (CUDA). ``-o FILE`` also writes JSON.
+Those need a planned and preprocessed dataset with unlabelled cases (scripts/quickstart.sh makes one). What is compared
+is measured in turn, and the median is taken. Peak memory is what a call adds to the resident set or CUDA's allocator.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from benchmark_pictures import pictures_rows
 
 from nnunet_dycon.losses import FeCLoss, UnCLoss
 
@@ -277,6 +277,15 @@ def benchmark_loader(args: argparse.Namespace) -> dict:
     return {"loader": rows, "share": second / first}
 
 
+def benchmark_pictures(args: argparse.Namespace) -> dict:
+    """What drawing costs in a training, as a share of its epochs."""
+    with tempfile.TemporaryDirectory() as results:
+        os.environ["nnUNet_results"] = results
+        epoch_s, rows = pictures_rows(make_trainer(args, "nnUNetTrainerDyCON"), args.repeats)
+    table(f"Pictures; an epoch of this dataset without them takes {epoch_s:.3g} s", rows)
+    return {"pictures": rows}
+
+
 # -------------------------------------------------------------------------------------------------------- cases
 
 
@@ -357,10 +366,11 @@ def main() -> None:
         "step": benchmark_step,
         "loader": benchmark_loader,
         "cases": benchmark_cases,
+        "pictures": benchmark_pictures,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=parts, help="what to measure")
-    parser.add_argument("-d", help="dataset ID, for step and loader")
+    parser.add_argument("-d", help="dataset ID, for step, loader and pictures")
     parser.add_argument("-c", default="3d_fullres")
     parser.add_argument("-p", default="nnUNetPlans")
     parser.add_argument("-f", default="all", type=lambda i: i if i == "all" else int(i))
@@ -369,8 +379,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--batches", type=int, default=150, help="batches that the loaders are timed over")
     args = parser.parse_args()
-    if args.d is None and {"step", "loader"} & set(args.parts):
-        parser.error("step and loader need -d DATASET_ID")
+    if args.d is None and {"step", "loader", "pictures"} & set(args.parts):
+        parser.error("step, loader and pictures need -d DATASET_ID")
     torch.manual_seed(0)
     machine = {
         "device": torch.cuda.get_device_name() if args.device == "cuda" else platform.processor() or platform.machine(),

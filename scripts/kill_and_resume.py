@@ -52,7 +52,7 @@ def kill_at_random(process: subprocess.Popen, folder: Path, longest_s: float) ->
     time.sleep(random.uniform(0, longest_s))
     if process.poll() is not None:
         return "it had ended"
-    writing = any(folder.glob("*.tmp"))
+    writing = any(folder.glob(".*.partial-*"))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     return "while a checkpoint was written" if writing else "between checkpoints"

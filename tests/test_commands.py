@@ -1,10 +1,12 @@
 """nnU-Net's own commands in fresh processes: train, continue, predict, share; and the exported plain model."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import blosc2
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -24,7 +26,7 @@ def command(dataset, *arguments, **environment):
     kept |= dataset.environment() | {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1"} | environment
     program, *rest = map(str, arguments)
     program = str(Path(sys.executable).parent / program)
-    run = subprocess.run([program, *rest], env=kept, capture_output=True, text=True, timeout=300)
+    run = subprocess.run([program, *rest], env=kept, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 
@@ -35,8 +37,14 @@ def test_stock_commands_from_training_to_prediction(dataset, tmp_path, capsys):
     assert "Mean Validation Dice" in out
     model = dataset.results / "nnUNetTrainerDyCON__nnUNetPlans__3d_fullres"
     fold = model / "fold_0"
-    assert list((fold / "validation").glob("case_*.npz"))
-    assert "Training done" not in command(dataset, *train, "--val")
+    validated = {"teacher": probabilities(fold / "validation")}
+    assert len(validated["teacher"]) == 2
+    assert "Training done" not in command(dataset, *train, "--val", "--npz", nnUNet_dycon="predict_with=student")
+    validated["student"] = probabilities(fold / "validation")
+    for weights, expected in validated.items():
+        check_export(dataset, model, weights, expected, tmp_path)
+    assert "nnUNetv2_predict_from_modelfolder" in capsys.readouterr().out
+    assert any((validated["teacher"][i] != validated["student"][i]).any() for i in validated["teacher"])
 
     # continued from where it stopped, without the settings being given again
     checkpoint = torch.load(fold / "checkpoint_final.pth", weights_only=False)
@@ -56,13 +64,46 @@ def test_stock_commands_from_training_to_prediction(dataset, tmp_path, capsys):
             "-c", "3d_fullres", "-tr", "nnUNetTrainerDyCON")  # fmt: skip
     assert (tmp_path / "model.zip").stat().st_size > 1000
 
-    # the exported teacher predicts the same without this package being found
-    assert main(["export", str(model), "--weights", "teacher", "-o", str(tmp_path / "plain")]) == 0
-    assert "nnUNetv2_predict_from_modelfolder" in capsys.readouterr().out
-    command(dataset, "nnUNetv2_predict_from_modelfolder", *predict, "-m", tmp_path / "plain", "-f", "0",
-            "-o", tmp_path / "plain_out", nnUNet_dycon_startup="0")  # fmt: skip
-    plain = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "plain_out" / "test_00.nii.gz")))
-    np.testing.assert_array_equal(plain, teacher)
+
+def probabilities(folder):
+    """Class probabilities that nnU-Net wrote, by case."""
+    return {file.stem: np.load(file)["probabilities"] for file in sorted(folder.glob("*.npz"))}
+
+
+NOT_INSTALLED = """
+import sys
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "nnunet_dycon":
+            raise ModuleNotFoundError("No module named 'nnunet_dycon'")
+
+sys.meta_path.insert(0, NotInstalled())
+"""
+
+
+def check_export(dataset, model, weights, expected, tmp_path):
+    """The exported network gives the trainer's own probabilities, to the last bit, where this package is not installed.
+
+    Args:
+        expected: the trainer's validation, by case.
+    """
+    plain, cases, output, hooks = (tmp_path / f"{weights}_{i}" for i in ("plain", "cases", "output", "hooks"))
+    assert main(["export", str(model), "--weights", weights, "-o", str(plain)]) == 0
+    for folder in (cases, hooks):
+        folder.mkdir()
+    for case in expected:
+        shutil.copy(dataset.raw / "imagesTr" / f"{case}_0000.nii.gz", cases)
+    (hooks / "sitecustomize.py").write_text(NOT_INSTALLED)
+    elsewhere = {"PYTHONPATH": str(hooks), "nnUNet_dycon_startup": "0"}
+    with pytest.raises(AssertionError, match="No module named 'nnunet_dycon'"):
+        command(dataset, "python", "-c", "import nnunet_dycon", **elsewhere)
+    command(dataset, "nnUNetv2_predict_from_modelfolder", "-i", cases, "-o", output, "-m", plain, "-f", "0",
+            "-device", "cpu", "--save_probabilities", **elsewhere)  # fmt: skip
+    predicted = probabilities(output)
+    assert predicted.keys() == expected.keys()
+    for case, values in expected.items():
+        np.testing.assert_array_equal(predicted[case], values)
 
 
 def checkpoint_of(trainer_name):
@@ -100,6 +141,20 @@ def test_export_refuses_what_it_cannot_write(tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="exists"):
         export_model(model, tmp_path / "out", "teacher")
+
+
+def test_the_last_line_names_a_case_that_is_damaged_in_a_worker_process(dataset):
+    (bad,) = sorted((dataset.raw / "imagesUn").iterdir())[:1]
+    for file in sorted((dataset.raw / "imagesUn").iterdir())[1:]:
+        file.unlink()
+    case = bad.name.removesuffix("_0000.nii.gz")
+    image = dataset.preprocessed / "nnUNetPlans_3d_fullres_unlabeled" / f"{case}.b2nd"
+    blosc2.asarray(np.full_like(blosc2.open(str(image))[:], np.nan), urlpath=str(image), mode="w")
+    train = ("nnUNetv2_train", "901", "3d_fullres", "0", "-tr", "nnUNetTrainerDyCON", "-device", "cpu")
+    with pytest.raises(AssertionError) as caught:
+        command(dataset, *train, nnUNet_dycon=f"num_epochs=1,{LENGTH}")
+    last = str(caught.value).rpartition("\nassert ")[0].strip().splitlines()[-1].strip()
+    assert last.startswith(f"nnunet_dycon.errors.UserError: crops of {case}") and "preprocess them again" in last
 
 
 def test_errors_of_the_trainer_reach_the_user(dataset):

@@ -13,6 +13,7 @@ from nnunet_dycon.convert import brats19, la, run
 from nnunet_dycon.convert.plan import CasePlan, CaseVolumes, DatasetPlan
 from nnunet_dycon.convert.run import convert
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.whole_files import _machine
 from tests.convert_fixtures import LA_IDS, brats_case, converted, isles_case, la_nrrd, numbered, write_volume
 
 NAMES = [f"LA_{case_id}" for case_id in LA_IDS]
@@ -92,7 +93,7 @@ def test_resuming_after_a_kill(source: Path, folder: Path, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         convert(la.plan(source), folder)
     assert not (folder / "dataset.json").exists() and list(_record(folder)["cases"]) == NAMES[:1]
-    (folder / ".partial-left").mkdir()
+    (folder / f".la_001.partial-{_machine()}-{os.getpid()}-left").mkdir()
     monkeypatch.undo()
     report = convert(la.plan(source), folder)
     assert report.unchanged == NAMES[:1] and report.written == NAMES[1:2]

@@ -15,8 +15,6 @@ import json, os, sys
 from pathlib import Path
 import torch
 from torch import distributed as dist
-from torch.nn.parallel import DistributedDataParallel
-from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
 
 torch.set_num_threads(1)
@@ -24,8 +22,6 @@ folder, target = Path(sys.argv[1]), sys.argv[2]
 rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 if world > 1:
     dist.init_process_group("gloo")
-    # nnU-Net's call names a GPU, which DistributedDataParallel refuses for modules on the CPU
-    module.DDP = lambda network, device_ids: DistributedDataParallel(network)
 plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
 dataset_json = json.loads((folder / "dataset.json").read_text())
 torch.manual_seed(0)

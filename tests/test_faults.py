@@ -19,9 +19,8 @@ import pytest
 import SimpleITK as sitk
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
-from nnunet_dycon import reading
+from nnunet_dycon import reading, whole_files
 from nnunet_dycon.cli import main
-from nnunet_dycon.data import unlabeled_preprocessing
 from nnunet_dycon.data.unlabeled_preprocessing import preprocess_unlabeled
 from nnunet_dycon.errors import UserError
 from tests.conftest import UNLABELED, blob, write_image
@@ -288,7 +287,7 @@ def test_a_full_disk_that_blosc2_hides_is_recognised(dataset, in_process, monkey
         monkeypatch, DefaultPreprocessor, "run_case_save", RuntimeError("Error while creating the NDArray")
     )
     usage = shutil.disk_usage(dataset.root)._replace(free=0)
-    monkeypatch.setattr(unlabeled_preprocessing.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(whole_files.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(UserError, match=rf"{BAD}: the disk of .* is full"):
         preprocess(dataset)
     assert_only_whole_cases(dataset, OTHERS)

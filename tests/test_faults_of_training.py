@@ -163,6 +163,8 @@ def test_a_damaged_block_is_named_when_it_is_read(dataset):
 # ------------------------------------------------------------------------------------------------------- splits
 
 ESCAPES = ["../../outside", "/etc/passwd", "..", "a/b", "a\\b", "C:x", "", "a\0b", 7, None]
+# what Windows cannot store, or stores under another name
+NOT_ON_WINDOWS = ["a?b", "a*", "a<b", "a|b", "scan:1", "a.", "a ", "a\nb", "a\x1f", "CON", "nul.old", "Com1"]
 
 SPLITS = {
     "no JSON": (b"[{", r"is no valid JSON"),
@@ -189,7 +191,7 @@ def test_a_broken_split_is_named(tmp_path, fault):
 
 
 @pytest.mark.parametrize("key", ["train", "val", "unlabeled"])
-@pytest.mark.parametrize("name", ESCAPES)
+@pytest.mark.parametrize("name", [*ESCAPES, *NOT_ON_WINDOWS])
 def test_names_in_a_split_cannot_leave_their_folder(tmp_path, key, name):
     fold = {"train": ["a"], "val": ["b"]} | {key: ["fine", name]}
     (tmp_path / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}, fold]))
@@ -209,7 +211,7 @@ def test_an_unlabelled_name_with_a_path_opens_no_file(dataset, monkeypatch):
 
 
 def test_ordinary_names_are_accepted():
-    check_case_names(["LA_001", "patient 7", "Ünïcode", "..dots", "a.b", "scan:1"], "here")
+    check_case_names(["LA_001", "patient 7", "Ünïcode", "..dots", "a.b", "CON1", "COMB", "a-con"], "here")
 
 
 # ---------------------------------------------------------------------------------- dataset.json, plans, settings
@@ -277,7 +279,7 @@ def test_the_package_unpickles_nothing_but_checkpoints(dataset, in_process, monk
     shutil.rmtree(unlabeled_folder(dataset))
     monkeypatch.setattr("pickle.load", _refuse)
     monkeypatch.setattr("pickle.loads", _refuse)
-    cases = make_trainer(dataset)._preprocess_unlabeled()
+    cases = make_trainer(dataset)._preprocess_unlabeled("3d_fullres")
     loaded = nnUNetDatasetUnlabeled({case: unlabeled_folder(dataset) / f"{case}.b2nd" for case in cases})
     assert loaded.load_image(UNLABELED[0])[:].shape == (1, 24, 24, 24)
     endings = {i.suffix for i in unlabeled_folder(dataset).iterdir()}

@@ -4,6 +4,7 @@ import json
 import shutil
 from functools import partial
 
+import blosc2
 import numpy as np
 import pytest
 import torch
@@ -37,11 +38,13 @@ def model_folder(commands, configuration, plans="nnUNetPlans"):
 
 
 def checked_log(commands, configuration, fold=0, plans="nnUNetPlans"):
-    """The training's log, after a check that all losses were used and finite."""
+    """The training's log, after a check that all losses are finite and the semi-supervised ones above 0."""
     folder = model_folder(commands, configuration, plans) / f"fold_{fold}"
     checkpoint = torch.load(folder / "checkpoint_final.pth", weights_only=False)
     for loss in ("train_losses", "val_losses", "uncl", "fecl", "dice"):
         assert np.isfinite(checkpoint["logging"][loss]).all(), loss
+    for loss in ("uncl", "fecl", "dice"):
+        assert checkpoint["logging"][loss][-1] > 0, loss
     assert checkpoint["semi_supervised"]["step"] == 2
     summary = json.loads((folder / "validation" / "summary.json").read_text())
     assert len(summary["metric_per_case"]) > 0
@@ -91,19 +94,85 @@ def test_residual_encoder_plans(commands):
     assert predicted_labels(commands, output, Spec()) <= {0, 1, 2}
 
 
-def test_low_resolution_trains_and_exports_for_a_cascade_which_is_refused(commands):
-    commands.plan_and_preprocess(Spec(), "3d_fullres")
+@pytest.mark.parametrize("spec", [Spec(), Spec(labels=REGIONS, regions_class_order=(1, 2))], ids=["classes", "regions"])
+def test_cascade_from_low_resolution_to_a_prediction(commands, monkeypatch, spec):
+    commands.plan_and_preprocess(spec, "3d_fullres")
     add_cascade(commands.nnunet)
     shrink_plans(commands.nnunet)
     commands.preprocess("3d_lowres")
     commands.train("3d_lowres", 0)
     checked_log(commands, "3d_lowres")
-    next_stage = model_folder(commands, "3d_lowres") / "predicted_next_stage" / "3d_cascade_fullres"
-    assert {i.name for i in next_stage.iterdir()} == {f"{case}.b2nd" for case in CASES}
-    assert predicted_labels(commands, commands.predict("3d_lowres", 0), Spec()) <= {0, 1, 2}
-    with pytest.raises(UserError, match=r"3d_cascade_fullres is the second stage of a cascade .* Train 3d_fullres or"):
+    first = model_folder(commands, "3d_lowres")
+    of_labeled, of_unlabeled = (i / "predicted_next_stage/3d_cascade_fullres" for i in (first, first / "fold_0"))
+    assert names(of_labeled) == CASES and names(of_unlabeled) == SCANS
+    first_output = commands.predict("3d_lowres", 0)
+    assert predicted_labels(commands, first_output, spec) <= {0, 1, 2}
+
+    seen = []
+    step = nnUNetTrainerDyCON.train_step
+    monkeypatch.setattr(nnUNetTrainerDyCON, "train_step", lambda self, batch: seen.append(batch) or step(self, batch))
+    commands.train("3d_cascade_fullres", 0)
+    checked_log(commands, "3d_cascade_fullres")
+    for batch in seen:  # one channel of the image and one for each of the two foreground labels
+        views = [batch[i] for i in ("data", "unlabeled", "unlabeled_weak")]
+        assert all(i.shape == (2, 3, 24, 24, 24) and set(i[:, 1:].unique().tolist()) <= {0.0, 1.0} for i in views)
+    previous = commands.nnunet.root / "first_stage"
+    first_output.rename(previous)
+    output = commands.predict("3d_cascade_fullres", 0, "-prev_stage_predictions", previous)
+    assert predicted_labels(commands, output, spec) <= {0, 1, 2}
+
+
+def names(folder):
+    """Names of the cases whose predictions a folder holds; nothing else is in it."""
+    return sorted(i.name.removesuffix(".b2nd") for i in folder.iterdir())
+
+
+def test_second_stage_says_which_predictions_of_the_first_are_missing(commands):
+    commands.plan_and_preprocess(Spec(), "3d_fullres")
+    add_cascade(commands.nnunet)
+    shrink_plans(commands.nnunet)
+    command = "nnUNetv2_train Dataset901_Balls 3d_lowres {} -tr nnUNetTrainerDyCON -p nnUNetPlans, with --val"
+    with pytest.raises(
+        UserError, match=rf"2 of 2 cases have no .*{command.format(0)}.* First: .*scan_0.b2nd is missing"
+    ):
+        commands.train("3d_cascade_fullres", 0)
+    folder = model_folder(commands, "3d_lowres") / "fold_0/predicted_next_stage/3d_cascade_fullres"
+    folder.mkdir(parents=True)
+    for case in SCANS:
+        blosc2.asarray(np.zeros((24, 24, 23), np.uint8), urlpath=str(folder / f"{case}.b2nd"))
+    with pytest.raises(
+        UserError, match=r"scan_0.b2nd has \(24, 24, 23\) voxels, the preprocessed image \(24, 24, 24\)"
+    ):
+        commands.train("3d_cascade_fullres", 0)
+    for case in SCANS:
+        blosc2.asarray(np.zeros((24, 24, 24), np.uint8), urlpath=str(folder / f"{case}.b2nd"), mode="w")
+    with pytest.raises(UserError, match=rf"4 of 4 cases .*{command.format('FOLD')}.* First: .*case_0.b2nd is missing"):
         commands.train("3d_cascade_fullres", 0)
     assert not list(model_folder(commands, "3d_cascade_fullres").rglob("*.pth"))
+
+
+def test_cascade_needs_no_mask_of_an_unlabelled_case(commands):
+    """Cases of the split's key: their segmentations and properties are deleted before either stage is trained."""
+    commands.plan_and_preprocess(Spec(), "3d_fullres")
+    add_cascade(commands.nnunet)
+    shrink_plans(commands.nnunet)
+    commands.preprocess("3d_lowres")
+    shutil.rmtree(commands.nnunet.raw / "imagesUn")
+    fold = {"train": CASES[:2], "val": CASES[:2], "unlabeled": CASES[2:]}
+    (commands.nnunet.preprocessed / "splits_final.json").write_text(json.dumps([fold]))
+    for case in CASES[2:]:
+        masks = [
+            *commands.nnunet.preprocessed.rglob(f"{case}_seg.b2nd"),
+            *commands.nnunet.preprocessed.rglob(f"{case}.pkl"),
+            *commands.nnunet.root.rglob(f"{case}.nii.gz"),
+        ]
+        assert len(masks) == 6
+        for file in masks:
+            file.unlink()
+    commands.train("3d_lowres", 0)
+    assert names(model_folder(commands, "3d_lowres") / "fold_0/predicted_next_stage/3d_cascade_fullres") == CASES[2:]
+    commands.train("3d_cascade_fullres", 0)
+    assert "2 labelled and 2 unlabelled training cases" in checked_log(commands, "3d_cascade_fullres")
 
 
 def add_cascade(nnunet):
@@ -196,14 +265,14 @@ def test_unannotated_voxels_are_left_out_of_the_supervised_loss_and_labelled_by_
 def test_a_tif_scan_whose_spacing_changes_is_preprocessed_again(commands):
     commands.plan_and_preprocess(MODES["2d, tif"][0], "2d")
     trainer = make_trainer(commands.nnunet, configuration="2d")
-    trainer._preprocess_unlabeled()
+    trainer._preprocess_unlabeled("2d")
     record = commands.nnunet.preprocessed / "nnUNetPlans_2d_unlabeled" / f"{SCANS[0]}.json"
     before = record.read_text()
     spacing = commands.nnunet.raw / "imagesUn" / f"{SCANS[0]}.json"
     shutil.copy(spacing, spacing.with_suffix(".old"))
     spacing.write_text('{"spacing": [2.0, 3.0, 3.0]}')
     spacing.with_suffix(".old").unlink()
-    trainer._preprocess_unlabeled()
+    trainer._preprocess_unlabeled("2d")
     assert record.read_text() != before
 
 

@@ -5,6 +5,9 @@ import pytest
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.settings import Settings, overrides_from_environment
+from nnunet_dycon.trainers.dycon import nnUNetTrainerDyCON
+from nnunet_dycon.trainers.mean_teacher import nnUNetTrainerMeanTeacher
+from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
 
 
 def test_settings_are_frozen_and_survive_json():
@@ -55,6 +58,8 @@ def test_unknown_setting_is_refused_and_the_nearest_named():
         ("ema_decay", "1"),
         ("predict_with", "both"),
         ("num_epochs", "0"),
+        ("cutmix", "1.5"),
+        ("strong_labeled_view", "-0.1"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(name, value):
@@ -75,6 +80,7 @@ def test_the_preset_paper_has_the_published_values_and_gives_way_to_what_is_aske
     assert (settings.ramp_length, settings.teacher_noise, settings.entropy_weight) == (1.0, 0.1, 1.0)
     assert (settings.beta_max, settings.beta_min, settings.ema_decay) == (5.0, 0.5, 0.99)
     assert settings.teach_labeled and not (settings.weak_teacher_view or settings.strong_student_view)
+    assert settings.strong_labeled_view == 0
     assert settings.override({"preset": "paper", "weight_fecl": "0.2"}) == settings
     assert settings.override(settings.to_dict()) == settings
 
@@ -84,3 +90,10 @@ def test_a_preset_does_not_bring_back_a_loss_that_a_trainer_leaves_out():
     assert without.override({"preset": "paper"}).weight_fecl == 0
     with pytest.raises(UserError, match="unknown preset 'papers'"):
         Settings().override({"preset": "papers"})
+
+
+def test_the_control_augments_as_nnunet_does_unless_asked_otherwise():
+    assert nnUNetTrainerSupervised.default_settings.strong_labeled_view == 0
+    assert nnUNetTrainerSupervised.default_settings.override({"preset": "paper"}).strong_labeled_view == 0
+    for trainer in (nnUNetTrainerDyCON, nnUNetTrainerMeanTeacher):
+        assert trainer.default_settings.strong_labeled_view > 0

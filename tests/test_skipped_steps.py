@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.skipped_steps import MAX_IN_A_ROW, SkippedSteps
+from nnunet_dycon.skipped_steps import CHECK_EVERY_STEPS, MAX_IN_A_ROW, SkippedSteps
 from tests.training import make_trainer, state_of, without_plots  # noqa: F401
 
 
@@ -54,3 +54,17 @@ def test_a_training_that_never_gets_a_finite_gradient_ends_with_the_reason(datas
     monkeypatch.setattr(trainer, "on_train_start", lambda: None)
     with pytest.raises(UserError, match=r"not finite in the last 20 steps.*supervised nan.*--c"):
         trainer.run_training()
+
+
+def test_the_reason_is_said_long_before_the_end_of_a_long_epoch(dataset, monkeypatch):
+    monkeypatch.setenv("nnUNet_dycon", "max_patches=512,num_epochs=2,num_iterations_per_epoch=1000")
+    trainer = make_trainer(dataset)
+    trainer.on_train_start()
+    trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
+    batch = next(trainer.dataloader_train)
+    bad = {**batch, "data": batch["data"] * torch.nan}
+    with pytest.raises(UserError, match=r"not finite in the last \d\d steps.*sum of all terms nan"):
+        for _ in range(1000):
+            trainer.train_step(bad)
+    assert MAX_IN_A_ROW <= trainer.teacher.step < CHECK_EVERY_STEPS + MAX_IN_A_ROW

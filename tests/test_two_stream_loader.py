@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import ImageOnlyTransform, SegOnlyTransform
+from batchgeneratorsv2.transforms.nnunet.seg_to_onehot import MoveSegAsOneHotToDataTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
@@ -85,7 +86,7 @@ def test_unlabelled_crops_go_through_nnunets_augmentation_without_a_segmentation
     with_strong_view = add_strong_view(ComposeTransforms(list(transforms.transforms)), (8, 8, 8), 0.5)
     labeled = labeled_loader(tmp_path, transforms=with_strong_view)  # of the labelled crops: not taken over
     unlabeled = nnUNetUnlabeledDataLoader(nnUNetDatasetUnlabeled(save_images(tmp_path / "un")), labeled, 2)
-    parts = (unlabeled._geometry, unlabeled._intensity, unlabeled._mask)
+    parts = (unlabeled._geometry, unlabeled._intensity, unlabeled._finish)
     kinds = [type(i) for part in parts for i in part.transforms]
     assert DownsampleSegForDSTransform not in kinds and RemoveLabelTansform not in kinds
     in_nnunet = [type(i) for i in transforms.transforms if not isinstance(i, SegOnlyTransform)]
@@ -110,6 +111,33 @@ def test_the_weak_view_has_the_same_geometry_without_intensity_augmentation(tmp_
     torch.testing.assert_close(batch["unlabeled"], batch["unlabeled_weak"] + 1)
     plain = TwoStreamDataLoader(labeled, nnUNetUnlabeledDataLoader(dataset, labeled, 4))
     assert "unlabeled_weak" not in next(plain)
+
+
+@pytest.mark.parametrize("patch_size", [(8, 8, 8), (8, 8)])
+def test_labels_of_a_previous_stage_move_with_the_image_and_end_as_channels(tmp_path, patch_size):
+    class ClearLast(ImageOnlyTransform):
+        """Stands for nnU-Net's augmentation of the one-hot channels."""
+
+        def _apply_to_image(self, img, **params):
+            img[-1] = 0
+            return img
+
+    (tmp_path / "un").mkdir()
+    files = {"image": tmp_path / "un" / "image.b2nd", "previous": tmp_path / "un" / "previous.b2nd"}
+    labels = np.random.default_rng(0).integers(0, 3, (9, 6, 12), np.uint8)  # narrower than the patch along an axis
+    blosc2.asarray(labels[None].astype(np.float32), urlpath=str(files["image"]))
+    blosc2.asarray(labels, urlpath=str(files["previous"]))
+    axes = tuple(range(len(patch_size)))
+    one_hot = MoveSegAsOneHotToDataTransform(source_channel_idx=1, all_labels=[1, 2])
+    transforms = ComposeTransforms([MirrorTransform(axes), RemoveLabelTansform(-1, 0), one_hot, ClearLast()])
+    labeled = labeled_loader(tmp_path, patch_size, transforms)
+    dataset = nnUNetDatasetUnlabeled({"case": files["image"]}, {"case": files["previous"]})
+    batch = nnUNetUnlabeledDataLoader(dataset, labeled, 4, weak_view=True).generate_train_batch()
+    assert batch["weak"].shape == (4, 3, *patch_size)
+    for channel, label in ((1, 1), (2, 2)):
+        assert torch.equal(batch["weak"][:, channel], (batch["weak"][:, 0] == label).float())
+    assert batch["weak"][:, 1:].any() and not batch["data"][:, 2].any()
+    assert torch.equal(batch["data"][:, :2], batch["weak"][:, :2])
 
 
 def test_outside_the_body_stays_zero_with_mask_normalisation(tmp_path):

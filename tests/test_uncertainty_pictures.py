@@ -1,6 +1,9 @@
 """Pictures during training: what they show, and that the training does not notice them."""
 
+import io
 import shutil
+import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,6 +89,33 @@ def test_a_failing_picture_is_a_warning(dataset, monkeypatch):
     log = next((dataset.results / "nnUNetTrainerDyCON__nnUNetPlans__3d_fullres/fold_0").glob("training_log*"))
     assert "no uncertainty picture of epoch 1: OSError: [Errno 28] No space left" in log.read_text()
     assert "no uncertainty film strip" in log.read_text()
+
+
+def damaged_pictures(whole):
+    """Contents that a file of a picture may have after a full disk, a kill or a bad block."""
+    yield from (b"", b"no picture", whole[: len(whole) // 2], whole[:-10])
+    rng = np.random.default_rng(0)
+    for start in range(0, len(whole) - 40, max(1, len(whole) // 60)):
+        yield whole[:start] + rng.bytes(40) + whole[start + 40 :]
+    for arrays in ({"epoch": np.zeros(0)}, {"epoch": 0, "highest_entropy": 1.0, "0_title": "a"}):
+        stream = io.BytesIO()
+        np.savez_compressed(stream, **arrays)
+        yield stream.getvalue()
+
+
+def test_damaged_pictures_are_a_warning_at_the_end_of_the_training(tmp_path):
+    view = View("a", *np.zeros((3, 8, 8)), 0.1)
+    Picture(0, 1.0, (view,)).save(tmp_path / "epoch_0000.npz")
+    Picture(1, 1.0, (view,)).save(tmp_path / "epoch_0001.npz")
+    file = tmp_path / "epoch_0000.npz"
+    caught = set()
+    for content in damaged_pictures(file.read_bytes()):
+        file.write_bytes(content)
+        try:
+            pictures.load_pictures(tmp_path)
+        except pictures.FAILURES as error:
+            caught.add(type(error))
+    assert {EOFError, TypeError, zipfile.BadZipFile} <= caught
 
 
 def test_only_the_first_process_draws(dataset, monkeypatch):
@@ -219,6 +249,25 @@ def test_figures_have_a_panel_for_everything():
     assert drawing.spread(range(100), 4) == [0, 33, 66, 99] and drawing.spread([1, 2], 4) == [1, 2]
     with pytest.raises(ValueError, match="different cases"):
         drawing.film_strip_figure([picture(0), picture(1, title="c")])
+
+
+def test_each_class_of_the_reference_has_a_contour():
+    labels = np.zeros((6, 8), np.int16)
+    labels[2:4, 2:4], labels[2:4, 4:6] = 1, 2
+    view = View("a", np.random.default_rng(0).random((6, 8)), labels, labels / 2, 0.5, reference=labels)
+    figure = drawing.epoch_figure(Picture(0, 1.0, (view,)))
+    assert [len(axis.collections) for axis in figure.axes[:3]] == [0, 4, 0]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["prediction, class 1", "prediction, class 2", "reference, each class"]
+
+
+def test_ignored_voxels_are_no_reference():
+    image, labels = np.zeros((1, 4, 4, 4), np.float32), np.array([0, 1, 2, -1] * 16).reshape(1, 4, 4, 4)
+    unlabeled = SimpleNamespace(identifiers=["u"], load_image=lambda name: image, load_previous=lambda name: None)
+    validation = SimpleNamespace(identifiers=["v"], load_case=lambda name: (image, labels, None, {}))
+    first, second = pictures.fixed_crops(unlabeled, validation, (4, 4, 4), [1])
+    assert first.reference is None
+    np.testing.assert_array_equal(second.reference, labels[0] == 1)
 
 
 def test_nothing_to_draw_is_no_film_strip(tmp_path):

@@ -5,14 +5,13 @@ Each function may be called again after an interruption.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunet_dycon.data.splits import read_splits
+from nnunet_dycon.json_files import read_json, read_json_object, write_json
 from nnunet_dycon.raw_dataset import RawDataset
-from nnunet_dycon.splitting.record import write_json
 
 
 def remove_preprocessed_unlabeled(folder: Path, cases: Sequence[str]) -> list[Path]:
@@ -44,19 +43,42 @@ def update_dataset_json(raw: RawDataset) -> int:
     return number
 
 
+def check_books(raw: RawDataset, folder: Path | None) -> None:
+    """Read what is to be updated or read later, before anything is moved.
+
+    Args:
+        raw: the dataset.
+        folder: of the dataset in nnUNet_preprocessed, None where there is none.
+
+    Raises:
+        UserError: split.json, splits_final.json or another JSON file of the preprocessed folder is damaged.
+    """
+    _split_record(raw.folder / "split.json")
+    if folder is not None:
+        read_splits(folder)
+        _plans(folder)
+
+
 def update_split_record(raw: RawDataset, cases: Sequence[str]) -> None:
     """In ``split.json``, where there is one, make the cases labelled and say that they were added."""
     file = raw.folder / "split.json"
-    if not file.is_file():
+    record = _split_record(file)
+    if record is None:
         return
-    record = json.loads(file.read_text(encoding="utf-8"))
-    roles = record.get("cases", {})
-    if not isinstance(roles.get("labeled"), list) or not isinstance(roles.get("unlabeled"), list):
-        return
+    roles = record["cases"]
     roles["labeled"] = _with(roles["labeled"], cases)
     roles["unlabeled"] = [case for case in roles["unlabeled"] if case not in set(cases)]
     record["labels_added"] = _with(record.get("labels_added", []), cases)
     write_json(record, file)
+
+
+def _split_record(file: Path) -> dict[str, Any] | None:
+    """Content of ``split.json``; None where there is none, or one that names no labelled and unlabelled cases."""
+    record = read_json_object(file, "correct or delete it") if file.is_file() else {}
+    roles = record.get("cases")
+    lists = [roles.get("labeled"), roles.get("unlabeled")] if isinstance(roles, dict) else [None]
+    lists.append(record.get("labels_added", []))
+    return record if all(isinstance(i, list) for i in lists) else None
 
 
 def update_splits(folder: Path, cases: Sequence[str]) -> list[int] | None:
@@ -118,5 +140,5 @@ def _preprocessed(folder: Path) -> list[str]:
 
 
 def _plans(folder: Path) -> dict[str, dict[str, Any]]:
-    contents = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")}
+    contents = {file.stem: read_json(file, "correct or delete it") for file in folder.glob("*.json")}
     return {name: i for name, i in contents.items() if isinstance(i, dict) and "configurations" in i}

@@ -7,7 +7,6 @@ interruption the next ``add-labels`` does the whole list once more and then remo
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,9 +16,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nnunet_dycon.add_labels.check import NewCase
+from nnunet_dycon.case_names import check_case_names
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.json_files import read_json, write_json
 from nnunet_dycon.raw_dataset import RawDataset
-from nnunet_dycon.splitting.record import write_json
 
 JOURNAL = ".add_labels.json"
 
@@ -37,17 +37,26 @@ def read_journal(raw: RawDataset) -> list[NewCase]:
     """What an interrupted run was to move; empty without one.
 
     Raises:
-        UserError: the journal cannot be understood.
+        UserError: the journal cannot be understood, or names files that are none of its cases.
     """
     file = raw.folder / JOURNAL
     if not file.is_file():
         return []
+    entries = read_json(file, "move the cases by hand and delete it")
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-        images = raw.folder / "imagesUn"
-        return [NewCase(i["case"], [images / name for name in i["images"]], Path(i["mask"])) for i in entries]
-    except (ValueError, KeyError, TypeError) as error:
+        return [_entry(raw, **entry) for entry in entries]
+    except (ValueError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error}); move the cases by hand and delete it") from error
+
+
+def _entry(raw: RawDataset, *, case: str, images: list[str], mask: str) -> NewCase:
+    """A case of the journal, whose files can have no other names than these."""
+    check_case_names([case], "the entry")
+    if images != [f"{case}_{i:04d}{raw.file_ending}" for i in range(len(images))]:
+        raise ValueError(f"case {case} has the images {images}")
+    if Path(mask).name != f"{case}{raw.file_ending}":
+        raise ValueError(f"case {case} has the mask {mask}")
+    return NewCase(case, [raw.folder / "imagesUn" / name for name in images], Path(mask))
 
 
 def remove_journal(raw: RawDataset) -> None:

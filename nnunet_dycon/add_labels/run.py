@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_dycon.add_labels.bookkeeping import (
+    check_books,
     preprocessing_commands,
     remove_preprocessed_unlabeled,
     update_dataset_json,
@@ -55,7 +56,8 @@ def add_labels(dataset: int | str, masks: Path, *, num_processes: int = 1, progr
         progress: show progress bars.
 
     Raises:
-        UserError: anything wrong with the names, grids or values of the masks; then every file is where it was.
+        UserError: anything wrong with the names, grids or values of the masks, or with the JSON files that name the
+            cases; then every file is where it was.
     """
     raw = open_raw_dataset(dataset)
     interrupted = read_journal(raw)
@@ -63,6 +65,7 @@ def add_labels(dataset: int | str, masks: Path, *, num_processes: int = 1, progr
         _finish(raw, interrupted, progress)
     resumed = [case.name for case in interrupted]
     cases = find_new_cases(raw, masks, done=resumed)
+    check_books(raw, preprocessed_folder(raw))
     warnings = check_cases(raw, cases, num_processes=num_processes, progress=progress)
     if cases:
         write_journal(raw, cases)

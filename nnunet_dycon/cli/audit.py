@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Audit; 0 for a sound dataset, 1 for a leak or an error."""
     from nnunet_dycon.audit import audit_dataset
-    from nnunet_dycon.splitting.record import write_json
+    from nnunet_dycon.json_files import write_json
 
     report = audit_dataset(
         args.dataset,

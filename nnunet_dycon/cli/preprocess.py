@@ -15,10 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Preprocess imagesUn for each configuration."""
-    from pathlib import Path
-
     from nnunetv2.configuration import default_num_processes
-    from nnunetv2.paths import nnUNet_preprocessed
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -30,13 +27,14 @@ def run(args: argparse.Namespace) -> int:
         read_plans,
     )
     from nnunet_dycon.errors import UserError
-    from nnunet_dycon.raw_dataset import read_dataset_json
+    from nnunet_dycon.raw_dataset import environment_folder, read_dataset_json
 
+    preprocessed = environment_folder("nnUNet_preprocessed")
     try:
         dataset_name = maybe_convert_to_dataset_name(int(args.d) if args.d.isdigit() else args.d)
     except RuntimeError as error:
         raise UserError(f"{error} Check the ID and the folder nnUNet_raw") from error
-    base = Path(nnUNet_preprocessed) / dataset_name
+    base = preprocessed / dataset_name
     plans_file = base / f"{args.p}.json"
     if not plans_file.is_file():
         raise UserError(f"{plans_file} is missing; run nnUNetv2_plan_and_preprocess -d {args.d} first")

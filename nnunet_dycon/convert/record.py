@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from nnunet_dycon import __version__
 from nnunet_dycon.convert.plan import CasePlan, DatasetPlan
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.json_files import write_json
 
 FILE_NAME = "conversion.json"
 
@@ -74,19 +73,6 @@ class ConversionRecord:
 
     def _save(self) -> None:
         write_json(self._content, self._path)
-
-
-def write_json(content: Any, path: Path) -> None:
-    """Write whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path) -> dict[str, Any]:

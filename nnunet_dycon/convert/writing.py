@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from nnunet_dycon.convert.plan import CaseVolumes, DatasetPlan
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.whole_files import partial_folder, remove_leftovers, whole
 
 FILE_ENDING = ".nii.gz"
-_PARTIAL = ".partial-"
 
 
 def case_files(folder: Path, name: str, num_channels: int) -> list[Path]:
@@ -33,18 +31,16 @@ def write_case(volumes: CaseVolumes, folder: Path, name: str) -> None:
         UserError: The disk does not take them.
     """
     targets = case_files(folder, name, len(volumes.channels))
-    partial = Path(tempfile.mkdtemp(dir=folder, prefix=_PARTIAL))
     try:
-        temporary = [partial / target.name for target in targets]
-        for image, path in zip([volumes.label, *volumes.channels], temporary, strict=True):
-            sitk.WriteImage(image, str(path), useCompression=True)
-        for path, target in zip(temporary, targets, strict=True):
-            os.replace(path, target)
+        with partial_folder(folder, name) as partial:
+            temporary = [partial / target.name for target in targets]
+            for image, path in zip([volumes.label, *volumes.channels], temporary, strict=True):
+                sitk.WriteImage(image, str(path), useCompression=True)
+            for path, target in zip(temporary, targets, strict=True):
+                os.replace(path, target)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"cannot write to {folder} ({reason}); is the disk full?") from error
-    finally:
-        shutil.rmtree(partial)
 
 
 def remove_case(folder: Path, name: str, num_channels: int) -> None:
@@ -57,18 +53,16 @@ def prepare_folder(folder: Path) -> None:
     """Make the subfolders and remove what a killed conversion left unfinished."""
     for subfolder in ("imagesTr", "labelsTr"):
         (folder / subfolder).mkdir(exist_ok=True)
-    for leftover in folder.glob(f"{_PARTIAL}*"):
-        shutil.rmtree(leftover)
+    remove_leftovers(folder)
 
 
 def write_dataset_json(plan: DatasetPlan, folder: Path, num_cases: int) -> None:
     """Write dataset.json as nnU-Net's own helper does."""
     from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 
-    partial = Path(tempfile.mkdtemp(dir=folder, prefix=_PARTIAL))
-    try:
+    with whole(folder / "dataset.json") as partial:
         generate_dataset_json(
-            str(partial),
+            str(partial.parent),
             channel_names=dict(plan.channel_names),
             labels=copy.deepcopy(plan.labels),
             num_training_cases=num_cases,
@@ -80,6 +74,3 @@ def write_dataset_json(plan: DatasetPlan, folder: Path, num_cases: int) -> None:
             license="see reference",
             converted_by="nnunet-dycon convert",
         )
-        os.replace(partial / "dataset.json", folder / "dataset.json")
-    finally:
-        shutil.rmtree(partial)

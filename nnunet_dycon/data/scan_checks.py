@@ -32,6 +32,19 @@ def check_scan(
 ) -> None:
     """Read a scan and check that training can use it.
 
+    Raises:
+        UserError: as ``read_scan``, or there is nothing to learn from the scan.
+    """
+    volumes = read_scan(files, plans, configuration, dataset_json)
+    _check_variation(volumes)
+    _check_no_mask(volumes, plans, dataset_json)
+
+
+def read_scan(
+    files: Sequence[str], plans: PlansManager, configuration: ConfigurationManager, dataset_json: dict[str, Any]
+) -> list[Volume]:
+    """Read a scan and check that nnU-Net can preprocess it.
+
     Args:
         files: its channel files.
         plans: the dataset's plans.
@@ -50,7 +63,7 @@ def check_scan(
     _check_channels(volumes, len(dataset_json.get("channel_names", dataset_json.get("modality", {}))))
     _check_size(volumes[0], plans.transpose_forward, configuration)
     _check_values(volumes)
-    _check_no_mask(volumes, plans, dataset_json)
+    return volumes
 
 
 def _check_grids(volumes: Sequence[Volume]) -> None:
@@ -98,6 +111,9 @@ def _check_values(volumes: Sequence[Volume]) -> None:
             raise UserError(
                 f"{volume.file} has voxels that are NaN or infinite; replace them by a value that means no signal"
             )
+
+
+def _check_variation(volumes: Sequence[Volume]) -> None:
     if all(np.ptp(channel) == 0 for volume in volumes for channel in volume.voxels):
         raise UserError(f"{volumes[0].file} has the same value in all voxels, so there is nothing to learn; remove it")
 

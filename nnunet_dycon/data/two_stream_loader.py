@@ -11,6 +11,7 @@ import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from batchgenerators.dataloading.data_loader import DataLoader
 from batchgeneratorsv2.transforms.base.basic_transform import SegOnlyTransform
+from batchgeneratorsv2.transforms.nnunet.seg_to_onehot import MoveSegAsOneHotToDataTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
@@ -32,7 +33,9 @@ _OUTSIDE_TOLERANCE = 1e-3
 class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
     """Random crops of unlabelled images, augmented like nnU-Net's labelled ones.
 
-    Foreground is never oversampled: where it is, is not known.
+    Foreground is never oversampled: where it is, is not known. In the second stage of a cascade the first stage's
+    prediction goes through nnU-Net's transforms with the image and ends as one-hot channels, in both views; of its
+    augmentations only the student's view gets those beyond geometry.
 
     Args:
         data: the unlabelled images.
@@ -64,13 +67,15 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
         transforms = [
             i for i in labeled.transforms.transforms if not isinstance(i, (SegOnlyTransform, StrongViewTransform))
         ]
+        cascade = _from_the_first(transforms, MoveSegAsOneHotToDataTransform)
+        transforms = transforms[: len(transforms) - len(cascade)]
         masks = [i for i in transforms if isinstance(i, MaskImageTransform)]
         geometry = [i for i in transforms if isinstance(i, _GEOMETRY)]
         intensity = [i for i in transforms if i not in geometry and i not in masks]
         if strong_view:
             intensity += strong_view_transforms(self.final_patch_size[drop:])
         self._geometry, self._intensity = ComposeTransforms(geometry), ComposeTransforms(intensity)
-        self._mask = ComposeTransforms(masks)
+        self._finish, self._finish_weak = (ComposeTransforms([*masks, *i]) for i in (cascade, cascade[:1]))
         self._masked_channels = [channel for i in masks for channel in i.apply_to_channels]
         self._weak_view = weak_view
 
@@ -78,32 +83,40 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
         """A batch: ``data`` (B, channels, X, Y[, Z]) float32, likewise ``weak`` if wanted, and the cases' ``keys``."""
         keys = self.get_indices()
         with torch.no_grad(), threadpool_limits(limits=1, user_api=None):
-            crops = [self._augment(self._crop(key)) for key in keys]
+            crops = [self._augment(*self._crop(key)) for key in keys]
         views = {name: torch.stack([i[name] for i in crops]) for name in crops[0]}
         return {**views, "keys": keys}
 
-    def _crop(self, key: str) -> torch.Tensor:
-        """A random crop of an image, larger than the patch where rotation needs it."""
-        image = self._data.load_image(key)
+    def _crop(self, key: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """A random crop of an image, larger than the patch where rotation needs it, and of the previous stage's labels.
+
+        Shape: (channels, X, Y[, Z]) and (1, X, Y[, Z]), the latter -1 outside the image; None without a cascade.
+        """
+        image, previous = self._data.load_image(key), self._data.load_previous(key)
         lower, upper = self.get_bbox(image.shape[1:], False, None)
         box = [list(i) for i in zip(lower, upper, strict=True)]
         try:
             crop = torch.from_numpy(crop_and_pad_nd(image, box, 0)).float()
+            labels = None if previous is None else crop_and_pad_nd(previous, box, -1, cast_cropped_to=np.int16)
         except RuntimeError as error:  # what blosc2 raises for a block that it cannot decompress
             raise UserError(f"the preprocessed image of {key} is damaged; delete it and preprocess again") from error
-        return crop[:, 0] if self.patch_size_was_2d else crop
+        layers = None if labels is None else torch.from_numpy(labels)[None].to(torch.int16)
+        drop = (slice(None), 0) if self.patch_size_was_2d else ()
+        return crop[drop], None if layers is None else layers[drop]
 
-    def _augment(self, crop: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _augment(self, crop: torch.Tensor, previous: torch.Tensor | None) -> dict[str, torch.Tensor]:
         """nnU-Net's augmentation, geometry first, so that both views have the same."""
         sample = {"image": crop}
-        if self._masked_channels:
-            outside = (crop[self._masked_channels].abs() <= _OUTSIDE_TOLERANCE).all(0, keepdim=True)
-            sample["segmentation"] = -outside.to(torch.int16)  # nnU-Net's mark for outside the body is -1
+        if self._masked_channels or previous is not None:
+            outside = torch.zeros((1, *crop.shape[1:]), dtype=torch.int16)
+            if self._masked_channels:  # nnU-Net's mark for outside the body is -1
+                outside -= (crop[self._masked_channels].abs() <= _OUTSIDE_TOLERANCE).all(0, keepdim=True).to(outside)
+            sample["segmentation"] = outside if previous is None else torch.cat([outside, previous])
         sample = self._geometry(**sample)
         views = {}
         if self._weak_view:
-            views["weak"] = self._mask(**{**sample, "image": sample["image"].clone()})["image"]
-        views["data"] = self._mask(**self._intensity(**sample))["image"]
+            views["weak"] = self._finish_weak(**{**sample, "image": sample["image"].clone()})["image"]
+        views["data"] = self._finish(**self._intensity(**sample))["image"]
         return views
 
 
@@ -125,7 +138,17 @@ class TwoStreamDataLoader(DataLoader):
         self.transforms = labeled.transforms  # for nnU-Net's debug.json
 
     def generate_train_batch(self) -> dict[str, Any]:
-        """nnU-Net's batch, and ``unlabeled`` (B, channels, X, Y[, Z]) with ``unlabeled_keys``."""
+        """nnU-Net's batch, and ``unlabeled`` (B, channels, X, Y[, Z]) with ``unlabeled_keys``.
+
+        A UserError becomes the batch's ``error``, which ``checked`` raises in the training's own process: raised here
+        it would end a worker, and the user would read last that some worker is no longer alive.
+        """
+        try:
+            return self._both_streams()
+        except UserError as error:
+            return {"error": str(error)}
+
+    def _both_streams(self) -> dict[str, Any]:
         batch = self.labeled.generate_train_batch()
         unlabeled = self.unlabeled.generate_train_batch()
         for crops in (batch, unlabeled):
@@ -134,11 +157,28 @@ class TwoStreamDataLoader(DataLoader):
         return batch | ({"unlabeled_weak": unlabeled["weak"]} if "weak" in unlabeled else {})
 
 
+def checked(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch itself.
+
+    Raises:
+        UserError: a worker could not make it.
+    """
+    if "error" in batch:
+        raise UserError(batch["error"])
+    return batch
+
+
+def _from_the_first(transforms: list[Any], kind: type) -> list[Any]:
+    """The transforms from the first of a kind on; none where there is none of it."""
+    start = next((place for place, i in enumerate(transforms) if isinstance(i, kind)), len(transforms))
+    return transforms[start:]
+
+
 def _check_finite(crops: torch.Tensor, keys: Sequence[str]) -> None:
     """Raise a UserError that names the cases whose crops are NaN or infinite, before they make the loss so."""
     wrong = [str(key) for key, crop in zip(keys, crops, strict=True) if not torch.isfinite(crop).all()]
     if wrong:
         raise UserError(
-            f"crops of {', '.join(wrong)} have voxels that are NaN or infinite; correct these scans in the raw dataset "
-            "and preprocess them again, or remove them"
+            f"crops of {', '.join(dict.fromkeys(wrong))} have voxels that are NaN or infinite; correct these scans in "
+            "the raw dataset and preprocess them again, or remove them"
         )

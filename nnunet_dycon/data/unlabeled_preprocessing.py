@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import multiprocessing
 import os
-import shutil
-import tempfile
+import random
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -30,8 +29,7 @@ from nnunet_dycon.data.unlabeled_scans import (
 )
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.json_files import read_json_object
-
-_DISK_FULL_BYTES = 2**20
+from nnunet_dycon.whole_files import partial_folder, remove_leftovers
 
 # What a preprocessed scan depends on; patch size, batch size and network may change without it.
 _PLANS_KEYS = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
@@ -68,7 +66,8 @@ def preprocess_unlabeled(
     """Preprocess what is missing or outdated of a dataset's ``imagesUn``.
 
     A case is done when its ``CASE.json`` is there and names the present plans and source files; it is written last.
-    Without ``imagesUn`` on this machine the cases preprocessed earlier with the same plans are taken.
+    Without ``imagesUn`` on this machine the cases preprocessed earlier with the same plans are taken. Several
+    processes may do it at the same time, as trainings of several folds do: they share the work.
 
     Args:
         dataset_name: DatasetXXX_Name.
@@ -94,12 +93,18 @@ def preprocess_unlabeled(
         return _cases_without_raw_images(folder, fingerprint)
     scans = find_raw_scans(raw_folder, dataset_json, manager)
     wanted = {case: {"plans": fingerprint, "files": _signature(files)} for case, files in scans.items()}
-    present = _records(folder)
-    todo = [case for case in scans if present.get(case) != wanted[case] or not is_whole(folder / f"{case}.b2nd")]
+    remove_leftovers(folder)
+    todo = [case for case in scans if not _is_done(folder, case, wanted[case])]
     if todo:
+        random.Random().shuffle(todo)  # so that processes that start together work on different cases
         jobs = [(case, [str(i) for i in scans[case]], str(folder), wanted[case]) for case in todo]
         _run(jobs, plans, configuration_name, dataset_json, num_processes, progress)
     return sorted(scans)
+
+
+def _is_done(folder: Path, case: str, wanted: dict) -> bool:
+    """Whether a case is there, made with the wanted plans from the wanted files."""
+    return _record(folder / f"{case}.json") == wanted and is_whole(folder / f"{case}.b2nd")
 
 
 def _signature(files: list[Path]) -> list[list[Any]]:
@@ -122,14 +127,16 @@ def _cases_without_raw_images(folder: Path, fingerprint: str) -> list[str]:
 
 
 def _records(folder: Path) -> dict[str, dict]:
-    """What is recorded of the preprocessed cases; an unreadable record counts as none."""
-    records = {}
-    for file in folder.glob("*.json"):
-        try:
-            records[file.stem] = read_json_object(file, "preprocess again")
-        except UserError:
-            continue
-    return records
+    """What is recorded of the preprocessed cases."""
+    return {file.stem: record for file in folder.glob("*.json") if (record := _record(file)) is not None}
+
+
+def _record(file: Path) -> dict | None:
+    """A case's record; one that is missing or unreadable is none."""
+    try:
+        return read_json_object(file, "preprocess again")
+    except UserError:
+        return None
 
 
 def _run(
@@ -138,9 +145,15 @@ def _run(
     """Preprocess cases side by side; errors are collected so that no other case is lost."""
     failures = []
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, min(num_processes, len(jobs))), mp_context=context) as pool:
+    number = max(1, min(num_processes, len(jobs)))
+    with ProcessPoolExecutor(number, mp_context=context, initializer=_end_with_parent) as pool:
         work = partial(_preprocess_case, plans=plans, configuration_name=configuration_name, dataset_json=dataset_json)
-        futures = {pool.submit(work, *job): job[0] for job in jobs}
+        futures = {}
+        for job in jobs:
+            try:
+                futures[pool.submit(work, *job)] = job[0]
+            except BrokenProcessPool as broken:  # a worker was killed before all cases were handed out
+                failures.append(f"{job[0]}: {_reason(broken)}")
         bar: Iterable = as_completed(futures)
         for future in tqdm(bar, total=len(futures), desc="Preprocessing unlabelled cases", disable=not progress):
             error = future.exception()
@@ -152,6 +165,18 @@ def _run(
             "remove their images from imagesUn, and run the same command again (finished cases are kept):\n"
             + "\n".join(sorted(failures))
         )
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that started it is killed; it would wait for work for ever."""
+    threading.Thread(target=_wait_for_parent_and_end, daemon=True).start()
+
+
+def _wait_for_parent_and_end() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _reason(error: BaseException) -> str:
@@ -175,28 +200,20 @@ def _preprocess_case(
     configuration = manager.get_configuration(configuration_name)
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
+    if _is_done(target, case, record):  # by another process, meanwhile
+        return
     (target / f"{case}.json").unlink(missing_ok=True)
     check_scan(files, manager, configuration, dataset_json)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{case}.", dir=target))
-    try:
+    with partial_folder(target, case) as temporary:
         preprocessor = configuration.preprocessor_class(verbose=False)
         preprocessor.run_case_save(str(temporary / case), files, None, manager, configuration, dataset_json)
         image = temporary / f"{case}.b2nd"
         _check_image(open_image(image)[:])
         (temporary / "record.json").write_text(json.dumps(record), encoding="utf-8")
+        if _is_done(target, case, record):
+            return
         os.replace(image, target / image.name)
         os.replace(temporary / "record.json", target / f"{case}.json")
-    except (OSError, RuntimeError) as error:  # blosc2 raises RuntimeError when it cannot write
-        if _is_disk_full(error, target):
-            raise UserError(f"the disk of {target} is full; make room there") from error
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _is_disk_full(error: Exception, folder: Path) -> bool:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or shutil.disk_usage(folder).free < _DISK_FULL_BYTES
 
 
 def _check_image(image: np.ndarray) -> None:

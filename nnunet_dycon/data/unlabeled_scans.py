@@ -107,20 +107,14 @@ def configuration_of(plans: PlansManager, name: str) -> ConfigurationManager:
     """The configuration ``name`` of the plans.
 
     Raises:
-        UserError: the plans have no such configuration, or it is a cascade stage.
+        UserError: the plans have no such configuration.
     """
     if name not in plans.available_configurations:
         raise UserError(
             f"the plans {plans.plans_name} have no configuration {name!r}; they have "
             f"{', '.join(plans.available_configurations)}"
         )
-    configuration = plans.get_configuration(name)
-    if configuration.previous_stage_name is not None:
-        raise UserError(
-            f"configuration {name} is the second stage of a cascade and needs predictions of its first stage for "
-            "every scan, which unlabelled scans do not have. Train 3d_fullres or 3d_lowres instead"
-        )
-    return configuration
+    return plans.get_configuration(name)
 
 
 def _listed(names: list[str], most: int = 5) -> str:

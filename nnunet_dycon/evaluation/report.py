@@ -6,13 +6,13 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunet_dycon.evaluation.compare import Comparison, PairedDifference
 from nnunet_dycon.evaluation.results import CaseMetrics, Evaluation, Statistic, Status
+from nnunet_dycon.whole_files import write_text
 
 CLASS_COLUMNS = ("case", "class", "status")
 SIZE_COLUMNS = ("prediction_voxels", "reference_voxels")
@@ -226,8 +226,6 @@ def _as_table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file, whole or not at all, and its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(text, path)

@@ -10,6 +10,7 @@ import torch
 
 from nnunet_dycon.data.unlabeled_scans import find_raw_scans
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.evaluation.classes import EvaluatedClasses, classes_from_labels
 from nnunet_dycon.figures.entropy import entropy_figure
 from nnunet_dycon.figures.segmentation import SegmentedCase, read_segmented_case, segmentation_figure
 from nnunet_dycon.figures.similarities import similarities, similarity_figure
@@ -95,14 +96,14 @@ def _draw_training(run: TrainedRun, output: Path, made: Figures) -> None:
         made.notes.append("entropy: this training logged none")
     else:
         made.files.extend(save(figure, output, "entropy"))
-    if run.settings is None:
-        made.notes.append("uncl_gradient: not a semi-supervised training")
+    gradient = uncl_gradient_figure(run)
+    if gradient is None:
+        made.notes.append("uncl_gradient: this training had no UnCL")
     else:
-        made.files.extend(save(uncl_gradient_figure(run.settings), output, "uncl_gradient"))
+        made.files.extend(save(gradient, output, "uncl_gradient"))
     pictures = load_pictures(run.folder / FOLDER)
     if pictures:
-        strip = film_strip_figure(spread(pictures, FILM_STRIP_EPOCHS))
-        strip.set_dpi(300)
+        strip = film_strip_figure(spread(pictures, FILM_STRIP_EPOCHS), dpi=300)
         made.files.extend(save(strip, output, "film_strip"))
     else:
         made.notes.append(
@@ -118,7 +119,8 @@ def _draw_cases(
     made: Figures,
     slices: int,
 ) -> None:
-    shown = [_read(model, output / "predictions", name, *files) for name, files in found.items()]
+    classes = classes_from_labels(model.predictor.dataset_json["labels"], "the model's dataset.json")
+    shown = [_read(model, output / "predictions", name, *files, classes) for name, files in found.items()]
     highest = max_entropy(model.predictor.label_manager.num_segmentation_heads, model.nonlinearity)
     made.files.extend(save(segmentation_figure(shown, slices, highest), output, "segmentation"))
     made.files.extend(save(surface_figure(shown), output, "surface"))
@@ -151,6 +153,8 @@ def _find_cases(
     return model, {case: (scans[case], cases.references / f"{case}{ending}") for case in chosen}
 
 
-def _read(model: Model, predictions: Path, case: str, files: Sequence[Path], reference: Path) -> SegmentedCase:
+def _read(
+    model: Model, predictions: Path, case: str, files: Sequence[Path], reference: Path, classes: EvaluatedClasses
+) -> SegmentedCase:
     segmentation, entropy_map = output_files(predictions, case, model)
-    return read_segmented_case(CaseFiles(case, files[0], reference, (segmentation,)), entropy_map)
+    return read_segmented_case(CaseFiles(case, files[0], reference, (segmentation,)), entropy_map, classes)

@@ -1,4 +1,4 @@
-"""Do the patch embeddings that FeCL works on tell the classes apart, before the training and after it?"""
+"""Do the patch embeddings that FeCL works on tell the classes apart, in an untrained network and in the trained one?"""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from torch import nn
 
 from nnunet_dycon.figures.style import BLUE, VERMILION, empty_figure
 from nnunet_dycon.figures.trained_run import TrainedRun
-from nnunet_dycon.patches import patch_labels
+from nnunet_dycon.patches import UNLABELED, patch_labels, regions_to_labels
 from nnunet_dycon.projection_head import Branch, EncoderTap, ProjectionHead, choose_stage, skip_shapes
+from nnunet_dycon.settings import Settings
 from nnunet_dycon.uncertainty.model import Model
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def similarities(
 ) -> tuple[Similarities, Similarities] | None:
     """Similarities with an untrained network and with the trained student.
 
+    The untrained network has this training's architecture and fresh weights of seed 0; the weights that the training
+    itself began with are not stored.
+
     Args:
         run: the finished training.
         model: the same training as nnU-Net's predictor.
@@ -72,7 +76,7 @@ def similarities(
             foreground is used, with patch classes from the reference.
 
     Returns:
-        Before and after; None if the training had no projection head, or no case has patches of two classes.
+        Untrained and trained; None if the training had no projection head, or no case has patches of two classes.
     """
     state, settings = run.semi_supervised, run.settings
     if state is None or settings is None or state["head_weights"] is None:
@@ -87,22 +91,22 @@ def similarities(
         stage = choose_stage(shapes, settings.max_patches)
         channels, *grid = shapes[stage]
         head = _head(channels, len(grid), None if weights is None else weights["head_weights"])
-        labels = _patch_classes(references, grid, run, model)
+        labels = _patch_classes(references, grid, settings, model.predictor.label_manager)
         results.append(pair_similarities(_embed(Branch(network, head, EncoderTap(network, stage)), images), labels))
     if any(not i.positive.sum() or not i.negative.sum() for i in results):
         return None
     return results[0], results[1]
 
 
-def similarity_figure(before: Similarities, after: Similarities) -> Figure:
+def similarity_figure(untrained: Similarities, trained: Similarities) -> Figure:
     """Two panels with the distributions of both kinds of pairs."""
     figure = empty_figure(2.5)
     axes = figure.subplots(1, 2, sharex=True)
-    for axis, title, values in zip(axes, ("untrained", "trained"), (before, after), strict=True):
+    for axis, title, values in zip(axes, ("untrained network", "trained network"), (untrained, trained), strict=True):
         _draw(axis, values)
         axis.set_title(f"{title} (AUC {values.separation():.2f})")
         axis.set_xlabel("cosine similarity of two patches")
-        axis.set(xlim=(-1, 1))
+        axis.set(xlim=(-1, 1), xticks=(-1, -0.5, 0, 0.5, 1))
         axis.set_ylim(bottom=0)
     axes[0].set_ylabel("density")
     axes[0].legend(loc="upper left")
@@ -170,16 +174,28 @@ def _crop(model: Model, files: Sequence[Path], reference: Path) -> tuple[torch.T
     box = [[int(i), int(i + n)] for i, n in zip(centre - size // 2, size, strict=True)]
     drop = (slice(None), *[0] * dropped)
     image = torch.from_numpy(crop_and_pad_nd(data, box, 0)[drop]).float()
-    return image, torch.from_numpy(crop_and_pad_nd(labels, box, -1)[drop][0].astype(np.int64))
+    cut = crop_and_pad_nd(labels, box, 0)[drop][0].clip(min=0)  # outside the scan is background, as in the training
+    return image, torch.from_numpy(cut.astype(np.int64))
 
 
-def _patch_classes(references: torch.Tensor, grid: Sequence[int], run: TrainedRun, model: Model) -> torch.Tensor:
-    """(B, N): class of each patch, by the rule of the training."""
-    settings, manager = run.settings, model.predictor.label_manager
-    assert settings is not None
-    classes = [int(i) for i in manager.all_labels if i != manager.ignore_label]
+def _patch_classes(references: torch.Tensor, grid: Sequence[int], settings: Settings, manager: Any) -> torch.Tensor:
+    """(B, N): class of each patch, by the rule of the training.
+
+    Args:
+        references: (B, X, Y[, Z]) label maps.
+        grid: patches along each axis.
+        settings: of the training.
+        manager: nnU-Net's label manager.
+    """
+    labels, order = references, manager.regions_class_order if manager.has_regions else None
+    if order:
+        inside = [torch.isin(references, torch.tensor(region)) for region in manager.foreground_regions]
+        labels = regions_to_labels(torch.stack(inside, dim=1), order)
+    if manager.has_ignore_label:
+        labels = labels.masked_fill(references == manager.ignore_label, UNLABELED)
+    classes = [0, *dict.fromkeys(order)] if order else [i for i in manager.all_labels if i != manager.ignore_label]
     return patch_labels(
-        references,
+        labels,
         classes,
         grid,
         foreground_share=settings.patch_foreground_share,

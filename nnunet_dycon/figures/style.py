@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Okabe-Ito
 BLACK, ORANGE, SKY_BLUE, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+CLASS_COLOURS = (ORANGE, SKY_BLUE, GREEN, "#F0E442", PURPLE, VERMILION)  # those that stand out on grey
 WIDTH_INCHES = 7.0  # two columns of most journals
 
 _PARAMETERS: Any = {

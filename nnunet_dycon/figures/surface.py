@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
-from nnunet_dycon.figures.segmentation import SegmentedCase, dice_text, short_name
+from nnunet_dycon.figures.segmentation import SegmentedCase, short_name
 from nnunet_dycon.figures.style import SKY_BLUE, WIDTH_INCHES, empty_figure
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _SMOOTHING_VOXELS = 0.6  # takes the steps of the voxels away
 _MOST_VOXELS_A_SIDE = 96  # finer masks are read at every other voxel or so
 _HIGHEST_MM = 10.0  # so that one stray blob does not take all colours
+_TITLE: Any = {"fontsize": 8, "y": 0.96}
 _LIGHT = np.array([0.3, -0.8, 0.5])  # from the viewer's upper right; the viewer stands in front of the patient
 
 
@@ -43,28 +44,31 @@ def surface(mask: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray, 
 
 
 def surface_figure(cases: Sequence[SegmentedCase]) -> Figure:
-    """A row a case, seen from the front: the reference, and the prediction with its distance to it.
+    """A row a case and class, seen from the front: the reference, and the prediction with its distance to it.
+
+    More than four classes are drawn as one, and the figure says so.
 
     Raises:
         ValueError: no case.
     """
     if not cases:
         raise ValueError("no case to draw")
-    figure = empty_figure(0.2 + 1.65 * len(cases), 0.8 * WIDTH_INCHES)
-    axes = figure.subplots(len(cases), 2, squeeze=False, subplot_kw={"projection": "3d", "proj_type": "ortho"})
-    meshes = [
-        [surface(i, case.volumes.spacing_mm) for i in (case.volumes.reference, case.prediction)] for case in cases
-    ]
+    rows = [(case, name) for case in (i.together() for i in cases) for name in case.classes]
+    figure = empty_figure(0.2 + 1.75 * len(rows), 0.8 * WIDTH_INCHES)
+    axes = figure.subplots(len(rows), 2, squeeze=False, subplot_kw={"projection": "3d", "proj_type": "ortho"})
+    meshes = [[surface(mask, case.spacing_mm) for mask in case.masks(name)] for case, name in rows]
     distances = [_distances(*pair) for pair in meshes]
     farthest = max([1.0, *(float(np.percentile(i, 98)) for i in distances if len(i))])
     highest = min(farthest, _HIGHEST_MM)
     scale = _scale(highest)
-    for row, case, (reference, prediction), distance in zip(axes, cases, meshes, distances, strict=True):
+    for row, (case, name), (reference, prediction), distance in zip(axes, rows, meshes, distances, strict=True):
         _draw(row[0], reference, SKY_BLUE)
         _draw(row[1], prediction, scale.to_rgba(distance))
         _same_view(row, [reference[0], prediction[0]])
-        row[0].set_title(f"{short_name(case.volumes.name, 24)}: reference", fontsize=8, y=0.92)
-        row[1].set_title(f"prediction, Dice {dice_text(case)}", fontsize=8, y=0.92)
+        title = short_name(case.name, 24)
+        title += ": " if len(cases[0].classes) == 1 else f"\n{short_name(name, 30)}: "
+        row[0].set_title(f"{title}reference", **_TITLE)
+        row[1].set_title(f"prediction, Dice {case.dice_text(name)}", **_TITLE)
     figure.colorbar(
         scale, ax=axes, shrink=0.6, aspect=25, pad=0.02, extend="max", label="distance to the reference [mm]"
     )
@@ -114,5 +118,5 @@ def _same_view(axes: Sequence[Any], points: Sequence[np.ndarray]) -> None:
     low, high = together.min(axis=0), together.max(axis=0)
     for axis in axes:
         axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]))
-        axis.set_box_aspect(high - low, zoom=1.25)
+        axis.set_box_aspect(high - low, zoom=1.15)
         axis.view_init(elev=15, azim=-65)

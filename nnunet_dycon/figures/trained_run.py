@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from nnunetv2.paths import nnUNet_preprocessed
 
+from nnunet_dycon.checkpoints import load_checkpoint_file
 from nnunet_dycon.data.splits import read_splits, unlabeled_in_splits
 from nnunet_dycon.data.unlabeled_scans import raw_unlabeled_folder
 from nnunet_dycon.errors import UserError
@@ -30,14 +31,14 @@ class TrainedRun:
         """Read the checkpoint.
 
         Raises:
-            UserError: no fold's output folder, or no such checkpoint.
+            UserError: no fold's output folder, or no such checkpoint, or a damaged one.
         """
         file = folder / checkpoint_name
         if not file.is_file() or not folder.name.startswith("fold_"):
             inside = sorted(i.parent.name for i in folder.glob(f"fold_*/{checkpoint_name}"))
             advice = f"give one of its folders {', '.join(inside)}" if inside else "give TRAINER__PLANS__CONFIG/fold_X"
             raise UserError(f"{folder} is no output folder of a fold with {checkpoint_name}; {advice}")
-        return cls(folder, checkpoint_name, torch.load(file, map_location="cpu", weights_only=False))
+        return cls(folder, checkpoint_name, load_checkpoint_file(file))
 
     @property
     def model_folder(self) -> Path:
@@ -55,14 +56,25 @@ class TrainedRun:
 
     @property
     def settings(self) -> Settings | None:
-        """Settings of the training; fields that a later version added have their defaults."""
+        """Settings of the training; fields that a later version added have their defaults, removed ones are dropped."""
         state = self.semi_supervised
-        return None if state is None else Settings().override(state["settings"])
+        if state is None:
+            return None
+        known = {field.name for field in dataclasses.fields(Settings)}
+        return Settings().override({name: value for name, value in state["settings"].items() if name in known})
 
     def curve(self, name: str) -> np.ndarray:
         """A logged number by epoch; empty where it was not logged."""
         values = np.asarray(self.checkpoint["logging"].get(name, []), dtype=float)
         return values if np.isfinite(values).any() else np.empty(0)
+
+    def progress(self) -> np.ndarray:
+        """Share of the training that was done at each epoch's mean beta, or in its middle if beta did not change."""
+        settings, beta = self.settings, self.curve("beta")
+        if settings is None or settings.beta_max == settings.beta_min:
+            return (np.arange(len(beta)) + 0.5) / len(beta)
+        share = np.log(beta / settings.beta_max) / np.log(settings.beta_min / settings.beta_max)
+        return np.clip(share, 0, 1)
 
     def refuse_unlabeled(self, cases: Iterable[str]) -> None:
         """Raise a UserError if a case is one of the unlabelled cases of this training: their masks stay closed."""

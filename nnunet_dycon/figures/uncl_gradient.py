@@ -1,4 +1,4 @@
-"""What UnCL's beta does: the size of its gradient by the student's prediction, and along the training."""
+"""What UnCL's beta does: the size of its gradient by the student's prediction, and along this training."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from nnunet_dycon.figures.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION, empty_figure
-from nnunet_dycon.losses import UnCLoss, beta_schedule
-from nnunet_dycon.settings import Settings
+from nnunet_dycon.figures.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, empty_figure
+from nnunet_dycon.figures.trained_run import TrainedRun
+from nnunet_dycon.losses import UnCLoss
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 TEACHER_PROBABILITY = 0.9
 _BETA_COLOURS = (BLACK, BLUE, GREEN, ORANGE, VERMILION)
-_STUDENT_PROBABILITIES = {0.5: VERMILION, 0.7: ORANGE, 0.97: SKY_BLUE, 0.999: PURPLE}
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+BETAS = (0.0, 0.5, 1.0, 2.0, 5.0)
 
 
 def gradient_magnitude(student: np.ndarray, teacher: float, beta: float, *, entropy_weight: float) -> np.ndarray:
@@ -43,18 +43,35 @@ def gradient_magnitude(student: np.ndarray, teacher: float, beta: float, *, entr
     return (logits.grad[0] * len(student)).norm(dim=0).numpy()
 
 
-def uncl_gradient_figure(settings: Settings, betas: Sequence[float] = (0.0, 0.5, 1.0, 2.0, 5.0)) -> Figure:
-    """Three panels: the consistency term and the whole loss for several beta, and the run's own schedule."""
-    figure = empty_figure(2.75)
+def gradient_of_a_difference(student_entropy: np.ndarray, teacher_entropy: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Slope of UnCL's consistency term over the student's probabilities, for a difference of 1 and fixed entropies.
+
+    It is 2 / (exp(beta H_s) + exp(beta H_t)): 1 at beta 0 or without entropy, less where a network is unsure.
+    """
+    return 2 / (np.exp(beta * student_entropy) + np.exp(beta * teacher_entropy))
+
+
+def uncl_gradient_figure(run: TrainedRun, betas: Sequence[float] = BETAS) -> Figure | None:
+    """By the student's prediction, without and with the entropy term, and along this training; each for several beta.
+
+    Returns:
+        None if the training had no UnCL.
+    """
+    settings = run.settings
+    logged = all(len(run.curve(i)) for i in ("beta", "student_entropy", "teacher_entropy"))
+    if settings is None or settings.weight_uncl == 0 or not logged:
+        return None
+    figure = empty_figure(2.9)
     axes = figure.subplots(1, 3)
     _by_prediction(axes[0], betas, entropy_weight=0.0)
     axes[0].set_title("Consistency term")
     _by_prediction(axes[1], betas, entropy_weight=settings.entropy_weight)
     axes[1].set_title(f"With entropy term (weight {settings.entropy_weight:g})")
-    _by_progress(axes[2], settings)
-    axes[2].set_title(f"Consistency, beta {settings.beta_max:g} to {settings.beta_min:g}")
-    axes[0].set_ylabel("length of the gradient at a voxel")
-    axes[0].legend(loc="upper left", ncols=2, columnspacing=0.8, handlelength=1.8, handletextpad=0.5)
+    _by_progress(axes[2], run, betas)
+    axes[2].set_title("Over this training")
+    axes[0].set_ylabel("length of a voxel's gradient")
+    handles, labels = axes[2].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), columnspacing=1.2, handlelength=2.2)
     return figure
 
 
@@ -64,24 +81,26 @@ def _by_prediction(axis: Axes, betas: Sequence[float], *, entropy_weight: float)
         size = gradient_magnitude(student, TEACHER_PROBABILITY, beta, entropy_weight=entropy_weight)
         axis.plot(student, size, color=colour, linestyle=line, label=f"beta {beta:g}")
     axis.axvline(TEACHER_PROBABILITY, color="0.6", linewidth=0.8, zorder=0)
-    axis.set(xlabel="student's probability of the foreground", xlim=(0, 1))
-    axis.set_ylim(0, 1.35 * axis.get_ylim()[1])  # room for the legend
+    axis.set(xlabel="student's foreground probability", xlim=(0, 1))
+    axis.set_ylim(bottom=0)
     axis.annotate(
-        "teacher", (TEACHER_PROBABILITY, 0.99), xycoords=("data", "axes fraction"), xytext=(2, 0), color="0.4",
-        textcoords="offset points", ha="left", va="top", rotation=90, fontsize=7,
+        f"teacher {TEACHER_PROBABILITY:g}", (TEACHER_PROBABILITY, 0.99), xycoords=("data", "axes fraction"),
+        xytext=(2, 0), color="0.4", textcoords="offset points", ha="left", va="top", rotation=90, fontsize=7,
     )  # fmt: skip
 
 
-def _by_progress(axis: Axes, settings: Settings) -> None:
-    progress = np.linspace(0, 1, 101)
-    betas = [beta_schedule(float(i), beta_max=settings.beta_max, beta_min=settings.beta_min) for i in progress]
-    for (probability, colour), line in zip(_STUDENT_PROBABILITIES.items(), _LINES, strict=False):
-        student = np.array([probability])
-        sizes = [gradient_magnitude(student, TEACHER_PROBABILITY, i, entropy_weight=0.0)[0] for i in betas]
-        axis.plot(progress, sizes, color=colour, linestyle=line, label=f"{probability:g}")
-    axis.set(xlabel="share of the training", xlim=(0, 1), yscale="log")
-    axis.set_ylim(bottom=axis.get_ylim()[0] / 12)  # room for the legend
-    axis.legend(
-        title=f"student (teacher {TEACHER_PROBABILITY:g})", title_fontsize=7.5, loc="lower center", ncols=2,
-        columnspacing=1.0, handlelength=2.2,
-    )  # fmt: skip
+def _by_progress(axis: Axes, run: TrainedRun, betas: Sequence[float]) -> None:
+    progress, scheduled = run.progress(), run.curve("beta")
+    entropies = run.curve("student_entropy"), run.curve("teacher_entropy")
+    marker = "o" if len(progress) < 30 else None
+    for beta, colour, line in zip(betas, _BETA_COLOURS, _LINES, strict=False):
+        size = gradient_of_a_difference(*entropies, np.asarray(beta))
+        axis.plot(progress, size, color=colour, linestyle=line, label=f"beta {beta:g}")
+    size = gradient_of_a_difference(*entropies, scheduled)
+    settings = run.settings
+    assert settings is not None
+    label = f"this training: {settings.beta_max:g} to {settings.beta_min:g}"
+    axis.plot(progress, size, color=PURPLE, linewidth=2.5, label=label, marker=marker, markersize=3)
+    axis.set(
+        xlabel="share of the training", xlim=(0, 1), ylabel="gradient per unit of difference,\nat the mean entropies"
+    )

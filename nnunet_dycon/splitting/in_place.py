@@ -10,10 +10,11 @@ from nnunetv2.paths import nnUNet_raw
 
 from nnunet_dycon.data.splits import read_splits
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.json_files import write_json
 from nnunet_dycon.raw_dataset import RawDataset, dataset_name, environment_folder, read_dataset_json
 from nnunet_dycon.splitting.division import CasePool, divide
 from nnunet_dycon.splitting.options import SplitOptions
-from nnunet_dycon.splitting.record import SplitReport, split_record, split_warnings, write_json
+from nnunet_dycon.splitting.record import SplitReport, split_record, split_warnings
 from nnunet_dycon.splitting.volumes import foreground_volumes_mm3
 
 

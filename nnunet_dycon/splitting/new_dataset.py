@@ -14,11 +14,13 @@ from typing import Any
 from tqdm import tqdm
 
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.json_files import write_json
 from nnunet_dycon.raw_dataset import RawDataset, environment_folder, open_raw_dataset
 from nnunet_dycon.splitting.division import CasePool, Division, divide
 from nnunet_dycon.splitting.options import SplitOptions
-from nnunet_dycon.splitting.record import SplitReport, split_record, split_warnings, write_json
+from nnunet_dycon.splitting.record import SplitReport, split_record, split_warnings
 from nnunet_dycon.splitting.volumes import foreground_volumes_mm3
+from nnunet_dycon.whole_files import whole
 
 
 def split_into_new_dataset(
@@ -62,14 +64,12 @@ def split_into_new_dataset(
     )
     target, preprocessed = source.folder.parent / name, preprocessed_root / name
     with ExitStack() as undo:
-        partial_folder = target.with_name(f".{name}.partial-{os.getpid()}")
-        undo.callback(shutil.rmtree, partial_folder, ignore_errors=True)
-        _fill(partial_folder, source.dataset_json | {"name": short_name}, files, division, progress)
-        write_json(record, partial_folder / "split.json")
-        preprocessed.mkdir(parents=True)
-        undo.callback(shutil.rmtree, preprocessed, ignore_errors=True)
-        write_json([division.fold()], preprocessed / "splits_final.json")
-        partial_folder.rename(target)
+        with whole(target) as folder:
+            _fill(folder, source.dataset_json | {"name": short_name}, files, division, progress)
+            write_json(record, folder / "split.json")
+            preprocessed.mkdir(parents=True)
+            undo.callback(shutil.rmtree, preprocessed, ignore_errors=True)
+            write_json([division.fold()], preprocessed / "splits_final.json")
         undo.pop_all()
     return SplitReport(
         dataset_name=name,

@@ -15,7 +15,7 @@ from nnunet_dycon.suggest.features import PoolingTap
 from nnunet_dycon.suggest.model import TrainedModel
 from nnunet_dycon.suggest.scan_view import ScanView, Turn, view_of
 from nnunet_dycon.suggest.uncertainty import prediction_of
-from nnunet_dycon.trainers.semi_supervised import unwrap
+from nnunet_dycon.unwrapping import unwrap
 
 
 @dataclass(frozen=True)

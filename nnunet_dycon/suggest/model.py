@@ -10,6 +10,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier
 
+from nnunet_dycon.checkpoints import initialize_predictor, load_checkpoint_file
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.raw_dataset import dataset_name, environment_folder
 
@@ -57,7 +58,7 @@ def open_model(
         mirroring: average the predictions of mirrored windows, as nnU-Net does by default.
 
     Raises:
-        UserError: there is no such finished training, or the device does not exist.
+        UserError: there is no such finished training, it is damaged, or the device does not exist.
     """
     name = dataset_name(dataset)
     results = environment_folder("nnUNet_results") / name
@@ -72,7 +73,9 @@ def open_model(
     predictor = nnUNetPredictor(
         use_mirroring=mirroring, device=device, perform_everything_on_device=device.type == "cuda", allow_tqdm=False
     )
-    predictor.initialize_from_trained_model_folder(str(folder), wanted, CHECKPOINT)
+    for fold in wanted:
+        load_checkpoint_file(folder / f"fold_{fold}" / CHECKPOINT)
+    initialize_predictor(predictor, folder, wanted, CHECKPOINT)
     return TrainedModel(folder, name, configuration, wanted, predictor)
 
 

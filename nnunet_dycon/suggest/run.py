@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from nnunet_dycon.suggest.contact_sheet import contact_sheet
 from nnunet_dycon.suggest.model import TrainedModel
 from nnunet_dycon.suggest.scan_view import Turn
 from nnunet_dycon.suggest.selection import Pick, rank_cases
+from nnunet_dycon.whole_files import partial_folder
 
 TABLE, SHEET = "suggestions.csv", "contact_sheet.png"
 
@@ -106,15 +105,12 @@ def _warnings(model: TrainedModel) -> list[str]:
 
 def _write(picks: list[Pick], n: int, assessments: Mapping[str, Assessment], output: Path, title: str) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".suggest.", dir=output))
-    try:
+    with partial_folder(output, "suggest") as temporary:
         _write_table(picks, n, assessments, temporary / TABLE)
         sheet = contact_sheet(picks[:n], [assessments[pick.case].view for pick in picks[:n]], title)
         sheet.savefig(temporary / SHEET)
         for name in (TABLE, SHEET):
             os.replace(temporary / name, output / name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_table(picks: list[Pick], n: int, assessments: Mapping[str, Assessment], path: Path) -> None:

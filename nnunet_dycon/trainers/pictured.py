@@ -43,6 +43,8 @@ class nnUNetTrainerPictured(nnUNetTrainerSupervised):
 
     def on_train_end(self) -> None:
         super().on_train_end()
+        if self.local_rank == 0:
+            self.logger.local_logger.plot_last_progress_png(self.output_folder)
         if self.local_rank == 0 and self.settings.picture_every_epochs > 0:
             try:
                 pictures.write_film_strip(self._picture_folder)
@@ -63,7 +65,8 @@ class nnUNetTrainerPictured(nnUNetTrainerSupervised):
         if self._crops is None:
             unlabeled, validation = _loader(self.dataloader_train).unlabeled, _loader(self.dataloader_val)
             patch_size = self.configuration_manager.patch_size
-            self._crops = pictures.fixed_crops(unlabeled._data, validation._data, patch_size)
+            labels = self.label_manager.foreground_labels
+            self._crops = pictures.fixed_crops(unlabeled._data, validation._data, patch_size, labels)
         manager = self.label_manager
         how = pictures.Prediction(
             self.nonlinearity, manager.regions_class_order if manager.has_regions else None, self.device, self._autocast

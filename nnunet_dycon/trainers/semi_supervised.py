@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,16 +12,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
-from nnunetv2.configuration import default_num_processes
 from torch import autocast, nn
-from torch import distributed as dist
 
-from nnunet_dycon.data.splits import check_disjoint, read_splits, unlabeled_in_splits
-from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, nnUNetUnlabeledDataLoader
-from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
-from nnunet_dycon.data.unlabeled_preprocessing import preprocess_unlabeled
-from nnunet_dycon.data.unlabeled_scans import preprocessed_unlabeled_folder
+from nnunet_dycon.checkpoints import load_checkpoint_file
+from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, checked, nnUNetUnlabeledDataLoader
 from nnunet_dycon.distributed import sum_over_processes, wrap
 from nnunet_dycon.ema import EMATeacher, Peer, submodule_weights
 from nnunet_dycon.errors import UserError
@@ -30,17 +25,19 @@ from nnunet_dycon.progress import SemiSupervisedLogger
 from nnunet_dycon.projection_head import Branch, EncoderTap, ProjectionHead, choose_stage, skip_shapes
 from nnunet_dycon.random_state import get_random_state, set_random_state
 from nnunet_dycon.schedules import sigmoid_rampup
-from nnunet_dycon.settings import ENVIRONMENT_VARIABLE
+from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, Settings
 from nnunet_dycon.skipped_steps import SkippedSteps
+from nnunet_dycon.trainers.cascade import predict_for_next_stages
 from nnunet_dycon.trainers.cutmix import cutmix
-from nnunet_dycon.trainers.pictured import nnUNetTrainerPictured
 from nnunet_dycon.trainers.step import Crops, Step
+from nnunet_dycon.trainers.unlabeled_cases import nnUNetTrainerUnlabeledCases
 from nnunet_dycon.unwrapping import unwrap
+from nnunet_dycon.whole_files import whole
 
 _FREE_ON_RESUME = ("predict_with", "change_on_resume", "save_every", "picture_every_epochs")
 
 
-class nnUNetTrainerSemiSupervised(nnUNetTrainerPictured):
+class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
     """nnU-Net's trainer with an EMA teacher and unlabelled crops in every batch.
 
     A method is a subclass with ``semi_supervised_losses``; each loss it returns under NAME is weighted with the
@@ -49,6 +46,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerPictured):
 
     loss_names = ("uncl", "fecl", "mse", "dice")
     """Names that ``semi_supervised_losses`` may return."""
+    default_settings = Settings()
     network: nn.Module
     teacher_network: nn.Module
 
@@ -135,41 +133,6 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerPictured):
 
     # ---------------------------------------------------------------------------------------------------- the data
 
-    def get_unlabeled_dataset(self) -> nnUNetDatasetUnlabeled:
-        """All unlabelled cases: ``imagesUn``, preprocessed now where needed, and those of splits_final.json.
-
-        Raises:
-            UserError: there is none, or a case is labelled as well.
-        """
-        folder = Path(self.preprocessed_dataset_folder)
-        if self.local_rank == 0:
-            scans = self._preprocess_unlabeled()
-        if self.is_ddp:
-            dist.barrier()
-            scans = scans if self.local_rank == 0 else self._preprocess_unlabeled()
-        train, val = self.do_split()
-        check_disjoint({*train, *val, *self._preprocessed_cases()}, val, scans)
-        files = {case: preprocessed_unlabeled_folder(folder) / f"{case}.b2nd" for case in scans}
-        in_splits = unlabeled_in_splits(read_splits(self.preprocessed_dataset_folder_base), self.fold)
-        files.update({case: folder / f"{case}.b2nd" for case in in_splits})
-        if not files:
-            raise UserError(
-                f"{self.plans_manager.dataset_name} has no unlabelled case: put scans without masks into the raw "
-                "dataset's folder imagesUn, or name cases under 'unlabeled' in a fold of splits_final.json"
-            )
-        self.print_to_log_file(f"This split has {len(train)} labelled and {len(files)} unlabelled training cases.")
-        return nnUNetDatasetUnlabeled(files)
-
-    def _preprocess_unlabeled(self) -> list[str]:
-        return preprocess_unlabeled(
-            self.plans_manager.dataset_name,
-            self.configuration_name,
-            self.plans_manager.plans,
-            self.dataset_json,
-            self.preprocessed_dataset_folder,
-            num_processes=default_num_processes,
-        )
-
     def get_dataloaders(self) -> tuple[Any, Any]:
         """nnU-Net's loaders; the one for training also yields unlabelled crops, from the same workers."""
         unlabeled = self.get_unlabeled_dataset()
@@ -183,10 +146,21 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerPictured):
         else:
             train._finish()
             train.generator = two_streams
-        next(train)
+        self.dataloader_train, self.dataloader_val = train, val
+        checked(next(train))
         return train, val
 
     # ---------------------------------------------------------------------------------------------------- training
+
+    def run_training(self) -> None:
+        """nnU-Net's. Workers are ended before an error is shown; what they write when they die would come after it."""
+        try:
+            super().run_training()
+        except UserError:
+            for loader in (self.dataloader_train, self.dataloader_val):
+                if isinstance(loader, NonDetMultiThreadedAugmenter):
+                    loader._finish()
+            raise
 
     def on_train_start(self) -> None:
         super().on_train_start()
@@ -255,7 +229,9 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerPictured):
     def _descend(self, loss: torch.Tensor) -> None:
         """nnU-Net's optimiser step, with the head's parameters among those that are clipped.
 
-        A step whose gradient is not finite is not taken: by the gradient scaler on CUDA, here elsewhere.
+        A step whose gradient is not finite is not taken: by the gradient scaler on CUDA, here elsewhere. The teacher is
+        updated and the step counted all the same: an average that moves towards an unchanged student does no harm, and
+        the schedules follow the batches that were seen.
         """
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         if self.grad_scaler is None:
@@ -270,11 +246,22 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerPictured):
             self.grad_scaler.step(self.optimizer)
             self.grad_scaler.update()
         self.log_step("skipped", self.skipped_steps.add(norm))
+        if self.skipped_steps.is_due:
+            self.skipped_steps.check({"sum of all terms": float(loss.detach()), **self._step_means()})
+
+    def _step_means(self) -> dict[str, float]:
+        return {name: _mean(i) for name, i in self._step_logs.items()}
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
-        finite = [i for i in train_outputs if np.isfinite(i["loss"])]
-        super().on_train_epoch_end(finite or train_outputs)
-        means = {name: _mean(i) for name, i in self._step_logs.items()}
+        """nnU-Net's, with the mean of the other steps in place of a loss that is not finite.
+
+        A process of a distributed training hands over as many losses as the others, else they would count unequally.
+        """
+        losses = np.stack([i["loss"] for i in train_outputs])
+        if (finite := np.isfinite(losses)).any():
+            losses[~finite] = losses[finite].mean()
+        super().on_train_epoch_end([{"loss": np.asarray(i)} for i in losses])
+        means = self._step_means()
         self._step_logs.clear()
         for name in self.logger.local_logger.step_keys:
             self.logger.log(name, means.get(name, float("nan")), self.current_epoch)
@@ -313,13 +300,14 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerPictured):
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         with self._using(self.settings.predict_with):
             super().perform_actual_validation(save_probabilities)
+        predict_for_next_stages(self)
 
     # ------------------------------------------------------------------------------------------------- checkpoints
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint, whose network is the one that predicts, with all else that a resume needs.
 
-        Written to a temporary file first, so that an interruption leaves the former checkpoint whole.
+        An interruption leaves the former checkpoint whole.
         """
         if self.local_rank != 0 or self.disable_checkpointing:
             return super().save_checkpoint(filename)
@@ -338,17 +326,17 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerPictured):
         }
         if self.settings.predict_with == "teacher":
             checkpoint["network_weights"] = submodule_weights(teacher["module"], "network")
-        torch.save(checkpoint, f"{filename}.tmp")
-        os.replace(f"{filename}.tmp", filename)
+        with whole(Path(filename)) as partial:
+            torch.save(checkpoint, str(partial))
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Continue from a checkpoint of this trainer, with the settings it was trained with.
 
         Raises:
-            UserError: a checkpoint of another trainer, or settings asked for that differ from the checkpoint's.
+            UserError: a damaged checkpoint, one of another trainer, or settings asked for that differ from its own.
         """
         # nnU-Net 2.8 fails on a dict although it announces one, so it is given the path
-        checkpoint = torch.load(filename_or_checkpoint, map_location=self.device, weights_only=False)
+        checkpoint = load_checkpoint_file(Path(filename_or_checkpoint), self.device)
         name = type(self).__name__
         if checkpoint.get("trainer_name") != name or "semi_supervised" not in checkpoint:
             raise UserError(

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from nnunet_dycon.data.two_stream_loader import checked
+
 
 @dataclass
 class Crops:
@@ -23,8 +25,8 @@ class Crops:
 
     @classmethod
     def from_batch(cls, batch: dict[str, Any], device: torch.device) -> Crops:
-        """Move a batch of the two-stream loader to the device."""
-        target = batch["target"]
+        """Move a batch of the two-stream loader to the device; a UserError if there is none, see ``checked``."""
+        target = checked(batch)["target"]
         targets = [i.to(device, non_blocking=True) for i in (target if isinstance(target, list) else [target])]
         labeled, unlabeled = (batch[i].to(device, non_blocking=True) for i in ("data", "unlabeled"))
         weak = batch.get("unlabeled_weak")

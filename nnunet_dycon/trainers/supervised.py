@@ -11,8 +11,10 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nn
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon.data.preprocessed_files import check_labeled_cases
+from nnunet_dycon.data.previous_stage import check_previous_predictions
 from nnunet_dycon.data.splits import check_disjoint, read_splits, unlabeled_in_splits
 from nnunet_dycon.data.strong_view import add_strong_view
+from nnunet_dycon.distributed import wrap
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.settings import Settings, overrides_from_environment
 
@@ -24,8 +26,9 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
     length of the training from the settings; all else is nnU-Net's.
     """
 
-    default_settings = Settings()
+    default_settings = Settings(strong_labeled_view=0.0)
     local_rank: int
+    network: torch.nn.Module
 
     def __init__(
         self,
@@ -61,6 +64,9 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
                 f"{self.preprocessed_dataset_folder} is missing; run nnUNetv2_preprocess -c {self.configuration_name} "
                 f"-d {self.plans_manager.dataset_name} first"
             )
+        if self.is_ddp and self.device.type == "cpu":
+            self._initialize_distributed_on_cpu()
+            return
         rank = self.local_rank
         if self.device.index is not None:
             self.local_rank = self.device.index
@@ -68,6 +74,14 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
             super().initialize()
         finally:
             self.local_rank = rank
+
+    def _initialize_distributed_on_cpu(self) -> None:
+        """As for one process, then distributed: nnU-Net's call of DistributedDataParallel names a GPU."""
+        self.is_ddp = False
+        super().initialize()
+        self.is_ddp = True
+        self._set_batch_size_and_oversample()
+        self.network, self.loss = wrap(self.network, self.device), self._build_loss()
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """nnU-Net's split, without the cases that are unlabelled for this fold."""
@@ -100,8 +114,22 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         datasets = super().get_tr_and_val_datasets()
         if self.dataset_class is nnUNetDatasetBlosc2:
             cases = sorted({case for dataset in datasets for case in dataset.identifiers})
-            check_labeled_cases(Path(self.preprocessed_dataset_folder), cases)
+            folder = Path(self.preprocessed_dataset_folder)
+            check_labeled_cases(folder, cases)
+            if self.is_cascaded:
+                images = {case: folder / f"{case}.b2nd" for case in cases}
+                previous = Path(self.folder_with_segs_from_previous_stage)
+                fix = f"{self.command_of_first_stage('FOLD')}; it takes the FOLD that validates on the case"
+                check_previous_predictions(images, previous, fix)
         return datasets
+
+    def command_of_first_stage(self, fold: int | str) -> str:
+        """What makes the predictions that a cascade's second stage needs, for messages."""
+        return (
+            f"made by nnUNetv2_train {self.plans_manager.dataset_name} "
+            f"{self.configuration_manager.previous_stage_name} {fold} -tr {type(self).__name__} "
+            f"-p {self.plans_manager.plans_name}, with --val where it is trained already"
+        )
 
     def _preprocessed_cases(self) -> list[str]:
         folder = self.preprocessed_dataset_folder

@@ -41,7 +41,7 @@ def epoch_figure(picture: Picture) -> Figure:
     return figure
 
 
-def film_strip_figure(pictures: Sequence[Picture]) -> Figure:
+def film_strip_figure(pictures: Sequence[Picture], *, dpi: int = _DPI) -> Figure:
     """Two rows a case, prediction and entropy map; a column an epoch.
 
     Raises:
@@ -53,7 +53,7 @@ def film_strip_figure(pictures: Sequence[Picture]) -> Figure:
     if len(set(titles)) > 1:
         raise ValueError(f"pictures of different cases do not make one film strip: {sorted(set(titles))}")
     heights = [_height(view) for view in pictures[0].views for _ in range(2)]
-    figure, grid = _empty_figure(len(heights), len(pictures), [1.0] * len(pictures), heights)
+    figure, grid = _empty_figure(len(heights), len(pictures), [1.0] * len(pictures), heights, dpi)
     for column, picture in enumerate(pictures):
         for index, view in enumerate(picture.views):
             upper, lower = (figure.add_subplot(grid[2 * index + i, column]) for i in range(2))
@@ -89,7 +89,9 @@ def _label(axis: Axes, text: str, view: View) -> None:
     axis.set_ylabel(text, fontsize=size_points, labelpad=3)
 
 
-def _empty_figure(rows: int, columns: int, widths: Sequence[float], heights: Sequence[float]) -> tuple[Figure, Any]:
+def _empty_figure(
+    rows: int, columns: int, widths: Sequence[float], heights: Sequence[float], dpi: int = _DPI
+) -> tuple[Figure, Any]:
     """A figure without pyplot, whose state belongs to nnU-Net's own plots, and its grid of panels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -97,7 +99,7 @@ def _empty_figure(rows: int, columns: int, widths: Sequence[float], heights: Seq
     left, right, top, bottom = 0.5, 0.75, 0.3, 0.4  # inches
     width = left + right + _PANEL_INCHES * sum(widths)
     height = top + bottom + _PANEL_INCHES * sum(heights)
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         rows, columns, width_ratios=widths, height_ratios=heights, hspace=0.03, wspace=0.03,
@@ -123,7 +125,8 @@ def _show_image(axis: Axes, view: View) -> None:
 def _show_prediction(axis: Axes, view: View) -> None:
     _show_image(axis, view)
     if view.reference is not None:
-        draw_contour(axis, view.reference > 0, REFERENCE_COLOUR, 1.0)
+        for value in np.unique(view.reference[view.reference > 0]):
+            draw_contour(axis, view.reference == value, REFERENCE_COLOUR, 1.0)
     for value in np.unique(view.prediction[view.prediction > 0]):
         draw_contour(axis, view.prediction == value, _class_colour(int(value)), 1.4)
 
@@ -159,7 +162,8 @@ def _add_legend(figure: Figure, picture: Picture) -> None:
         for i in values
     ]
     if any(view.reference is not None for view in picture.views):
-        handles.append(Line2D([], [], color=REFERENCE_COLOUR, linewidth=2, label="reference"))
+        label = "reference, each class" if several else "reference"
+        handles.append(Line2D([], [], color=REFERENCE_COLOUR, linewidth=2, label=label))
     height = figure.get_size_inches()[1]
     if handles:
         figure.legend(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunet_dycon.checkpoints import initialize_predictor, load_checkpoint_file
 from nnunet_dycon.ema import submodule_weights
 from nnunet_dycon.errors import UserError
 
@@ -69,7 +70,8 @@ def load_model(
         mirroring: average over mirrored images where the training allows it.
 
     Raises:
-        UserError: no such model, fold or checkpoint; a cascade's second stage; a trainer that nnU-Net does not find.
+        UserError: no such model, fold or checkpoint, or a damaged one; a cascade's second stage; a trainer that nnU-Net
+            does not find.
     """
     files = _checkpoints(folder, folds, checkpoint_name)
     predictor = nnUNetPredictor(
@@ -79,13 +81,10 @@ def load_model(
         device=device,
         allow_tqdm=False,
     )
-    try:
-        predictor.initialize_from_trained_model_folder(str(folder), folds, checkpoint_name)
-    except RuntimeError as error:
-        raise UserError(f"{folder} cannot be loaded: {error}") from error
+    others = [_other_weights(load_checkpoint_file(file)) for file in files]
+    initialize_predictor(predictor, folder, folds, checkpoint_name)
     if predictor.configuration_manager.previous_stage_name is not None:
         raise UserError(f"{folder} is the second stage of a cascade; predict with 3d_fullres or 3d_lowres instead")
-    others = [_other_weights(torch.load(file, map_location="cpu", weights_only=False)) for file in files]
     record = {
         "checkpoints": [[str(i.resolve()), i.stat().st_size, int(i.stat().st_mtime)] for i in files],
         "tile_step_size": tile_step_size,

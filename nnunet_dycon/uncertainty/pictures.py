@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from torch import nn
 
+from nnunet_dycon.data.previous_stage import network_input
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.losses import entropy
 from nnunet_dycon.overlay import save_figure
@@ -25,7 +27,18 @@ from nnunet_dycon.uncertainty.views import Picture, View
 FOLDER = "uncertainty"
 FILM_STRIP_EPOCHS = 8
 # A full disk, a damaged or missing file, the accelerator's memory, arrays that do not fit: no reason to stop a training
-FAILURES = (OSError, RuntimeError, ValueError, KeyError, MemoryError, zipfile.BadZipFile)
+FAILURES = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    ArithmeticError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -58,15 +71,23 @@ def centre_crop(title: str, image: Any, reference: Any | None, patch_size: Seque
 
 
 def fixed_crops(
-    unlabeled: nnUNetDatasetUnlabeled, validation: nnUNetBaseDataset, patch_size: Sequence[int]
+    unlabeled: nnUNetDatasetUnlabeled,
+    validation: nnUNetBaseDataset,
+    patch_size: Sequence[int],
+    foreground_labels: Sequence[int],
 ) -> list[Crop]:
     """The first unlabelled case, of which only the image is read, and the first validation case."""
     name = unlabeled.identifiers[0]
-    crops = [centre_crop(f"unlabelled\n{name}", unlabeled.load_image(name), None, patch_size)]
+    image = network_input(unlabeled.load_image(name), unlabeled.load_previous(name), foreground_labels)
+    crops = [centre_crop(f"unlabelled\n{name}", image, None, patch_size)]
     if validation.identifiers:
         name = sorted(validation.identifiers)[0]
-        image, labels, *_ = validation.load_case(name)
-        crops.append(centre_crop(f"validation\n{name}", image, labels, patch_size))
+        image, labels, previous, _ = validation.load_case(name)
+        image = network_input(image, previous, foreground_labels)
+        crop = centre_crop(f"validation\n{name}", image, labels, patch_size)
+        assert crop.reference is not None
+        annotated = np.isin(crop.reference, foreground_labels)  # not ignored
+        crops.append(replace(crop, reference=np.where(annotated, crop.reference, 0)))
     return crops
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +15,15 @@ from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from tqdm import tqdm
 
+from nnunet_dycon.data.scan_checks import read_scan
 from nnunet_dycon.data.unlabeled_scans import find_raw_scans
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.json_files import read_json, write_json
 from nnunet_dycon.uncertainty import measures
 from nnunet_dycon.uncertainty.maps import map_ending, write_map
 from nnunet_dycon.uncertainty.model import Model
 from nnunet_dycon.uncertainty.table import CaseUncertainty, read_table, write_table
+from nnunet_dycon.whole_files import partial_folder
 
 TABLE, RECORD, MAPS = "uncertainty.csv", "uncertainty.json", "entropy"
 
@@ -53,7 +53,8 @@ def predict_folder(
     """Predict a folder of scans.
 
     Writes ``CASE.ENDING``, ``entropy/CASE_entropy.ENDING`` and the table ``uncertainty.csv``, each whole or not at
-    all. Cases that are complete from an earlier call with the same model are not predicted again.
+    all. Cases that are complete from an earlier call with the same model are not predicted again. Scans that cannot be
+    predicted are named in the end, when all others are done.
 
     Args:
         images: scans named as nnU-Net wants them.
@@ -68,26 +69,42 @@ def predict_folder(
         The rows of the table, sorted by case.
 
     Raises:
-        UserError: no scans or wrong names, unknown cases, or an output folder with another model's predictions.
+        UserError: no scans or wrong names, unknown cases, damaged scans, a full disk, or an output folder with another
+            model's predictions.
     """
     scans = _scans(images, model, cases)
     output.mkdir(parents=True, exist_ok=True)
     with_disagreement = with_disagreement and model.other_weights is not None
     rows = _rows_to_keep(output, {**model.record, "with_disagreement": with_disagreement}, overwrite)
-    _write_json(model.predictor.dataset_json, output / "dataset.json")  # evaluation reads the classes there
+    write_json(model.predictor.dataset_json, output / "dataset.json")  # evaluation reads the classes there
+    failures = []
     for case in tqdm(scans, desc="predict", unit="case", disable=not progress):
         if case in rows and all(i.is_file() for i in output_files(output, case, model)):
             continue
-        prediction = predict_case(case, scans[case], model, with_disagreement=with_disagreement)
+        try:
+            prediction = predict_case(case, scans[case], model, with_disagreement=with_disagreement)
+        except UserError as error:
+            failures.append(f"{case}: {error}")
+            continue
         _write_case(output, case, prediction, model)
         rows[case] = prediction.row
         write_table([rows[i] for i in sorted(rows)], output / TABLE)
+    if failures:
+        raise UserError(
+            f"{len(failures)} of {len(scans)} scans could not be predicted. Correct what follows, or remove the scans, "
+            f"and run the same command again (finished cases are kept):\n" + "\n".join(failures)
+        )
     return [rows[case] for case in scans]
 
 
 def predict_case(case: str, files: Sequence[Path], model: Model, *, with_disagreement: bool) -> CasePrediction:
-    """Predict one case with sliding window and mirroring, all of it nnU-Net's."""
+    """Predict one case with sliding window and mirroring, all of it nnU-Net's.
+
+    Raises:
+        UserError: the scan is damaged, or is none that the model can predict.
+    """
     predictor = model.predictor
+    read_scan([str(i) for i in files], predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json)
     preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
     data, _, properties = preprocessor.run_case(
         [str(i) for i in files],
@@ -137,15 +154,16 @@ def _scans(images: Path, model: Model, cases: Sequence[str]) -> dict[str, list[P
 def _rows_to_keep(output: Path, record: dict[str, Any], overwrite: bool) -> dict[str, CaseUncertainty]:
     """Rows of an earlier call with the same model; others are refused, or forgotten with ``overwrite``."""
     file, table = output / RECORD, output / TABLE
-    same = file.is_file() and json.loads(file.read_text(encoding="utf-8")) == record
-    if table.is_file() and not same and not overwrite:
+    if overwrite:
+        table.unlink(missing_ok=True)
+    fix = f"delete it and {TABLE}, or replace both with --overwrite"
+    same = not overwrite and file.is_file() and read_json(file, fix) == record
+    if table.is_file() and not same:
         raise UserError(
             f"{output} holds predictions of another model, checkpoint or with other options; choose another folder, or "
             "replace them with --overwrite"
         )
-    if not same or overwrite:
-        table.unlink(missing_ok=True)
-    _write_json(record, file)
+    write_json(record, file)
     return read_table(table) if table.is_file() else {}
 
 
@@ -184,19 +202,10 @@ def _write_case(output: Path, case: str, prediction: CasePrediction, model: Mode
     segmentation_file, map_file = output_files(output, case, model)
     map_file.parent.mkdir(exist_ok=True)
     reader = model.predictor.plans_manager.image_reader_writer_class
-    temporary = Path(tempfile.mkdtemp(prefix=".partial.", dir=output))
-    try:
-        whole = temporary / segmentation_file.name
-        reader().write_seg(prediction.segmentation, str(whole), prediction.properties)
-        write_map(prediction.entropy, temporary / map_file.name, whole, reader)
+    with partial_folder(output, case) as temporary:
+        segmentation = temporary / segmentation_file.name
+        reader().write_seg(prediction.segmentation, str(segmentation), prediction.properties)
+        write_map(prediction.entropy, temporary / map_file.name, segmentation, reader)
         os.replace(temporary / map_file.name, map_file)
         for file in temporary.iterdir():  # some readers write a second file with the spacing
             os.replace(file, output / file.name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write_json(content: Any, file: Path) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    os.replace(partial, file)

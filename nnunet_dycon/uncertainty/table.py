@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.whole_files import whole
 
 
 @dataclass(frozen=True)
@@ -32,28 +32,35 @@ _COLUMNS = tuple(i.name for i in fields(CaseUncertainty))
 
 def write_table(rows: Iterable[CaseUncertainty], file: Path) -> None:
     """Write the CSV, whole or not at all."""
-    partial = file.with_name(f".{file.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as stream:
+    with whole(file) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(_COLUMNS)
         for case, *values in map(astuple, rows):
             writer.writerow([case, *("" if math.isnan(i) else f"{i:.6g}" for i in values)])
-    os.replace(partial, file)
 
 
 def read_table(file: Path) -> dict[str, CaseUncertainty]:
     """Rows by case of a table that ``write_table`` has written.
 
     Raises:
-        UserError: another table.
+        UserError: another table, or a damaged one.
     """
-    with file.open(newline="", encoding="utf-8") as stream:
-        header, *rows = csv.reader(stream) or [[]]
-    if tuple(header) != _COLUMNS:
-        raise UserError(f"{file} has the columns {header}, not {list(_COLUMNS)}; choose another output folder")
-    return {
-        case: CaseUncertainty(case, *(float(i) if i else math.nan for i in values)) for case, *values in rows
-    }  # fmt: skip
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            header, *rows = [*csv.reader(stream)] or [[]]
+        if tuple(header) != _COLUMNS:
+            raise UserError(f"{file} has the columns {header}, not {list(_COLUMNS)}; choose another output folder")
+        return {row[0]: _read_row(row) for row in rows if row}
+    except UserError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{file} is damaged ({error}); delete it, and its cases are predicted again") from error
+
+
+def _read_row(row: Sequence[str]) -> CaseUncertainty:
+    if len(row) != len(_COLUMNS):
+        raise ValueError(f"{row[0]} has {len(row)} columns of {len(_COLUMNS)}")
+    return CaseUncertainty(row[0], *(float(i) if i else math.nan for i in row[1:]))
 
 
 def text_table(rows: Sequence[CaseUncertainty]) -> str:

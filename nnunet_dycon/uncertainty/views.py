@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+
+from nnunet_dycon.whole_files import whole
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,8 @@ class Picture:
         for index, view in enumerate(self.views):
             values = {i.name: getattr(view, i.name) for i in fields(view)}
             arrays |= {f"{index}_{name}": np.asarray(i) for name, i in values.items() if i is not None}
-        partial = file.with_name(f".{file.stem}.partial.npz")
-        np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]  # numpy's stub takes no dict of arrays
-        os.replace(partial, file)
+        with whole(file) as partial:
+            np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]  # numpy's stub takes no dict of arrays
 
     @classmethod
     def load(cls, file: Path) -> Picture:

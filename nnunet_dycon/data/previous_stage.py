@@ -1,0 +1,72 @@
+"""Cascades: where the predictions of a first stage lie, and how the second stage's network sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+
+from nnunet_dycon.data.preprocessed_files import open_image
+from nnunet_dycon.errors import UserError
+
+NEXT_STAGE_FOLDER = "predicted_next_stage"
+
+
+def unlabeled_predictions_folder(model_folder: Path, fold: int | str, next_stage: str) -> Path:
+    """Folder with one fold's predictions of unlabelled cases for a next stage.
+
+    nnU-Net keeps those of labelled cases in ``MODEL/predicted_next_stage/STAGE``, where each comes from the fold that
+    validates on the case. All folds predict the unlabelled cases, so theirs are in a folder of the fold.
+
+    Args:
+        model_folder: the first stage's ``TRAINER__PLANS__CONFIGURATION``.
+        fold: number of the fold, or "all".
+        next_stage: configuration of the second stage.
+    """
+    return model_folder / f"fold_{fold}" / NEXT_STAGE_FOLDER / next_stage
+
+
+def check_previous_predictions(images: Mapping[str, Path], folder: Path, fix: str) -> dict[str, Path]:
+    """The first stage's prediction of each case, after a check that it is there and of the image's size.
+
+    Args:
+        images: the second stage's preprocessed image of each case.
+        folder: where the predictions lie.
+        fix: the command that makes them, for the message.
+
+    Raises:
+        UserError: predictions are missing, damaged or made for other preprocessed images.
+    """
+    predictions = {case: folder / f"{case}.b2nd" for case in images}
+    problems = [problem for case in images if (problem := _problem(images[case], predictions[case]))]
+    if problems:
+        raise UserError(
+            f"{len(problems)} of {len(images)} cases have no usable prediction of the cascade's first stage ({fix}). "
+            f"First: {problems[0]}"
+        )
+    return predictions
+
+
+def _problem(image: Path, prediction: Path) -> str | None:
+    try:
+        voxels, expected = open_image(prediction).shape, open_image(image).shape[1:]
+    except UserError as error:
+        return str(error)
+    return None if voxels == expected else f"{prediction} has {voxels} voxels, the preprocessed image {expected}"
+
+
+def network_input(image: Any, previous: Any | None, foreground_labels: Sequence[int]) -> np.ndarray:
+    """A whole case as the network takes it: the image, and in a second stage the previous labels one-hot.
+
+    Args:
+        image: (channels, X, Y, Z), an array or a file.
+        previous: the first stage's labels (X, Y, Z), likewise, or None.
+        foreground_labels: labels that become channels.
+    """
+    voxels = image[:]
+    if previous is None:
+        return voxels
+    return np.vstack([voxels, convert_labelmap_to_one_hot(previous[:], foreground_labels, output_dtype=voxels.dtype)])
