@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -30,7 +31,7 @@ def map_cases(
         The results in the order of the items.
 
     Raises:
-        UserError: Calls raised it; the messages of all of them, one a line.
+        UserError: Calls raised it; the messages of all of them, one a line. A process was killed.
     """
     if num_processes < 1:
         raise UserError(f"{num_processes} processes cannot work; give at least 1 (-np)")
@@ -44,6 +45,9 @@ def map_cases(
             results.append(call())
         except UserError as error:
             errors.append(str(error))
+        except BrokenProcessPool:
+            reason = "a worker process was killed, most likely for lack of memory; use fewer (-np 1)"
+            raise UserError("\n".join([*errors, f"{description}: {reason}"])) from None
     if errors:
         raise UserError("\n".join(errors))
     return results
@@ -53,5 +57,15 @@ def _calls_in_pool(
     function: Callable[[Item], Result], items: Sequence[Item], n_workers: int
 ) -> Iterator[Callable[[], Result]]:
     with ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in [pool.submit(function, item) for item in items]:
+        for future in [submit(pool, function, item) for item in items]:
             yield future.result
+
+
+def submit(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+    """``pool.submit``; a pool that is broken already makes a future that raises, as one that breaks later does."""
+    try:
+        return pool.submit(function, *arguments)
+    except BrokenProcessPool as error:
+        future: Future[Result] = Future()
+        future.set_exception(error)
+        return future

@@ -22,6 +22,7 @@ from nnunet_dycon.convert.writing import (
     write_dataset_json,
 )
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.parallel import submit
 from nnunet_dycon.protocols import load_list
 
 
@@ -110,7 +111,7 @@ def _outcomes(
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
-        futures = {pool.submit(_convert_case, case, folder): case for case in cases}
+        futures = {submit(pool, _convert_case, case, folder): case for case in cases}
         try:
             for future in as_completed(futures):
                 yield futures[future], _result(future)

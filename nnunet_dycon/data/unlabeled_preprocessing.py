@@ -29,6 +29,7 @@ from nnunet_dycon.data.unlabeled_scans import (
 )
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.json_files import read_json_object
+from nnunet_dycon.parallel import submit
 from nnunet_dycon.whole_files import partial_folder, remove_leftovers
 
 # What a preprocessed scan depends on; patch size, batch size and network may change without it.
@@ -148,12 +149,7 @@ def _run(
     number = max(1, min(num_processes, len(jobs)))
     with ProcessPoolExecutor(number, mp_context=context, initializer=_end_with_parent) as pool:
         work = partial(_preprocess_case, plans=plans, configuration_name=configuration_name, dataset_json=dataset_json)
-        futures = {}
-        for job in jobs:
-            try:
-                futures[pool.submit(work, *job)] = job[0]
-            except BrokenProcessPool as broken:  # a worker was killed before all cases were handed out
-                failures.append(f"{job[0]}: {_reason(broken)}")
+        futures = {submit(pool, work, *job): job[0] for job in jobs}
         bar: Iterable = as_completed(futures)
         for future in tqdm(bar, total=len(futures), desc="Preprocessing unlabelled cases", disable=not progress):
             error = future.exception()
