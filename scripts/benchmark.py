@@ -31,6 +31,7 @@ from benchmark_pictures import pictures_rows
 from nnunet_dycon.losses import FeCLoss, UnCLoss
 
 STAGES = ("student", "teacher", "losses", "EMA")
+NO_LOSSES = "weight_uncl=0,weight_fecl=0,weight_dice=0"
 
 
 # ---------------------------------------------------------------------------------------------------- measuring
@@ -199,7 +200,12 @@ def benchmark_step(args: argparse.Namespace) -> dict:
         calls = {"stock": lambda: stock.train_step(batch), "ours": lambda: ours.train_step(batch)}  # noqa: B023
         seconds = medians(calls, device, args.repeats)
         parts = stage_seconds(ours, batch, device, args.repeats)
-        memory = {name: peak_mib(call, device) for name, call in calls.items()}
+        bare = make_trainer(args, "nnUNetTrainerDyCON", f"teach_labeled={teach_labeled},{NO_LOSSES}")
+        bare.train_step(batch)
+        calls["bare"] = lambda: bare.train_step(batch)  # noqa: B023
+        memory = {
+            name: statistics.median(peak_mib(call, device) for _ in range(args.repeats)) for name, call in calls.items()
+        }
         floor = floor_share * seconds["stock"]
         rows.append({
             "teacher sees": "all crops" if teach_labeled == "true" else "unlabelled crops",
@@ -210,12 +216,19 @@ def benchmark_step(args: argparse.Namespace) -> dict:
             **{f"{name} [ms]": 1e3 * parts[name] for name in STAGES},
             "nnU-Net [MiB]": memory["stock"],
             "DyCON [MiB]": memory["ours"],
+            "losses, head [MiB]": memory["ours"] - memory["bare"] + head_mib(ours),
         })  # fmt: skip
     shutil.rmtree(results)
     table(
         f"One step, batch {stock.batch_size} + {stock.batch_size}, patch {stock.configuration_manager.patch_size}", rows
     )
     return {"step": rows}
+
+
+def head_mib(trainer) -> float:
+    """What the head holds between steps: its weights, their momentum and the teacher's copy."""
+    head = [] if trainer.head is None else trainer.head.parameters()
+    return 3 * sum(i.numel() * i.element_size() for i in head) / 2**20
 
 
 def stage_seconds(trainer, batch: dict, device: torch.device, repeats: int) -> dict[str, float]:

@@ -1,7 +1,8 @@
-"""Kill a training again and again at random moments, continue it with --c, and compare with one that was left alone.
+"""Kill a training again and again, continue it with --c, and compare with one that was left alone.
 
     python scripts/kill_and_resume.py -d 901 -p nnUNetPlans_quickstart --kills 20
 
+Every other kill comes at a random moment, the others while a checkpoint is being written.
 Both trainings run on one CPU thread with single-threaded loading; they must end in the same student, teacher, head and
 optimiser state, bit by bit. The dataset must be planned and preprocessed, for example by scripts/quickstart.sh.
 """
@@ -44,18 +45,30 @@ def start(args: argparse.Namespace, results: Path, resume: bool) -> subprocess.P
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
-def kill_at_random(process: subprocess.Popen, folder: Path, longest_s: float) -> str:
-    """Kill the process group a random time after a new checkpoint has appeared; returns what it was at."""
+def kill(process: subprocess.Popen, folder: Path, wait_s: float | None) -> str:
+    """Kill the process group after a new checkpoint has appeared; returns what it was at.
+
+    Args:
+        wait_s: seconds after the checkpoint; None: as soon as the next one is being written.
+    """
     before = newest(folder)
     while newest(folder) == before and process.poll() is None:
         time.sleep(0.01)
-    time.sleep(random.uniform(0, longest_s))
+    if wait_s is None:
+        while not being_written(folder) and process.poll() is None:
+            time.sleep(0.0005)
+    else:
+        time.sleep(wait_s)
     if process.poll() is not None:
         return "it had ended"
-    writing = any(folder.glob(".*.partial-*"))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    return "while a checkpoint was written" if writing else "between checkpoints"
+    return "while a checkpoint was written" if being_written(folder) else "between checkpoints"
+
+
+def being_written(folder: Path) -> bool:
+    """Whether there is a part of a checkpoint."""
+    return any(folder.glob(".checkpoint_*.partial-*/*"))
 
 
 def newest(folder: Path) -> float:
@@ -91,9 +104,10 @@ def main() -> int:
             results.mkdir()
             model = f"{TRAINER}__{args.p}__3d_fullres"
             folder = results / maybe_convert_to_dataset_name(args.d) / model / "fold_all"
-            for kill in range(kills):
-                moment = kill_at_random(start(args, results, resume=kill > 0), folder, args.longest_wait)
-                print(f"kill {kill + 1} of {kills}: {moment}", flush=True)
+            for number in range(kills):
+                wait_s = None if number % 2 else random.uniform(0, args.longest_wait)
+                moment = kill(start(args, results, resume=number > 0), folder, wait_s)
+                print(f"kill {number + 1} of {kills}: {moment}", flush=True)
             if start(args, results, resume=kills > 0).wait():
                 print((results / "log.txt").read_text()[-3000:], file=sys.stderr)
                 return 1
