@@ -2,12 +2,12 @@
 
 It is for trying the package out and for tests, not for claims about real scans. What makes it more than a threshold:
 
-- *Tissue*: a body in air, a layer of fat that may be as bright as the lesions, one organ of another mean, all with
-  noise that is correlated at several scales.
-- *Lesions*: level sets of ellipsoids deformed by smooth noise, mottled, bright or subtle, solid or rings.
+- *Tissue*: a body in air, a brighter layer of fat, one organ of another mean, all with noise that is correlated at
+  several scales.
+- *Lesions*: level sets of ellipsoids deformed by smooth noise, mottled, bright or subtle.
 - *Distractors* as bright as the lesions: vessels (tubes) and nodules (smooth spheres in a dark shell); dark cysts.
-- *Scanner*: bias field, blur, noise, gamma, gain and the contrasts of fat and organ differ from case to case, so that
-  a few labelled scans do not cover what occurs while the unlabelled ones do.
+- *Scanner*: bias field, blur, noise, gamma, gain and the contrasts of fat and organ differ much from case to case, so
+  that a few labelled scans do not cover what occurs while the unlabelled ones do.
 
 Arrays are (Z, Y, X) as SimpleITK has them, voxels 1 mm.
 """
@@ -37,13 +37,12 @@ MIN_LESION_VOXELS = 30
 POOLS = ("train", "test")
 
 # How hard the task is: ranges, ends included. A small U-Net has to be able to learn it in a few hundred steps.
-LESIONS, VESSELS, NODULES, CYSTS = (1, 3), (0, 2), (0, 2), (0, 1)  # a case
-LESION_RADIUS_VOXELS = (4.0, 8.0)
-CONTRAST = (0.4, 1.0)  # of lesions and bright distractors; tissue is 1, air 0
+LESIONS, VESSELS, NODULES, CYSTS = (1, 3), (0, 1), (0, 1), (0, 1)  # a case
+LESION_RADIUS_VOXELS = (5.0, 9.0)
+CONTRAST = (0.6, 1.2)  # of lesions and bright distractors; tissue is 1, air 0
 MOTTLE = 0.35  # standard deviation of a lesion's contrast from voxel to voxel
-FAT_CONTRAST = (0.1, 1.0)
+FAT_CONTRAST = (0.1, 0.5)
 FAT_VOXELS = (1.5, 4.0)  # thickness of the layer
-RING_SHARE = 0.25  # of the lesions: bright rim, dark core
 TEXTURE_SCALES_VOXELS = (0.8, 2.0, 5.0)
 
 
@@ -73,14 +72,14 @@ class Scanner:
 def draw_scanner(rng: np.random.Generator) -> Scanner:
     """Draw the scanner of one case."""
     return Scanner(
-        organ_contrast=rng.uniform(0.1, 0.3) * rng.choice([-1.0, 1.0]),
+        organ_contrast=rng.uniform(0.1, 0.5) * rng.choice([-1.0, 1.0]),
         fat_contrast=rng.uniform(*FAT_CONTRAST),
         texture=rng.uniform(0.03, 0.08),
         texture_weights=tuple(rng.dirichlet(np.ones(len(TEXTURE_SCALES_VOXELS)))),
-        bias=rng.uniform(0.02, 0.12),
+        bias=rng.uniform(0.05, 0.3),
         blur_voxels=rng.uniform(0.3, 0.9),
-        noise=rng.uniform(0.02, 0.08),
-        gamma=np.exp(rng.uniform(-0.35, 0.35)),
+        noise=rng.uniform(0.02, 0.12),
+        gamma=np.exp(rng.uniform(-0.8, 0.8)),
         gain=rng.uniform(200.0, 800.0),
     )
 
@@ -202,10 +201,7 @@ def _add_lesions(
         if mask.sum() < MIN_LESION_VOXELS:
             continue
         near = ndimage.binary_dilation(mask) & tissue
-        profile = _cover(distance)
-        if rng.random() < RING_SHARE:
-            profile = profile - 1.3 * _cover(distance - 2.0, 1.0)
-        clean = clean + _draw_contrast(rng) * profile * near * mottle
+        clean = clean + _draw_contrast(rng) * _cover(distance) * near * mottle
         segmentation[mask] = 1
         made += 1
     return clean, segmentation
