@@ -31,6 +31,7 @@ from benchmark_pictures import pictures_rows
 from nnunet_dycon.losses import FeCLoss, UnCLoss
 
 STAGES = ("student", "teacher", "losses", "EMA")
+SHORTEST_TURN_S = 0.05
 NO_LOSSES = "weight_uncl=0,weight_fecl=0,weight_dice=0"
 
 
@@ -51,12 +52,17 @@ def seconds_of(call: Callable[[], object], device: torch.device) -> float:
 
 
 def medians(calls: dict[str, Callable[[], object]], device: torch.device, repeats: int) -> dict[str, float]:
-    """Median seconds of each call, the calls taken in turn; the first round warms up."""
+    """Median seconds of each call, the calls taken in turn; a short one is made several times in its turn."""
+    for call in calls.values():
+        call()
+    numbers = {name: max(1, round(SHORTEST_TURN_S / seconds_of(call, device))) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats + 1):
+    for _ in range(repeats):
         for name, call in calls.items():
-            times[name].append(seconds_of(call, device))
-    return {name: statistics.median(i[1:]) for name, i in times.items()}
+            number = numbers[name]
+            turn_s = seconds_of(lambda: [call() for _ in range(number)], device)  # noqa: B023
+            times[name].append(turn_s / number)
+    return {name: statistics.median(i) for name, i in times.items()}
 
 
 def peak_mib(call: Callable[[], object], device: torch.device) -> float:
