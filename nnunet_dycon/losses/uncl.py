@@ -189,7 +189,9 @@ def _weighted_difference(
     exp_s = h_s.mul_(beta).clamp_(max=_MAX_EXPONENT).exp_()
     weight = h_t.mul_(beta).clamp_(max=_MAX_EXPONENT).exp_().add_(exp_s).reciprocal_()
     weighted = difference * weight
-    consistency = difference.mul_(weighted).sum(1, keepdim=True)
+    consistency = difference.mul_(weighted)
+    if consistency.shape[1] > 1:
+        consistency = consistency.sum(1, keepdim=True)
     value = consistency.sum() + beta * entropy_weight * entropies
     slope_h = consistency.mul_(weight).mul_(exp_s).mul_(-beta * scale).add_(beta * entropy_weight * scale)
     return value, weighted.mul_(2 * scale), slope_h
