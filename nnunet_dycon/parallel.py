@@ -16,6 +16,8 @@ from nnunet_dycon.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+KILLED = "a worker process was killed, most likely for lack of memory; use fewer (-np, or nnUNet_def_n_proc)"
+
 
 def map_cases(
     function: Callable[[Item], Result],
@@ -46,8 +48,7 @@ def map_cases(
         except UserError as error:
             errors.append(str(error))
         except BrokenProcessPool:
-            reason = "a worker process was killed, most likely for lack of memory; use fewer (-np 1)"
-            raise UserError("\n".join([*errors, f"{description}: {reason}"])) from None
+            raise UserError("\n".join([*errors, f"{description}: {KILLED}"])) from None
     if errors:
         raise UserError("\n".join(errors))
     return results

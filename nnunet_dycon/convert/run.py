@@ -22,7 +22,7 @@ from nnunet_dycon.convert.writing import (
     write_dataset_json,
 )
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.parallel import submit
+from nnunet_dycon.parallel import KILLED, submit
 from nnunet_dycon.protocols import load_list
 
 
@@ -123,7 +123,7 @@ def _result(future: Future[list[str] | UserError]) -> list[str] | UserError:
     try:
         return future.result()
     except BrokenProcessPool:
-        return UserError("its process was killed, probably for want of memory; repeat with a smaller -np")
+        return UserError(KILLED)
 
 
 def _convert_case(case: CasePlan, folder: Path) -> list[str] | UserError:

@@ -65,6 +65,9 @@ def network_input(image: Any, previous: Any | None, foreground_labels: Sequence[
         image: (channels, X, Y, Z), an array or a file.
         previous: the first stage's labels (X, Y, Z), likewise, or None.
         foreground_labels: labels that become channels.
+
+    Returns:
+        (channels, X, Y, Z), with previous labels (channels + labels, X, Y, Z).
     """
     voxels = image[:]
     if previous is None:

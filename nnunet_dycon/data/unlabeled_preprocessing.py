@@ -29,7 +29,7 @@ from nnunet_dycon.data.unlabeled_scans import (
 )
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.json_files import read_json_object
-from nnunet_dycon.parallel import submit
+from nnunet_dycon.parallel import KILLED, submit
 from nnunet_dycon.whole_files import partial_folder, remove_leftovers
 
 # What a preprocessed scan depends on; patch size, batch size and network may change without it.
@@ -177,7 +177,7 @@ def _wait_for_parent_and_end() -> None:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, BrokenProcessPool):
-        return "a worker process was killed, most likely for lack of memory; use fewer (-np, or nnUNet_def_n_proc)"
+        return KILLED
     return str(error) or type(error).__name__
 
 
