@@ -89,10 +89,14 @@ class Branch:
     def __call__(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """Logits (B, C, X, Y[, Z]) of each deep supervision output, full resolution first, and embeddings (B, N, D)."""
         if self.head is None or self.tap is None:
-            return _as_list(self.network(images)), None
+            return self.logits(images), None
         with self.tap.active():
             outputs = self.network(images)
         return _as_list(outputs), self.head(self.tap.take())
+
+    def logits(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The logits alone."""
+        return _as_list(self.network(images))
 
 
 def _as_list(outputs: torch.Tensor | Sequence[torch.Tensor]) -> list[torch.Tensor]:

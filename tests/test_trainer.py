@@ -72,9 +72,13 @@ def test_student_learns_from_unlabelled_crops_alone_and_the_teacher_follows(data
     assert trainer.teacher.step == 3
 
 
-def test_zero_weights_give_the_supervised_gradient(dataset, monkeypatch):
-    """With all weights 0 a step changes the student as nnU-Net's own step on the same labelled crops does."""
-    monkeypatch.setenv("nnUNet_dycon", "max_patches=512,weight_uncl=0,weight_fecl=0,weight_mse=0")
+NO_WEIGHTS = "ramp_start=0,weight_uncl=0,weight_fecl=0,weight_mse=0,weight_dice=0"
+
+
+@pytest.mark.parametrize("settings", [NO_WEIGHTS, "ramp_start=0.9"])
+def test_zero_weights_give_the_supervised_gradient(dataset, monkeypatch, settings):
+    """With all weights 0, or before the ramp-up, a step changes the student as nnU-Net's own step does."""
+    monkeypatch.setenv("nnUNet_dycon", f"max_patches=512,{settings}")
     ours, stock = make_trainer(dataset), make_trainer(dataset, nnUNetTrainer)
     ours.on_train_start()
     stock.on_train_start()
@@ -84,6 +88,31 @@ def test_zero_weights_give_the_supervised_gradient(dataset, monkeypatch):
         assert ours.train_step(batch)["loss"] == pytest.approx(stock.train_step(batch)["loss"], abs=1e-5)
     for key, value in stock.network.state_dict().items():
         torch.testing.assert_close(ours.network.state_dict()[key], value, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("trainer", [nnUNetTrainerDyCON, trainers.nnUNetTrainerDyCONCoTraining])
+def test_before_the_ramp_up_only_the_first_step_of_an_epoch_sees_unlabelled_crops(dataset, monkeypatch, trainer):
+    lengths = "num_epochs=2,num_iterations_per_epoch=4,num_val_iterations_per_epoch=1"
+    monkeypatch.setenv("nnUNet_dycon", f"max_patches=512,ramp_start=0.7,{lengths}")
+    trainer = make_trainer(dataset, trainer)
+    crops_seen = []
+    trainer.initialize()
+    trainer.network.register_forward_pre_hook(lambda module, args: crops_seen.append(len(args[0])))
+    steps = []
+    train_step = trainer.train_step
+
+    def recorded(batch):
+        crops_seen.clear()
+        result = train_step(batch)
+        steps.append(list(crops_seen))
+        return result
+
+    monkeypatch.setattr(trainer, "train_step", recorded)
+    trainer.run_training()
+    b = trainer.batch_size
+    assert steps == [[2 * b], [b], [b], [b], [2 * b], [b], [2 * b], [2 * b]]  # the ramp begins in the seventh of eight
+    log = logged(trainer)
+    assert all(np.isfinite(log[name]).all() for name in ("uncl", "fecl", "dice", "teacher_entropy"))
 
 
 def test_two_runs_with_one_seed_are_identical(dataset):

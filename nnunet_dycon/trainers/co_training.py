@@ -10,6 +10,7 @@ from torch import nn
 
 from nnunet_dycon.ema import Peer
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.projection_head import Branch
 from nnunet_dycon.settings import Settings
 from nnunet_dycon.trainers.dycon import nnUNetTrainerDyCON
 from nnunet_dycon.trainers.step import Crops, Step
@@ -38,22 +39,21 @@ class nnUNetTrainerDyCONCoTraining(nnUNetTrainerDyCON):
         super().on_validation_epoch_start()
         self.teacher.module.eval()
 
-    def train_step(self, batch: dict) -> dict:
-        crops = Crops.from_batch(batch, self.device)
-        self.optimizer.zero_grad(set_to_none=True)
+    def student_branches(self) -> list[Branch]:
+        return [self.student_branch, self.teacher_branch]
+
+    def _losses(self, crops: Crops) -> tuple[torch.Tensor, torch.Tensor | float]:
         with self._autocast():
-            passes = [branch(crops.images) for branch in (self.student_branch, self.teacher_branch)]
+            passes = [branch(crops.images) for branch in self.student_branches()]
             supervised = torch.stack([self._supervised_loss(outputs, crops) for outputs, _ in passes])
-        total = supervised.sum()
+        total: torch.Tensor | float = 0.0
         for (outputs, embeddings), (other_outputs, other_embeddings) in (passes, passes[::-1]):
             step = Step(
                 self.progress, crops.num_labeled, slice(0, len(crops.images)), crops.targets[0],
                 outputs[0], other_outputs[0].detach(), embeddings, _detached(other_embeddings), self.grid,
             )  # fmt: skip
             total = total + self.weighted_losses(step)
-        self._descend(total)
-        self.teacher.update()
-        return {"loss": supervised.mean().detach().cpu().numpy()}
+        return supervised, total
 
 
 class nnUNetTrainerCoTraining(nnUNetTrainerDyCONCoTraining):

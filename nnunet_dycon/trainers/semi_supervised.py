@@ -178,9 +178,23 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
         """Share of the planned training steps that is done, in [0, 1]."""
         return min(1.0, self.teacher.step / (self.num_epochs * self.num_iterations_per_epoch))
 
+    def ramp_up(self) -> float:
+        """Factor on the weights of all semi-supervised losses at this step, in [0, 1]."""
+        return sigmoid_rampup(self.progress, start=self.settings.ramp_start, length=self.settings.ramp_length)
+
     def train_step(self, batch: dict) -> dict:
         crops = Crops.from_batch(batch, self.device)
         self.optimizer.zero_grad(set_to_none=True)
+        if self.ramp_up() > 0 or not self._step_logs:
+            supervised, semi_supervised = self._losses(crops)
+        else:
+            supervised, semi_supervised = self._labeled_losses(crops), 0.0
+        self._descend(supervised.sum() + semi_supervised)
+        self.teacher.update()
+        return {"loss": supervised.mean().detach().cpu().numpy()}
+
+    def _losses(self, crops: Crops) -> tuple[torch.Tensor, torch.Tensor | float]:
+        """Supervised losses, one for each network that is trained, and the weighted sum of the others."""
         with self._autocast():
             taught, teacher_logits, teacher_embeddings = self._teach(crops)
             if torch.rand(()) < self.settings.cutmix:
@@ -191,9 +205,21 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
             self.progress, crops.num_labeled, taught, crops.targets[0],
             outputs[0], teacher_logits, embeddings, teacher_embeddings, self.grid,
         )  # fmt: skip
-        self._descend(supervised + self.weighted_losses(step))
-        self.teacher.update()
-        return {"loss": supervised.detach().cpu().numpy()}
+        return supervised[None], self.weighted_losses(step)
+
+    def _labeled_losses(self, crops: Crops) -> torch.Tensor:
+        """Supervised losses, one for each network that is trained, from the labelled crops alone.
+
+        All that counts while the ramp-up is 0, and less than half the work. The first step of an epoch is a whole one
+        all the same: too little memory shows at once, not after days, and each curve has a value.
+        """
+        images = crops.images[: crops.num_labeled]
+        with self._autocast():
+            return torch.stack([self._supervised_loss(i.logits(images), crops) for i in self.student_branches()])
+
+    def student_branches(self) -> list[Branch]:
+        """The networks that are trained."""
+        return [self.student_branch]
 
     def _supervised_loss(self, outputs: list[torch.Tensor], crops: Crops) -> torch.Tensor:
         """nnU-Net's loss on the labelled crops."""
@@ -217,13 +243,12 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
 
     def weighted_losses(self, step: Step) -> torch.Tensor | float:
         """Sum of the semi-supervised losses, each with its weight and the ramp-up."""
-        settings = self.settings
-        ramp = sigmoid_rampup(step.progress, start=settings.ramp_start, length=settings.ramp_length)
+        ramp = self.ramp_up()
         self.log_step("ramp_up", ramp)
         total: torch.Tensor | float = 0.0
         for name, loss in self.semi_supervised_losses(step).items():
             self.log_step(name, loss)
-            total = total + ramp * getattr(settings, f"weight_{name}") * loss
+            total = total + ramp * getattr(self.settings, f"weight_{name}") * loss
         return total
 
     def _descend(self, loss: torch.Tensor) -> None:
