@@ -33,6 +33,12 @@ from nnunet_dycon.losses import FeCLoss, UnCLoss
 STAGES = ("student", "teacher", "losses", "EMA")
 SHORTEST_TURN_S = 0.05
 NO_LOSSES = "weight_uncl=0,weight_fecl=0,weight_dice=0"
+STEPS = {
+    "unlabelled crops": ("ramp_start=0", 7 / 3),
+    "all crops": ("ramp_start=0,teach_labeled=true", 8 / 3),
+    "nothing yet (ramp-up 0)": ("ramp_start=2", 1),
+}
+"""What the teacher sees: settings, and what the networks alone cost next to nnU-Net's step."""
 
 
 # ---------------------------------------------------------------------------------------------------- measuring
@@ -200,13 +206,13 @@ def benchmark_step(args: argparse.Namespace) -> dict:
     os.environ["nnUNet_results"] = results
     rows = []
     stock = make_trainer(args, "nnUNetTrainer")
-    for teach_labeled, floor_share in (("false", 7 / 3), ("true", 8 / 3)):
-        ours = make_trainer(args, "nnUNetTrainerDyCON", f"teach_labeled={teach_labeled}")
+    for name, (settings, floor_share) in STEPS.items():
+        ours = make_trainer(args, "nnUNetTrainerDyCON", settings)
         batch = made_up_batch(ours, ours.batch_size)
         calls = {"stock": lambda: stock.train_step(batch), "ours": lambda: ours.train_step(batch)}  # noqa: B023
         seconds = medians(calls, device, args.repeats)
         parts = stage_seconds(ours, batch, device, args.repeats)
-        bare = make_trainer(args, "nnUNetTrainerDyCON", f"teach_labeled={teach_labeled},{NO_LOSSES}")
+        bare = make_trainer(args, "nnUNetTrainerDyCON", f"{settings},{NO_LOSSES}")
         bare.train_step(batch)
         calls["bare"] = lambda: bare.train_step(batch)  # noqa: B023
         memory = {
@@ -214,12 +220,12 @@ def benchmark_step(args: argparse.Namespace) -> dict:
         }
         floor = floor_share * seconds["stock"]
         rows.append({
-            "teacher sees": "all crops" if teach_labeled == "true" else "unlabelled crops",
+            "teacher sees": name,
             "nnU-Net [ms]": 1e3 * seconds["stock"],
             "DyCON [ms]": 1e3 * seconds["ours"],
             "floor [ms]": 1e3 * floor,
             "DyCON / floor": seconds["ours"] / floor,
-            **{f"{name} [ms]": 1e3 * parts[name] for name in STAGES},
+            **{f"{stage} [ms]": 1e3 * parts[stage] for stage in STAGES},
             "nnU-Net [MiB]": memory["stock"],
             "DyCON [MiB]": memory["ours"],
             "losses, head [MiB]": memory["ours"] - memory["bare"] + head_mib(ours),
@@ -239,7 +245,7 @@ def head_mib(trainer) -> float:
 
 def stage_seconds(trainer, batch: dict, device: torch.device, repeats: int) -> dict[str, float]:
     """Seconds of a step in teacher, losses (with the gradient they compute) and EMA; the student has the rest."""
-    spent: dict[str, float] = {}
+    spent = dict.fromkeys(STAGES[1:], 0.0)
 
     def timed(name: str, method: Callable) -> Callable:
         def call(*arguments):
@@ -300,7 +306,7 @@ def benchmark_pictures(args: argparse.Namespace) -> dict:
     """What drawing costs in a training, as a share of its epochs."""
     with tempfile.TemporaryDirectory() as results:
         os.environ["nnUNet_results"] = results
-        epoch_s, rows = pictures_rows(make_trainer(args, "nnUNetTrainerDyCON"), args.repeats)
+        epoch_s, rows = pictures_rows(make_trainer(args, "nnUNetTrainerDyCON", "ramp_start=0"), args.repeats)
     table(f"Pictures; an epoch of this dataset without them takes {epoch_s:.3g} s", rows)
     return {"pictures": rows}
 
