@@ -66,6 +66,8 @@ class Settings:
     """Whether the teacher sees unlabelled crops without nnU-Net's intensity augmentation; the student sees it."""
     strong_student_view: bool = True
     """Whether the student sees unlabelled crops with strong changes of appearance on top of nnU-Net's."""
+    student_zoom: float = 1.6
+    """Largest factor by which the student sees unlabelled crops larger or smaller than the teacher does; 1 is none."""
     strong_labeled_view: float = 0.5
     """Probability with which a labelled crop is seen with these changes of appearance, too; 0 in the control."""
     cutmix: float = 0.0
@@ -121,6 +123,8 @@ class Settings:
         for name in ("strong_labeled_view", "cutmix"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"setting {name} is a probability and must lie in [0, 1], got {getattr(self, name)}")
+        if self.student_zoom < 1:
+            raise UserError(f"setting student_zoom must be at least 1, got {self.student_zoom}")
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"setting ema_decay must lie in [0, 1), got {self.ema_decay}")
         if self.predict_with not in ("teacher", "student"):
@@ -171,6 +175,7 @@ PAPER: dict[str, Any] = {
     "teacher_noise": 0.1,
     "weak_teacher_view": False,
     "strong_student_view": False,
+    "student_zoom": 1.0,
     "strong_labeled_view": 0.0,
     "cutmix": 0.0,
     "teach_labeled": True,

@@ -47,7 +47,7 @@ if world > 1:
 """
 
 SETTINGS = (
-    "max_patches=512,teacher_noise=0,ramp_length=0,num_epochs=2,weight_dice=0.5,weight_fecl=1,weight_uncl=5,"
+    "max_patches=512,teacher_noise=0,student_zoom=1,ramp_length=0,num_epochs=2,weight_dice=0.5,weight_fecl=1,weight_uncl=5,"
     "patch_min_purity=0.6"
 )
 

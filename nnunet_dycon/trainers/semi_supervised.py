@@ -31,6 +31,7 @@ from nnunet_dycon.trainers.cascade import predict_for_next_stages
 from nnunet_dycon.trainers.cutmix import cutmix
 from nnunet_dycon.trainers.step import Crops, Step
 from nnunet_dycon.trainers.unlabeled_cases import nnUNetTrainerUnlabeledCases
+from nnunet_dycon.trainers.zoom import zoom
 from nnunet_dycon.unwrapping import unwrap
 from nnunet_dycon.whole_files import whole
 
@@ -199,6 +200,8 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
             taught, teacher_logits, teacher_embeddings = self._teach(crops)
             if torch.rand(()) < self.settings.cutmix:
                 teacher_logits, teacher_embeddings = cutmix(crops, teacher_logits, teacher_embeddings, self.grid)
+            if (largest := self.settings.student_zoom) > 1:
+                teacher_logits, teacher_embeddings = zoom(crops, teacher_logits, teacher_embeddings, self.grid, largest)
             outputs, embeddings = self.student_branch(crops.images)
             supervised = self._supervised_loss(outputs, crops)
         step = Step(
