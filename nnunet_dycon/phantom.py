@@ -1,4 +1,4 @@
-"""A small 3D phantom with lesions, written as a raw nnU-Net dataset with few labelled and many unlabelled scans.
+"""A small 3D phantom with lesions, written as a raw nnU-Net dataset with one labelled scan and many unlabelled ones.
 
 It is for trying the package out and for tests, not for claims about real scans. What makes it more than a threshold:
 
@@ -265,8 +265,8 @@ class PhantomDataset:
 
     dataset_id: int
     name: str = "Phantom"
-    labeled: int = 4
-    unlabeled: int = 24
+    labeled: int = 1
+    unlabeled: int = 27
     test: int = 12
     size_voxels: int = 48
     seed: int = 0

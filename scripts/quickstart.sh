@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a Dice table: installs the project, makes a phantom dataset with few labelled and many unlabelled
-# scans, and runs nnU-Net's own commands on it with the DyCON trainer. About ten minutes on two CPU cores.
+# From nothing to a Dice table: installs the project, makes a phantom dataset with one labelled and many unlabelled
+# scans, and runs nnU-Net's own commands on it, with plain nnU-Net and with DyCON. About 15 minutes on two CPU cores.
 #   bash scripts/quickstart.sh [FOLDER]      (default: quickstart)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,12 +13,12 @@ export nnUNet_n_proc_DA=${nnUNet_n_proc_DA:-2} nnUNet_def_n_proc=${nnUNet_def_n_
 export PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore
 device=$(python -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")')
 dataset=Dataset901_Phantom plans=nnUNetPlans_quickstart
-model=$nnUNet_results/$dataset/nnUNetTrainerDyCON__${plans}__3d_fullres
+models=$nnUNet_results/$dataset
 
 step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 
 if [ ! -f "$nnUNet_raw/$dataset/dataset.json" ]; then
-  step "phantom dataset: 4 labelled, 24 unlabelled, 12 test scans"
+  step "phantom dataset: 1 labelled, 27 unlabelled, 12 test scans"
   nnunet-dycon phantom -d 901
 fi
 
@@ -31,18 +31,21 @@ if [ ! -f "$nnUNet_preprocessed/$dataset/$plans.json" ]; then
 fi
 nnunet-dycon preprocess -d 901 -c 3d_fullres -p "$plans"
 
-if [ ! -f "$model/fold_0/checkpoint_final.pth" ]; then
-  step "training DyCON on the $device: 16 epochs of 20 steps"
-  nnUNet_dycon="num_epochs=16,num_iterations_per_epoch=20,num_val_iterations_per_epoch=4" \
-    nnUNetv2_train 901 3d_fullres 0 -p "$plans" -tr nnUNetTrainerDyCON -device "$device"
-fi
-
-step "predicting the test scans"
-nnUNetv2_predict -d 901 -i "$nnUNet_raw/$dataset/imagesTs" -o "$folder/predictions" -f 0 -c 3d_fullres \
-  -p "$plans" -tr nnUNetTrainerDyCON -device "$device" -npp 1 -nps 1
+for trainer in nnUNetTrainerSupervised nnUNetTrainerDyCON; do
+  if [ ! -f "$models/${trainer}__${plans}__3d_fullres/fold_0/checkpoint_final.pth" ]; then
+    step "training $trainer on the $device: 16 epochs of 20 steps"
+    nnUNet_dycon="num_epochs=16,num_iterations_per_epoch=20,num_val_iterations_per_epoch=4" \
+      nnUNetv2_train 901 3d_fullres 0 -p "$plans" -tr "$trainer" -device "$device"
+  fi
+  step "predicting the test scans with $trainer"
+  nnUNetv2_predict -d 901 -i "$nnUNet_raw/$dataset/imagesTs" -o "$folder/predictions/$trainer" -f 0 -c 3d_fullres \
+    -p "$plans" -tr "$trainer" -device "$device" -npp 1 -nps 1
+done
 
 step "evaluation"
-nnunet-dycon evaluate "$folder/predictions" "$nnUNet_raw/$dataset/labelsTs"
-nnunet-dycon overlay "$nnUNet_raw/$dataset/imagesTs" "$nnUNet_raw/$dataset/labelsTs" "$folder/predictions" \
+predictions=$folder/predictions/nnUNetTrainerDyCON
+nnunet-dycon evaluate --compare "$folder/predictions/nnUNetTrainerSupervised" "$predictions" \
+  --references "$nnUNet_raw/$dataset/labelsTs" -o "$folder"
+nnunet-dycon overlay "$nnUNet_raw/$dataset/imagesTs" "$nnUNet_raw/$dataset/labelsTs" "$predictions" \
   -o "$folder/overlay.png"
-printf '\nCurves: %s\nPicture: %s\n' "$model/fold_0/progress.png" "$folder/overlay.png"
+printf '\nCurves: %s\nPicture: %s\n' "$models/nnUNetTrainerDyCON__${plans}__3d_fullres/fold_0/progress.png" "$folder/overlay.png"

@@ -12,8 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Dataset ID, numbers of scans, and what they look like."""
     parser.add_argument("-d", "--dataset-id", type=int, required=True, help="free nnU-Net dataset ID, e.g. 901")
     parser.add_argument("--name", default="Phantom", help="dataset name (default: %(default)s)")
-    parser.add_argument("--labeled", type=int, default=4, help="scans with a mask (default: %(default)s)")
-    parser.add_argument("--unlabeled", type=int, default=24, help="scans without a mask (default: %(default)s)")
+    parser.add_argument("--labeled", type=int, default=1, help="scans with a mask (default: %(default)s)")
+    parser.add_argument("--unlabeled", type=int, default=27, help="scans without a mask (default: %(default)s)")
     parser.add_argument("--test", type=int, default=12, help="test scans (default: %(default)s)")
     parser.add_argument("--size", type=int, default=48, help="voxels a side, 1 mm each (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other scans (default: %(default)s)")
