@@ -1,4 +1,4 @@
-"""Base class of all semi-supervised trainers: student, teacher, two streams of data, ramp-up, logging, checkpoints."""
+"""Base class of all semi-supervised trainers: student, teacher, ramp-up, logging, checkpoints."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
-from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from torch import autocast, nn
 
 from nnunet_dycon.checkpoints import load_checkpoint_file
-from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, checked, nnUNetUnlabeledDataLoader
 from nnunet_dycon.distributed import sum_over_processes, wrap
 from nnunet_dycon.ema import EMATeacher, Peer, submodule_weights
 from nnunet_dycon.errors import UserError
@@ -131,25 +129,6 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         for network in (self.network, self.teacher_network):
             unwrap(network).get_submodule("decoder").deep_supervision = enabled  # type: ignore[assignment]
-
-    # ---------------------------------------------------------------------------------------------------- the data
-
-    def get_dataloaders(self) -> tuple[Any, Any]:
-        """nnU-Net's loaders; the one for training also yields unlabelled crops, from the same workers."""
-        unlabeled = self.get_unlabeled_dataset()
-        train, val = super().get_dataloaders()
-        labeled = train.data_loader if isinstance(train, SingleThreadedAugmenter) else train.generator
-        size = self.settings.unlabeled_batch_size or self.batch_size
-        views = {"weak_view": self.settings.weak_teacher_view, "strong_view": self.settings.strong_student_view}
-        two_streams = TwoStreamDataLoader(labeled, nnUNetUnlabeledDataLoader(unlabeled, labeled, size, **views))
-        if isinstance(train, SingleThreadedAugmenter):
-            train.data_loader = two_streams
-        else:
-            train._finish()
-            train.generator = two_streams
-        self.dataloader_train, self.dataloader_val = train, val
-        checked(next(train))
-        return train, val
 
     # ---------------------------------------------------------------------------------------------------- training
 

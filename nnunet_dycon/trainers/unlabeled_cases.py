@@ -1,13 +1,16 @@
-"""The unlabelled cases of a training: which there are, and where their files lie. A base class of the trainers."""
+"""The unlabelled cases of a training: which there are, where their files lie, how they get into the batches."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from nnunetv2.configuration import default_num_processes
 
 from nnunet_dycon.data.previous_stage import check_previous_predictions, unlabeled_predictions_folder
 from nnunet_dycon.data.splits import check_disjoint, read_splits, unlabeled_in_splits
+from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, checked, nnUNetUnlabeledDataLoader
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.data.unlabeled_preprocessing import preprocess_unlabeled
 from nnunet_dycon.data.unlabeled_scans import preprocessed_unlabeled_folder
@@ -17,7 +20,24 @@ from nnunet_dycon.trainers.pictured import nnUNetTrainerPictured
 
 
 class nnUNetTrainerUnlabeledCases(nnUNetTrainerPictured):
-    """nnU-Net's trainer that knows the unlabelled cases of its dataset and fold."""
+    """nnU-Net's trainer with crops of the unlabelled cases of its dataset and fold in its batches."""
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """nnU-Net's loaders; the one for training also yields unlabelled crops, from the same workers."""
+        unlabeled = self.get_unlabeled_dataset()
+        train, val = super().get_dataloaders()
+        labeled = train.data_loader if isinstance(train, SingleThreadedAugmenter) else train.generator
+        size = self.settings.unlabeled_batch_size or self.batch_size
+        views = {"weak_view": self.settings.weak_teacher_view, "strong_view": self.settings.strong_student_view}
+        two_streams = TwoStreamDataLoader(labeled, nnUNetUnlabeledDataLoader(unlabeled, labeled, size, **views))
+        if isinstance(train, SingleThreadedAugmenter):
+            train.data_loader = two_streams
+        else:
+            train._finish()
+            train.generator = two_streams
+        self.dataloader_train, self.dataloader_val = train, val
+        checked(next(train))
+        return train, val
 
     def get_unlabeled_dataset(self) -> nnUNetDatasetUnlabeled:
         """All unlabelled cases, in a cascade's second stage with the predictions of the first.
