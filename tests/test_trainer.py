@@ -126,6 +126,18 @@ def test_two_runs_with_one_seed_are_identical(dataset):
     assert_same_log(runs[0][1], runs[1][1])
 
 
+def test_a_seed_draws_the_same_weights_and_crops_with_and_without_the_head(dataset, monkeypatch):
+    weights, images = [], []
+    for weight in (0, 0.1):
+        monkeypatch.setenv("nnUNet_dycon", f"weight_fecl={weight}")
+        trainer = make_trainer(dataset)
+        trainer.on_train_start()
+        weights.append(trainer.network.state_dict())
+        images.append(next(trainer.dataloader_train)["data"])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert torch.equal(*images)
+
+
 def test_fecl_moves_the_head_and_needs_no_weight_decay_for_it(dataset):
     trainer = make_trainer(dataset)
     trainer.on_train_start()

@@ -107,7 +107,8 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
         stage = choose_stage(shapes, self.settings.max_patches)
         channels, *grid = shapes[stage]
         self.grid = tuple(grid)
-        self.head = modules["head"] = ProjectionHead(channels, len(grid)).to(self.device)
+        with torch.random.fork_rng(devices=()):  # a seed draws the same crops with and without the head
+            self.head = modules["head"] = ProjectionHead(channels, len(grid)).to(self.device)
         self.optimizer.add_param_group({"params": list(self.head.parameters())})
         self.print_to_log_file(f"patch embeddings: encoder stage {stage}, {channels} channels, grid {self.grid}")
         return stage
