@@ -20,10 +20,14 @@ from nnunet_dycon.trainers.pictured import nnUNetTrainerPictured
 
 
 class nnUNetTrainerUnlabeledCases(nnUNetTrainerPictured):
-    """nnU-Net's trainer with crops of the unlabelled cases of its dataset and fold in its batches."""
+    """nnU-Net's trainer whose batches also hold crops of the unlabelled cases of its dataset and fold."""
 
     def get_dataloaders(self) -> tuple[Any, Any]:
-        """nnU-Net's loaders; the one for training also yields unlabelled crops, from the same workers."""
+        """nnU-Net's loaders; the one for training also yields unlabelled crops, from the same workers.
+
+        Raises:
+            UserError: as ``get_unlabeled_dataset``, or what a worker stumbled over.
+        """
         unlabeled = self.get_unlabeled_dataset()
         train, val = super().get_dataloaders()
         labeled = train.data_loader if isinstance(train, SingleThreadedAugmenter) else train.generator

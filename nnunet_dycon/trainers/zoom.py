@@ -35,7 +35,7 @@ def zoom(
     factors = random_factors(-first, crops.images.shape[2:], largest)
 
     channels = crops.images.shape[1]
-    seen = magnify(torch.cat([crops.images[first:], teacher_logits[first:]], 1), factors)  # at once: half the time
+    seen = magnify(torch.cat([crops.images[first:], teacher_logits[first:]], 1), factors)  # at once is faster
     crops.images = torch.cat([crops.images[:first], seen[:, :channels].to(crops.images.dtype)])
     teacher_logits = torch.cat([teacher_logits[:first], seen[:, channels:].to(teacher_logits.dtype)])
     if teacher_embeddings is not None:
