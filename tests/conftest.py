@@ -98,14 +98,14 @@ def dataset(planned_dataset: Nnunet, tmp_path: Path, monkeypatch: pytest.MonkeyP
     length = "num_epochs=1,num_iterations_per_epoch=2,num_val_iterations_per_epoch=1"
     monkeypatch.setenv("nnUNet_dycon", f"max_patches=512,{length}")
     # drawing takes longer than these trainings; tests of the pictures put it back
-    monkeypatch.setattr("nnunet_dycon.uncertainty.pictures.write_picture", lambda folder, picture: None)
+    monkeypatch.setattr("nnunet_dycon.pictures.training.write_picture", lambda folder, picture: None)
     return nnunet
 
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unlabelled scans are preprocessed in this process: starting workers is slow, and tested by the command line."""
-    from nnunet_dycon.data import unlabeled_preprocessing
+    from nnunet_dycon.dataset import unlabeled_preprocessing
 
     class Pool:
         def __init__(self, *args, **kwargs): ...
@@ -140,7 +140,7 @@ def _write_raw(nnunet: Nnunet) -> None:
 def _plan_and_preprocess(nnunet: Nnunet) -> None:
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
 
-    from nnunet_dycon.data.unlabeled_preprocessing import preprocess_unlabeled
+    from nnunet_dycon.dataset.unlabeled_preprocessing import preprocess_unlabeled
 
     extract_fingerprints([901], num_processes=1, check_dataset_integrity=True)
     plan_experiments([901])

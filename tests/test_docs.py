@@ -15,8 +15,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 import nnunet_dycon
 from nnunet_dycon.cli import COMMANDS, main
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.progress import SemiSupervisedLogger
 from nnunet_dycon.settings import Settings, overrides_from_environment
+from nnunet_dycon.training.curves import SemiSupervisedLogger
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from nnunet_dycon.settings import Settings
 from nnunet_dycon.trainers import nnUNetTrainerSemiSupervised
-from nnunet_dycon.trainers.step import Step
+from nnunet_dycon.training.step import Step
 
 
 @dataclasses.dataclass(frozen=True)

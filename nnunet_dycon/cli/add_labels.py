@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Add the labels, then say what was done and what comes next."""
-    from nnunet_dycon.add_labels import add_labels
+    from nnunet_dycon.tools.add_labels import add_labels
 
     report = add_labels(args.dataset, args.masks, num_processes=args.num_processes, progress=True)
     for warning in report.warnings:

@@ -19,7 +19,7 @@ are not recognised.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
-    from nnunet_dycon.audit.similarity import NEAR_DUPLICATE_CORRELATION
+    from nnunet_dycon.tools.audit.similarity import NEAR_DUPLICATE_CORRELATION
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Audit; 0 for a sound dataset, 1 for a leak or an error."""
-    from nnunet_dycon.audit import audit_dataset
-    from nnunet_dycon.json_files import write_json
+    from nnunet_dycon.files.json_files import write_json
+    from nnunet_dycon.tools.audit import audit_dataset
 
     report = audit_dataset(
         args.dataset,

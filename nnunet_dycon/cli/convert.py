@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_dycon.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunet_dycon.convert.plan import DatasetPlan
+    from nnunet_dycon.tools.convert.plan import DatasetPlan
 
 # dataset -> (default --name, a protocol for the next step, help)
 DATASETS = {
@@ -91,7 +91,7 @@ def _add_pancreas(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, print the summary; 1 if any case failed."""
-    from nnunet_dycon.convert.run import convert
+    from nnunet_dycon.tools.convert.run import convert
 
     folder = _dataset_folder(args.dataset_id, args.name)
     processes = _default_processes() if args.num_processes is None else args.num_processes
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> DatasetPlan:
-    from nnunet_dycon.convert import brats19, isles22, la, pancreas
+    from nnunet_dycon.tools.convert import brats19, isles22, la, pancreas
 
     if args.dataset == "isles22":
         return isles22.plan(args.source, channels=_comma_separated(args.channels))

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from nnunet_dycon.evaluation import evaluate_folder, evaluation_table, write_evaluation
+    from nnunet_dycon.tools.evaluate import evaluate_folder, evaluation_table, write_evaluation
 
     references = args.references_folder or args.references
     if args.predictions is None or references is None or (args.references_folder and args.references):
@@ -87,7 +87,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from nnunet_dycon.evaluation import (
+    from nnunet_dycon.tools.evaluate import (
         compare_runs,
         comparison_table,
         evaluate_folder,
@@ -115,7 +115,7 @@ def _compare(args: argparse.Namespace) -> None:
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     """What both forms pass to evaluate_folder."""
-    from nnunet_dycon.evaluation import parse_labels
+    from nnunet_dycon.tools.evaluate import parse_labels
 
     return {
         "labels": parse_labels(args.labels) if args.labels else None,

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the plain model and say how to predict with it."""
-    from nnunet_dycon.export import export_model
+    from nnunet_dycon.models.export import export_model
 
     for file in export_model(args.model_folder, args.o, args.weights):
         print(f"{file} holds the {args.weights}")

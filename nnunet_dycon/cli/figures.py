@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Draw, and say what was drawn and what was not."""
     from nnunet_dycon.cli.predict_uncertainty import device_of
-    from nnunet_dycon.figures.make import TestCases, make_figures
-    from nnunet_dycon.figures.trained_run import TrainedRun
+    from nnunet_dycon.tools.figures.make import TestCases, make_figures
+    from nnunet_dycon.tools.figures.trained_run import TrainedRun
 
     if (args.images is None) != (args.references is None):
         raise UserError("--images and --references belong together; give both or neither")

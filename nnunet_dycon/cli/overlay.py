@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     """Draw the picture."""
     from tqdm import tqdm
 
-    from nnunet_dycon import overlay
+    from nnunet_dycon.pictures import overlay
 
     names = args.names or _default_names(args.predictions)
     if len(names) != len(args.predictions):

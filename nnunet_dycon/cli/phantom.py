@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     from nnunetv2.paths import nnUNet_raw
     from tqdm import tqdm
 
-    from nnunet_dycon.phantom import PhantomDataset, write_dataset
+    from nnunet_dycon.tools.phantom import PhantomDataset, write_dataset
 
     if not nnUNet_raw.is_set():
         raise UserError("the environment variable nnUNet_raw is not set: export nnUNet_raw=FOLDER_FOR_RAW_DATASETS")

@@ -38,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Predict, print the table and say what was written."""
-    from nnunet_dycon.uncertainty.model import load_model, parse_folds
-    from nnunet_dycon.uncertainty.prediction import MAPS, TABLE, predict_folder
-    from nnunet_dycon.uncertainty.table import text_table
+    from nnunet_dycon.models.prediction import MAPS, TABLE, predict_folder
+    from nnunet_dycon.models.table import text_table
+    from nnunet_dycon.models.trained_model import load_model, parse_folds
 
     model = load_model(
         args.m,

@@ -19,15 +19,15 @@ def run(args: argparse.Namespace) -> int:
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_dycon.data.unlabeled_preprocessing import preprocess_unlabeled
-    from nnunet_dycon.data.unlabeled_scans import (
+    from nnunet_dycon.dataset.raw_dataset import environment_folder, read_dataset_json
+    from nnunet_dycon.dataset.unlabeled_preprocessing import preprocess_unlabeled
+    from nnunet_dycon.dataset.unlabeled_scans import (
         configuration_of,
         preprocessed_unlabeled_folder,
         raw_unlabeled_folder,
         read_plans,
     )
     from nnunet_dycon.errors import UserError
-    from nnunet_dycon.raw_dataset import environment_folder, read_dataset_json
 
     preprocessed = environment_folder("nnUNet_preprocessed")
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nnunet_dycon.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunet_dycon.splitting import SplitReport
+    from nnunet_dycon.tools.split import SplitReport
 
 EPILOG = """\
 Without --seed the labelled cases are the first of the training cases, sorted by name (with --protocol: in the
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Split, then say what was written and what comes next."""
-    from nnunet_dycon.splitting import SplitOptions, split_in_place, split_into_new_dataset
+    from nnunet_dycon.tools.split import SplitOptions, split_in_place, split_into_new_dataset
 
     options = SplitOptions(
         protocol=args.protocol,
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _protocols() -> list[str]:
-    from nnunet_dycon.protocols import PROTOCOLS
+    from nnunet_dycon.tools.convert.protocols import PROTOCOLS
 
     return list(PROTOCOLS)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nnunet_dycon.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunet_dycon.suggest import SuggestReport
+    from nnunet_dycon.tools.suggest import SuggestReport
 
 EPILOG = """\
 A case is worth labelling if the model is unsure of it (mean entropy in and around the predicted foreground) and it
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     """Rank, write, print."""
     import torch
 
-    from nnunet_dycon.suggest import open_model, suggest_cases
+    from nnunet_dycon.tools.suggest import open_model, suggest_cases
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device not in ("cuda", "cpu", "mps"):

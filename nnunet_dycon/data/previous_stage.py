@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
-from nnunet_dycon.data.preprocessed_files import open_image
+from nnunet_dycon.dataset.preprocessed_files import open_image
 from nnunet_dycon.errors import UserError
 
 NEXT_STAGE_FOLDER = "predicted_next_stage"

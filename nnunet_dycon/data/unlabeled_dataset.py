@@ -7,7 +7,7 @@ from pathlib import Path
 
 import blosc2
 
-from nnunet_dycon.data.preprocessed_files import is_whole, open_image
+from nnunet_dycon.dataset.preprocessed_files import is_whole, open_image
 from nnunet_dycon.errors import UserError
 
 

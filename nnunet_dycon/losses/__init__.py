@@ -7,6 +7,5 @@ from nnunet_dycon.losses.consistency import consistency_dice, consistency_mse
 from nnunet_dycon.losses.entropy import entropy, max_entropy
 from nnunet_dycon.losses.fecl import FeCLoss
 from nnunet_dycon.losses.uncl import UnCLoss
-from nnunet_dycon.schedules import beta_schedule
 
-__all__ = ["FeCLoss", "UnCLoss", "beta_schedule", "consistency_dice", "consistency_mse", "entropy", "max_entropy"]
+__all__ = ["FeCLoss", "UnCLoss", "consistency_dice", "consistency_mse", "entropy", "max_entropy"]

@@ -8,12 +8,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from nnunet_dycon.ema import Peer
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.projection_head import Branch
 from nnunet_dycon.settings import Settings
 from nnunet_dycon.trainers.dycon import nnUNetTrainerDyCON
-from nnunet_dycon.trainers.step import Crops, Step
+from nnunet_dycon.training.embeddings import Branch
+from nnunet_dycon.training.step import Crops, Step
+from nnunet_dycon.training.teacher import Peer
 
 
 class nnUNetTrainerDyCONCoTraining(nnUNetTrainerDyCON):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from nnunet_dycon.distributed import mean_over_processes
-from nnunet_dycon.losses import FeCLoss, UnCLoss, beta_schedule, consistency_dice, consistency_mse, entropy, max_entropy
-from nnunet_dycon.patches import patch_labels, pool_to_grid, predicted_labels, regions_to_labels
+from nnunet_dycon.losses import FeCLoss, UnCLoss, consistency_dice, consistency_mse, entropy, max_entropy
+from nnunet_dycon.losses.patches import patch_labels, pool_to_grid, predicted_labels, regions_to_labels
 from nnunet_dycon.trainers.semi_supervised import Step, nnUNetTrainerSemiSupervised
+from nnunet_dycon.training.processes import mean_over_processes
+from nnunet_dycon.training.schedules import beta_schedule
 
 
 class nnUNetTrainerDyCON(nnUNetTrainerSemiSupervised):

@@ -10,9 +10,9 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from torch import nn
 
 from nnunet_dycon.losses import max_entropy
+from nnunet_dycon.pictures import training as pictures
+from nnunet_dycon.pictures.views import Picture
 from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
-from nnunet_dycon.uncertainty import pictures
-from nnunet_dycon.uncertainty.views import Picture
 
 
 class nnUNetTrainerPictured(nnUNetTrainerSupervised):

@@ -15,23 +15,23 @@ import torch
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from torch import autocast, nn
 
-from nnunet_dycon.checkpoints import load_checkpoint_file
-from nnunet_dycon.distributed import sum_over_processes, wrap
-from nnunet_dycon.ema import EMATeacher, Peer, submodule_weights
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.progress import SemiSupervisedLogger
-from nnunet_dycon.projection_head import Branch, EncoderTap, ProjectionHead, choose_stage, skip_shapes
-from nnunet_dycon.random_state import get_random_state, set_random_state
-from nnunet_dycon.schedules import sigmoid_rampup
+from nnunet_dycon.files.whole_files import whole
+from nnunet_dycon.models.checkpoints import load_checkpoint_file
 from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, Settings
-from nnunet_dycon.skipped_steps import SkippedSteps
-from nnunet_dycon.trainers.cascade import predict_for_next_stages
-from nnunet_dycon.trainers.cutmix import cutmix
-from nnunet_dycon.trainers.step import Crops, Step
 from nnunet_dycon.trainers.unlabeled_cases import nnUNetTrainerUnlabeledCases
-from nnunet_dycon.trainers.zoom import zoom
-from nnunet_dycon.unwrapping import unwrap
-from nnunet_dycon.whole_files import whole
+from nnunet_dycon.training.cascade import predict_for_next_stages
+from nnunet_dycon.training.curves import SemiSupervisedLogger
+from nnunet_dycon.training.cutmix import cutmix
+from nnunet_dycon.training.embeddings import Branch, EncoderTap, ProjectionHead, choose_stage, skip_shapes
+from nnunet_dycon.training.processes import sum_over_processes, wrap
+from nnunet_dycon.training.random_state import get_random_state, set_random_state
+from nnunet_dycon.training.schedules import sigmoid_rampup
+from nnunet_dycon.training.skipped_steps import SkippedSteps
+from nnunet_dycon.training.step import Crops, Step
+from nnunet_dycon.training.teacher import EMATeacher, Peer, submodule_weights
+from nnunet_dycon.training.unwrapping import unwrap
+from nnunet_dycon.training.zoom import zoom
 
 _FREE_ON_RESUME = ("predict_with", "change_on_resume", "save_every", "picture_every_epochs")
 

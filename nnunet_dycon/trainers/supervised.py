@@ -10,13 +10,13 @@ import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_dycon.data.preprocessed_files import check_labeled_cases
 from nnunet_dycon.data.previous_stage import check_previous_predictions
-from nnunet_dycon.data.splits import check_disjoint, read_splits, unlabeled_in_splits
 from nnunet_dycon.data.strong_view import add_strong_view
-from nnunet_dycon.distributed import wrap
+from nnunet_dycon.dataset.preprocessed_files import check_labeled_cases
+from nnunet_dycon.dataset.splits import check_disjoint, read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.settings import Settings, overrides_from_environment
+from nnunet_dycon.training.processes import wrap
 
 
 class nnUNetTrainerSupervised(nnUNetTrainer):

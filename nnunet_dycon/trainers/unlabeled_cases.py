@@ -9,14 +9,14 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from nnunetv2.configuration import default_num_processes
 
 from nnunet_dycon.data.previous_stage import check_previous_predictions, unlabeled_predictions_folder
-from nnunet_dycon.data.splits import check_disjoint, read_splits, unlabeled_in_splits
 from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, checked, nnUNetUnlabeledDataLoader
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
-from nnunet_dycon.data.unlabeled_preprocessing import preprocess_unlabeled
-from nnunet_dycon.data.unlabeled_scans import preprocessed_unlabeled_folder
-from nnunet_dycon.distributed import left_together
+from nnunet_dycon.dataset.splits import check_disjoint, read_splits, unlabeled_in_splits
+from nnunet_dycon.dataset.unlabeled_preprocessing import preprocess_unlabeled
+from nnunet_dycon.dataset.unlabeled_scans import preprocessed_unlabeled_folder
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.trainers.pictured import nnUNetTrainerPictured
+from nnunet_dycon.training.processes import left_together
 
 
 class nnUNetTrainerUnlabeledCases(nnUNetTrainerPictured):

@@ -1,8 +1,0 @@
-"""Is a dataset sound and free of leaks? ``nnunet-dycon audit``."""
-
-from __future__ import annotations
-
-from nnunet_dycon.audit.findings import AuditReport, Finding
-from nnunet_dycon.audit.run import audit_dataset
-
-__all__ = ["AuditReport", "Finding", "audit_dataset"]

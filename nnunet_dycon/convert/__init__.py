@@ -1,7 +1,0 @@
-"""From a dataset's download to a complete nnU-Net raw dataset: ``nnunet-dycon convert``."""
-
-from __future__ import annotations
-
-from nnunet_dycon.convert.naming import DATASETS, case_name
-
-__all__ = ["DATASETS", "case_name"]

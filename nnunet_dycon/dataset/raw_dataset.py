@@ -1,0 +1,146 @@
+"""A raw nnU-Net dataset on disk: its folders, cases and files."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunetv2 import paths
+
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.json_files import read_json_object
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """``nnUNet_raw/DatasetXXX_Name`` with the content of its dataset.json.
+
+    Parts are nnU-Net's suffixes: ``Tr`` (labelled), ``Un`` (unlabelled), ``Ts`` (test).
+    """
+
+    folder: Path
+    dataset_json: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """DatasetXXX_Name."""
+        return self.folder.name
+
+    @property
+    def file_ending(self) -> str:
+        """Such as ``.nii.gz``."""
+        return self.dataset_json["file_ending"]
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels that dataset.json names."""
+        return len(self.dataset_json.get("channel_names", self.dataset_json.get("modality", {})))
+
+    def images(self, part: str) -> dict[str, list[Path]]:
+        """Channel files of each case in ``images<part>``, channels in order, cases sorted by name."""
+        pattern = re.compile(rf"(.+)_\d{{4}}{re.escape(self.file_ending)}")
+        cases: dict[str, list[Path]] = defaultdict(list)
+        for file in _files(self.folder / f"images{part}"):
+            match = pattern.fullmatch(file.name)
+            if match:
+                cases[match[1]].append(file)
+        return dict(sorted(cases.items()))
+
+    def labels(self, part: str) -> dict[str, Path]:
+        """Mask file of each case in ``labels<part>``, sorted by name."""
+        files = _files(self.folder / f"labels{part}")
+        return {i.name.removesuffix(self.file_ending): i for i in files if i.name.endswith(self.file_ending)}
+
+    def foreground_values(self) -> list[int]:
+        """Mask values that are neither background nor the ignore label."""
+        values: set[int] = set()
+        for name, value in self.dataset_json["labels"].items():
+            if name not in ("background", "ignore"):
+                values.update(value if isinstance(value, list) else [value])
+        return sorted(int(value) for value in values if value != 0)
+
+
+def dataset_name(id_or_name: int | str) -> str:
+    """DatasetXXX_Name of an ID or a name, as nnU-Net finds it.
+
+    Raises:
+        UserError: No dataset, or several, have this ID.
+    """
+    from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
+
+    if str(id_or_name).startswith("Dataset"):
+        return str(id_or_name)
+    if not str(id_or_name).isdecimal():
+        raise UserError(f"-d {id_or_name} is no dataset; give its number (501) or its name (Dataset501_LA)")
+    found = [str(name) for name in find_candidate_datasets(int(id_or_name))]
+    if len(found) != 1:
+        state = f"several datasets: {', '.join(found)}; give the name" if found else "no dataset; check the number"
+        raise UserError(
+            f"ID {id_or_name} has {state} (looked in nnUNet_raw={paths.nnUNet_raw.get()} and "
+            f"nnUNet_preprocessed={paths.nnUNet_preprocessed.get()})"
+        )
+    return found[0]
+
+
+def environment_folder(variable: str) -> Path:
+    """The folder that ``nnUNet_raw`` or ``nnUNet_preprocessed`` names.
+
+    Raises:
+        UserError: The variable is not set.
+    """
+    value = getattr(paths, variable).get()
+    if not value:
+        raise UserError(f"{variable} is not set; export {variable}=FOLDER as for nnU-Net")
+    return Path(value)
+
+
+def open_raw_dataset(id_or_name: int | str) -> RawDataset:
+    """The raw dataset of an ID or a name.
+
+    Raises:
+        UserError: It does not exist, or its dataset.json is missing or lists files itself.
+    """
+    folder = environment_folder("nnUNet_raw") / dataset_name(id_or_name)
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist; convert or copy the raw dataset to nnUNet_raw first")
+    content = read_dataset_json(folder)
+    if "dataset" in content:
+        raise UserError(
+            f"{folder / 'dataset.json'} lists the files of its cases under 'dataset'; put or link them into imagesTr "
+            "and labelsTr and remove that key"
+        )
+    return RawDataset(folder, content)
+
+
+def read_dataset_json(folder: Path) -> dict[str, Any]:
+    """Content of a folder's dataset.json.
+
+    Raises:
+        UserError: It is missing, no JSON, or lacks a key that nnU-Net needs.
+    """
+    file = folder / "dataset.json"
+    if not file.is_file():
+        raise UserError(f"{file} does not exist; write it as nnU-Net's dataset format asks for")
+    content = read_json_object(file, "correct it")
+    missing = [key for key in ("labels", "file_ending") if key not in content]
+    if missing:
+        raise UserError(f"{file} lacks {' and '.join(missing)}; add it as nnU-Net's dataset format asks for")
+    _check_values(file, content)
+    return content
+
+
+def _check_values(file: Path, content: dict[str, Any]) -> None:
+    ending, labels = content["file_ending"], content["labels"]
+    if not isinstance(ending, str) or not re.fullmatch(r"(\.\w+)+", ending):
+        raise UserError(f"{file} has the file_ending {ending!r}; it must be one such as .nii.gz")
+    if not isinstance(labels, dict) or not all(isinstance(i, (int, list)) for i in labels.values()):
+        raise UserError(f'{file} has labels that are not like {{"background": 0, "tumour": 1}}; correct them')
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())

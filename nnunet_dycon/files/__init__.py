@@ -1,0 +1,1 @@
+"""Files written whole, JSON, processes and text; knows nothing of segmentation."""

@@ -1,0 +1,1 @@
+"""Trained models: checkpoints, export, prediction with entropy."""

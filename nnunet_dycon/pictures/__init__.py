@@ -1,0 +1,1 @@
+"""Slices, contours and figures."""

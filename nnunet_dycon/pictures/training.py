@@ -1,0 +1,179 @@
+"""Pictures of a training: how prediction and uncertainty of two fixed crops change with the epochs."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from torch import nn
+
+from nnunet_dycon.data.previous_stage import network_input
+from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
+from nnunet_dycon.losses import entropy
+from nnunet_dycon.losses.patches import predicted_labels
+from nnunet_dycon.pictures.drawing import epoch_figure, film_strip_figure, spread
+from nnunet_dycon.pictures.overlay import save_figure
+from nnunet_dycon.pictures.views import Picture, View
+
+FOLDER = "uncertainty"
+FILM_STRIP_EPOCHS = 8
+# A full disk, a damaged or missing file, the accelerator's memory, arrays that do not fit: no reason to stop a training
+FAILURES = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    ArithmeticError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The centre of a preprocessed case, as large as a patch."""
+
+    title: str
+    image: torch.Tensor
+    """(channels, X, Y[, Z]), float32, on the CPU."""
+    reference: np.ndarray | None
+    """Labels, shaped like a channel; None for an unlabelled case."""
+
+
+def centre_crop(title: str, image: Any, reference: Any | None, patch_size: Sequence[int]) -> Crop:
+    """Cut the centre out of a preprocessed case; for two-dimensional patches out of its middle slice.
+
+    Args:
+        title: the crop's name in the pictures.
+        image: (channels, X, Y, Z), an array or a file that is read where it is sliced.
+        reference: (1, X, Y, Z) labels, likewise, or None.
+        patch_size: the network's patch, two or three axes.
+    """
+    dropped = len(image.shape) - 1 - len(patch_size)
+    size = (1,) * dropped + tuple(patch_size)
+    start = [(extent - length) // 2 for extent, length in zip(image.shape[1:], size, strict=True)]
+    box = [[i, i + length] for i, length in zip(start, size, strict=True)]
+    drop = (slice(None), *[0] * dropped)
+    labels = None if reference is None else crop_and_pad_nd(reference, box, -1)[drop][0]
+    return Crop(title, torch.from_numpy(crop_and_pad_nd(image, box, 0)[drop]).float().contiguous(), labels)
+
+
+def fixed_crops(
+    unlabeled: nnUNetDatasetUnlabeled,
+    validation: nnUNetBaseDataset,
+    patch_size: Sequence[int],
+    foreground_labels: Sequence[int],
+) -> list[Crop]:
+    """The first unlabelled case, of which only the image is read, and the first validation case."""
+    name = unlabeled.identifiers[0]
+    image = network_input(unlabeled.load_image(name), unlabeled.load_previous(name), foreground_labels)
+    crops = [centre_crop(f"unlabelled\n{name}", image, None, patch_size)]
+    if validation.identifiers:
+        name = sorted(validation.identifiers)[0]
+        image, labels, previous, _ = validation.load_case(name)
+        image = network_input(image, previous, foreground_labels)
+        crop = centre_crop(f"validation\n{name}", image, labels, patch_size)
+        assert crop.reference is not None
+        annotated = np.isin(crop.reference, foreground_labels)  # not ignored
+        crops.append(replace(crop, reference=np.where(annotated, crop.reference, 0)))
+    return crops
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How logits are read.
+
+    ``nonlinearity`` is "softmax" or "sigmoid"; ``class_order`` is the label of each region, None for classes;
+    ``autocast`` makes the context in which the network runs.
+    """
+
+    nonlinearity: str
+    class_order: Sequence[int] | None
+    device: torch.device
+    autocast: Any
+
+
+@torch.inference_mode()
+def view_of(crop: Crop, network: nn.Module, how: Prediction, spacing: Sequence[float]) -> View:
+    """Predict a crop and keep one slice: the middle one, or the one with most reference foreground.
+
+    Args:
+        crop: what to predict.
+        network: it returns logits (1, C, X, Y[, Z]), or a list of them with full resolution first.
+        how: how its output is read.
+        spacing: voxel spacing of the crop's axes, in mm.
+    """
+    training = network.training
+    network.eval()  # dropout would draw random numbers that the training is to draw
+    try:
+        with how.autocast():
+            outputs = network(crop.image[None].to(how.device))
+    finally:
+        network.train(training)
+    logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
+    labels = predicted_labels(logits, class_order=how.class_order)[0].cpu().numpy()
+    uncertainty = entropy(logits, how.nonlinearity)[0].cpu().numpy()
+    place: Any = _shown_slice(crop) if labels.ndim == 3 else ...
+    return View(
+        title=crop.title,
+        image=crop.image[0].numpy()[place],
+        prediction=labels[place].astype(np.int16),
+        entropy=uncertainty[place].astype(np.float32),
+        mean_entropy=float(uncertainty.mean()),
+        aspect=float(spacing[-2] / spacing[-1]),
+        reference=None if crop.reference is None else crop.reference[place].astype(np.int16),
+    )
+
+
+def _shown_slice(crop: Crop) -> int:
+    if crop.reference is not None and (crop.reference > 0).any():
+        return int((crop.reference > 0).sum(axis=(1, 2)).argmax())
+    return crop.image.shape[1] // 2
+
+
+def write_picture(folder: Path, picture: Picture) -> None:
+    """Write ``epoch_XXXX.png``, and beside it the arrays it shows, from which the film strip is made.
+
+    Pictures of later epochs are an earlier training's and are removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in [*folder.glob("epoch_*.npz"), *folder.glob("epoch_*.png")]:
+        if int(file.stem.removeprefix("epoch_")) > picture.epoch:
+            file.unlink()
+    stem = f"epoch_{picture.epoch:04d}"
+    picture.save(folder / f"{stem}.npz")
+    with matplotlib.style.context("default"):
+        save_figure(epoch_figure(picture), folder / f"{stem}.png")
+
+
+def write_film_strip(folder: Path) -> Path | None:
+    """Write ``film_strip.png`` of the pictures in the folder, of those before a restart as well.
+
+    Returns:
+        The file, or None where there is no picture.
+    """
+    pictures = load_pictures(folder)
+    if not pictures:
+        return None
+    file = folder / "film_strip.png"
+    with matplotlib.style.context("default"):
+        save_figure(film_strip_figure(spread(pictures, FILM_STRIP_EPOCHS)), file)
+    return file
+
+
+def load_pictures(folder: Path) -> list[Picture]:
+    """All pictures of a training that show the same cases as its last one, in order of the epochs."""
+    pictures = sorted((Picture.load(file) for file in folder.glob("epoch_*.npz")), key=lambda i: i.epoch)
+    return [i for i in pictures if [v.title for v in i.views] == [v.title for v in pictures[-1].views]]

@@ -1,0 +1,144 @@
+"""What else names or caches the cases: dataset.json, split.json, splits_final.json, preprocessed unlabelled images.
+
+Each function may be called again after an interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_dycon.dataset.raw_dataset import RawDataset
+from nnunet_dycon.dataset.splits import read_splits
+from nnunet_dycon.files.json_files import read_json, read_json_object, write_json
+
+
+def remove_preprocessed_unlabeled(folder: Path, cases: Sequence[str]) -> list[Path]:
+    """Delete what was made of the cases when they were unlabelled, in every configuration.
+
+    Args:
+        folder: of the dataset in nnUNet_preprocessed.
+        cases: their names.
+
+    Returns:
+        The files deleted.
+    """
+    files = [
+        file
+        for unlabeled in sorted(folder.glob("*_unlabeled"))
+        for case in cases
+        for ending in (".json", ".b2nd")  # the record first: without it the image counts as not there
+        if (file := unlabeled / f"{case}{ending}").is_file()
+    ]
+    for file in files:
+        file.unlink()
+    return files
+
+
+def update_dataset_json(raw: RawDataset) -> int:
+    """Set numTraining to the number of cases in imagesTr; returns it."""
+    number = len(raw.images("Tr"))
+    write_json(raw.dataset_json | {"numTraining": number}, raw.folder / "dataset.json")
+    return number
+
+
+def check_books(raw: RawDataset, folder: Path | None) -> None:
+    """Read what is to be updated or read later, before anything is moved.
+
+    Args:
+        raw: the dataset.
+        folder: of the dataset in nnUNet_preprocessed, None where there is none.
+
+    Raises:
+        UserError: split.json, splits_final.json or another JSON file of the preprocessed folder is damaged.
+    """
+    _split_record(raw.folder / "split.json")
+    if folder is not None:
+        read_splits(folder)
+        _plans(folder)
+
+
+def update_split_record(raw: RawDataset, cases: Sequence[str]) -> None:
+    """In ``split.json``, where there is one, make the cases labelled and say that they were added."""
+    file = raw.folder / "split.json"
+    record = _split_record(file)
+    if record is None:
+        return
+    roles = record["cases"]
+    roles["labeled"] = _with(roles["labeled"], cases)
+    roles["unlabeled"] = [case for case in roles["unlabeled"] if case not in set(cases)]
+    record["labels_added"] = _with(record.get("labels_added", []), cases)
+    write_json(record, file)
+
+
+def _split_record(file: Path) -> dict[str, Any] | None:
+    """Content of ``split.json``; None where there is none, or one that names no labelled and unlabelled cases."""
+    record = read_json_object(file, "correct or delete it") if file.is_file() else {}
+    roles = record.get("cases")
+    lists = [roles.get("labeled"), roles.get("unlabeled")] if isinstance(roles, dict) else [None]
+    lists.append(record.get("labels_added", []))
+    return record if all(isinstance(i, list) for i in lists) else None
+
+
+def update_splits(folder: Path, cases: Sequence[str]) -> list[int] | None:
+    """Add the cases to the training cases of every fold of ``splits_final.json`` that does not name them.
+
+    Validation cases stay the same, so that results before and after compare, and no case gets two roles.
+
+    Args:
+        folder: of the dataset in nnUNet_preprocessed.
+        cases: their names.
+
+    Returns:
+        Numbers of the folds that now train on them; None where there is no such file.
+    """
+    splits = read_splits(folder)
+    if splits is None:
+        return None
+    new = [_fold_with(fold, cases) for fold in splits]
+    if new != splits:
+        write_json(new, folder / "splits_final.json")
+    return [i for i, fold in enumerate(new) if set(cases) & set(fold["train"])]
+
+
+def _fold_with(fold: dict[str, Any], cases: Sequence[str]) -> dict[str, Any]:
+    named = {*fold["train"], *fold["val"]}
+    return fold | {"train": _with(fold["train"], [case for case in cases if case not in named])}
+
+
+def _with(names: Sequence[str], more: Sequence[str]) -> list[str]:
+    return [*names, *(name for name in more if name not in set(names))]
+
+
+def preprocessing_commands(folder: Path | None, dataset: str) -> str:
+    """What to run next: nnU-Net's preprocessing of every configuration that was preprocessed before.
+
+    Args:
+        folder: of the dataset in nnUNet_preprocessed, None where there is none.
+        dataset: as the user calls it.
+    """
+    commands = [] if folder is None else [f"nnUNetv2_preprocess -d {dataset} {i}" for i in _preprocessed(folder)]
+    return "; ".join(commands) or f"nnUNetv2_plan_and_preprocess -d {dataset} --verify_dataset_integrity"
+
+
+def _preprocessed(folder: Path) -> list[str]:
+    """``-p PLANS -c CONFIGURATIONS`` of the preprocessed data; plans that share data are named once."""
+    seen: set[str] = set()
+    options = []
+    for name, plans in sorted(_plans(folder).items(), key=lambda i: (len(i[0]), i[0])):
+        fitting = {
+            configuration: identifier
+            for configuration, content in plans["configurations"].items()
+            if (identifier := content.get("data_identifier")) and (folder / identifier).is_dir()
+        }
+        new = [configuration for configuration, identifier in fitting.items() if identifier not in seen]
+        seen.update(fitting.values())
+        if new:
+            options.append(f"-p {name} -c {' '.join(new)}")
+    return options
+
+
+def _plans(folder: Path) -> dict[str, dict[str, Any]]:
+    contents = {file.stem: read_json(file, "correct or delete it") for file in folder.glob("*.json")}
+    return {name: i for name, i in contents.items() if isinstance(i, dict) and "configurations" in i}

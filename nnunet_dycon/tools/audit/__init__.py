@@ -1,0 +1,8 @@
+"""Is a dataset sound and free of leaks? ``nnunet-dycon audit``."""
+
+from __future__ import annotations
+
+from nnunet_dycon.tools.audit.findings import AuditReport, Finding
+from nnunet_dycon.tools.audit.run import audit_dataset
+
+__all__ = ["AuditReport", "Finding", "audit_dataset"]

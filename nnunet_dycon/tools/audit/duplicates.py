@@ -1,0 +1,116 @@
+"""Scans and masks that occur more than once, and what that means for the roles of their cases."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import combinations
+
+from nnunet_dycon.files.pool import map_cases
+from nnunet_dycon.tools.audit.findings import Finding
+from nnunet_dycon.tools.audit.roles import Use
+from nnunet_dycon.tools.audit.scans import ScanContent
+from nnunet_dycon.tools.audit.similarity import Signature, aligned_correlation, candidate_pairs
+
+# Which roles must not share content; roles of one side may, at the price of redundancy.
+_SIDE = {"labelled": "training", "unlabelled": "training", "validation": "validation", "test": "test"}
+_PAIRS_A_PROCESS = 50  # fewer take less time than the start of a process
+
+
+def duplicate_findings(
+    contents: Sequence[ScanContent],
+    uses: Sequence[Use],
+    *,
+    threshold: float,
+    num_processes: int = 1,
+    progress: bool = False,
+) -> list[Finding]:
+    """One finding for each pair of scans that share an image or a mask, or are nearly the same.
+
+    Args:
+        contents: All scans of the dataset.
+        uses: In each of which a pair may be a leak.
+        threshold: Correlation from which scans are nearly the same.
+        num_processes: Worker processes.
+        progress: Show a progress bar.
+    """
+    causes: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for pair in _sharing([set(enumerate(content.image_hashes)) for content in contents]):
+        causes[pair].append("the same image")
+    correlations = _correlations(contents, set(causes), num_processes, progress)
+    for pair, correlation in correlations.items():
+        if correlation >= threshold:
+            causes[pair].append(f"nearly the same image (correlation {correlation:.3f})")
+    for pair in _sharing([{content.mask_hash} for content in contents]):
+        causes[pair].append("the same mask")
+    findings = [_finding(contents[i], contents[j], causes[i, j], uses) for i, j in sorted(causes)]
+    below = {pair: correlation for pair, correlation in correlations.items() if correlation < threshold}
+    return [finding for finding in findings if finding is not None] + _closest_pair(contents, below, threshold)
+
+
+def _sharing(keys: Sequence[Iterable[Hashable]]) -> set[tuple[int, int]]:
+    """Pairs of scans that have a key in common; None, or None beside a channel number, is no key."""
+    owners: dict[Hashable, list[int]] = defaultdict(list)
+    for i, scan_keys in enumerate(keys):
+        for key in scan_keys:
+            if (key[1] if isinstance(key, tuple) else key) is not None:
+                owners[key].append(i)
+    return {pair for indices in owners.values() for pair in combinations(indices, 2)}
+
+
+def _correlations(
+    contents: Sequence[ScanContent],
+    known: set[tuple[int, int]],
+    num_processes: int,
+    progress: bool,
+) -> dict[tuple[int, int], float]:
+    """Of the scans that are alike on a coarse grid, without the pairs that are known to share content."""
+    signatures = {i: content.signature for i, content in enumerate(contents) if content.signature is not None}
+    index = list(signatures)
+    candidates = candidate_pairs([signatures[i] for i in index], num_threads=num_processes, progress=progress)
+    pairs = [(index[i], index[j]) for i, j in candidates if (index[i], index[j]) not in known]
+    correlations = map_cases(
+        _correlation,
+        [(signatures[i], signatures[j]) for i, j in pairs],
+        num_processes=min(num_processes, 1 + len(pairs) // _PAIRS_A_PROCESS),
+        description="comparing similar scans",
+        progress=progress,
+    )
+    return dict(zip(pairs, correlations, strict=True))
+
+
+def _closest_pair(
+    contents: Sequence[ScanContent], correlations: dict[tuple[int, int], float], threshold: float
+) -> list[Finding]:
+    """How close the scans come that are not called nearly the same, so that the threshold can be judged."""
+    if not correlations:
+        return []
+    (i, j), correlation = max(correlations.items(), key=lambda item: item[1])
+    cases = [contents[i].scan.case, contents[j].scan.case]
+    message = f"the most similar other scans are {cases[0]} and {cases[1]}: correlation {correlation:.3f} < {threshold}"
+    return [Finding("note", "closest-pair", message, cases)]
+
+
+def _correlation(pair: tuple[Signature, Signature]) -> float:
+    return aligned_correlation(pair[0].fine, pair[1].fine)
+
+
+def _finding(one: ScanContent, other: ScanContent, causes: list[str], uses: Sequence[Use]) -> Finding | None:
+    """A leak where some use has the two on different sides; None for one name in two folders (reported already)."""
+    if one.scan.case == other.scan.case:
+        return None
+    crossing, roles = [], ("unused", "unused")
+    for use in uses:
+        pair = use.role(one.scan.part, one.scan.case), use.role(other.scan.part, other.scan.case)
+        if None not in pair and _SIDE[pair[0] or ""] != _SIDE[pair[1] or ""]:
+            crossing.append(use.name)
+            roles = (pair[0] or "", pair[1] or "")
+        elif not crossing:
+            roles = (pair[0] or "unused", pair[1] or "unused")
+    what = f"{one.scan.case} ({roles[0]}) and {other.scan.case} ({roles[1]}) have {' and '.join(causes)}"
+    cases = [one.scan.case, other.scan.case]
+    if crossing:
+        fix = "keep one of the two, or put both on the same side of the split"
+        return Finding("leak", "shared-content", f"{what}, in {', '.join(crossing)}", cases, fix)
+    fix = "keep one of the two, or know that the other adds little"
+    return Finding("warning", "shared-content", what, cases, fix)

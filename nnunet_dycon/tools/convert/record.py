@@ -1,0 +1,114 @@
+"""``conversion.json``: which cases of a dataset were converted, from what. It makes a conversion resumable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nnunet_dycon import __version__
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.json_files import write_json
+from nnunet_dycon.tools.convert.plan import CasePlan, DatasetPlan
+
+FILE_NAME = "conversion.json"
+
+
+class ConversionRecord:
+    """The record of one dataset folder; every change is on disk before the call returns.
+
+    Args:
+        folder: ``nnUNet_raw/DatasetNNN_Name``.
+        plan: What is converted into it.
+
+    Raises:
+        UserError: The folder holds something else, or another layout, other channels or other labels.
+    """
+
+    def __init__(self, folder: Path, plan: DatasetPlan) -> None:
+        self._path = folder / FILE_NAME
+        self._content: dict[str, Any] = {"cases": {}}
+        if self._path.exists():
+            self._content = _read(self._path)
+            if self._content["cases"]:
+                _check_same_dataset(folder, self._content, plan)
+        elif folder.is_dir() and any(folder.iterdir()):
+            raise UserError(
+                f"{folder} exists and was not made by 'nnunet-dycon convert'; choose another --dataset-id or --name, "
+                "or remove it"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        self._content |= {**_identity(plan), "source": str(plan.source.resolve()), "version": __version__}
+        self._save()
+
+    @property
+    def case_names(self) -> list[str]:
+        """Cases that were converted, now or in an earlier run."""
+        return sorted(self._content["cases"])
+
+    def notes(self, name: str) -> list[str]:
+        """What was said when the case was converted."""
+        return self._content["cases"][name]["notes"]
+
+    def is_current(self, case: CasePlan) -> bool:
+        """The case was converted from the same files with the same parameters."""
+        entry = self._content["cases"].get(case.name, {})
+        return {key: entry.get(key) for key in ("loader", "parameters", "stamps")} == _recipe(case)
+
+    def add(self, case: CasePlan, notes: list[str]) -> None:
+        """The case is complete on disk."""
+        sources = {role: str(path) for role, path in case.sources.items()}
+        self._content["cases"][case.name] = {**_recipe(case), "sources": sources, "notes": notes}
+        self._save()
+
+    def remove(self, name: str) -> None:
+        """The case is about to be converted anew."""
+        if self._content["cases"].pop(name, None) is not None:
+            self._save()
+
+    def finish(self, **left_out: dict[str, str]) -> None:
+        """Add what this run left out, by kind: case to reason."""
+        self._content |= left_out
+        self._save()
+
+    def _save(self) -> None:
+        write_json(self._content, self._path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); remove {path.parent} and convert again") from error
+
+
+def _identity(plan: DatasetPlan) -> dict[str, Any]:
+    """What all cases of one dataset have in common, as JSON gives it back."""
+    channels = {str(number): name for number, name in plan.channel_names.items()}
+    return {"dataset": plan.dataset, "layout": plan.layout, "channels": channels, "labels": plan.labels}
+
+
+def _check_same_dataset(folder: Path, content: dict[str, Any], plan: DatasetPlan) -> None:
+    for key, value in _identity(plan).items():
+        if content.get(key) != value:
+            raise UserError(
+                f"{folder} was converted with {key} {content.get(key)!r}, now it is {value!r}; choose another "
+                "--dataset-id, or remove the folder"
+            )
+
+
+def _recipe(case: CasePlan) -> dict[str, Any]:
+    return {
+        "loader": case.load.__name__,
+        "parameters": json.loads(json.dumps(dict(case.parameters))),
+        "stamps": {role: _stamp(path) for role, path in case.sources.items()},
+    }
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time of change of a file; of a folder: number of files, their size, latest change."""
+    if not path.is_dir():
+        status = path.stat()
+        return [status.st_size, status.st_mtime_ns]
+    stats = [file.stat() for file in path.iterdir() if file.is_file()]
+    return [len(stats), sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)]

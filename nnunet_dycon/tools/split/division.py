@@ -1,0 +1,173 @@
+"""Who is labelled, unlabelled, for validation and for testing. No file is opened here but the user's lists."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools.convert.protocols import get_protocol, read_list
+from nnunet_dycon.tools.split.options import SplitOptions, count_of, is_amount
+
+Volumes = Callable[[Sequence[str]], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class CasePool:
+    """The cases there are to divide.
+
+    Attributes:
+        name: How messages call the dataset.
+        training: Cases that may be labelled, unlabelled or tested, sorted.
+        validation: Cases that stay validation cases.
+        test: Cases that are test cases unless a protocol or list says otherwise.
+        volumes_mm3: Foreground volume of cases, read from their masks; called only to stratify.
+    """
+
+    name: str
+    training: Sequence[str]
+    volumes_mm3: Volumes
+    validation: Sequence[str] = ()
+    test: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Division:
+    """Four disjoint sets of cases, and the cases of the source that are in none.
+
+    ``validation`` is empty where the labelled cases themselves serve for validation.
+    """
+
+    labeled: list[str]
+    unlabeled: list[str]
+    validation: list[str] = field(default_factory=list)
+    test: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def fold(self) -> dict[str, list[str]]:
+        """``train`` and ``val`` of nnU-Net's ``splits_final.json``."""
+        return {"train": self.labeled, "val": self.validation or self.labeled}
+
+
+def divide(pool: CasePool, options: SplitOptions) -> Division:
+    """Divide the cases of a dataset.
+
+    Without a seed the labelled cases are the first of the training cases (sorted by name, or in a protocol's order),
+    test cases the last; with a seed both are drawn, and fewer labelled cases are a subset of more.
+
+    Raises:
+        UserError: A case of a list is missing or in two sets, or more cases are asked for than there are.
+    """
+    if options.protocol:
+        protocol = get_protocol(options.protocol)
+        train, validation, test = protocol.train_cases(), protocol.validation_cases(), protocol.test_cases()
+        _check_known([*train, *validation, *test], pool, f"protocol {protocol.name}")
+        amount = str(protocol.n_labeled)
+    else:
+        listed = read_list(options.labeled_list) if options.labeled_list else []
+        validation, test = list(pool.validation), _test_cases(pool, options, reserved=listed)
+        _check_disjoint(listed, test, f"the case list {options.labeled_list}", "test")
+        _check_disjoint(listed, validation, f"the case list {options.labeled_list}", "validation")
+        train = [case for case in pool.training if case not in {*test, *validation}]
+        amount = options.labeled or ""
+    labeled = (
+        _listed_cases(options.labeled_list, train, pool)
+        if options.labeled_list
+        else _choose(train, count_of(amount, len(train), "--labeled"), options, pool.volumes_mm3)
+    )
+    unlabeled = [case for case in train if case not in set(labeled)]
+    used = {*train, *validation, *test}
+    left_out = [case for case in [*pool.training, *pool.validation, *pool.test] if case not in used]
+    return Division(labeled, unlabeled, validation, test, left_out)
+
+
+def _test_cases(pool: CasePool, options: SplitOptions, reserved: Collection[str]) -> list[str]:
+    if options.test is None:
+        return list(pool.test)
+    if not is_amount(options.test):
+        test = read_list(Path(options.test))
+        _check_known(test, pool, f"the case list {options.test}")
+        _check_disjoint(test, pool.validation, f"the case list {options.test}", "validation")
+        return test
+    if pool.test:
+        raise UserError(
+            f"{pool.name} has {len(pool.test)} test cases in imagesTs already; leave --test out to keep them, or give "
+            "--test a file that names the test cases"
+        )
+    cases = [case for case in pool.training if case not in {*pool.validation, *reserved}]
+    n_test = count_of(options.test, len(cases), "--test")
+    if n_test == len(cases) and not reserved:
+        raise UserError(f"--test {options.test} leaves no case to train on; give fewer than {len(cases)}")
+    return cases[-n_test:] if options.seed is None else _drawn(cases, n_test, _random(options.seed, "test"))
+
+
+def _listed_cases(path: Path, train: Sequence[str], pool: CasePool) -> list[str]:
+    listed = read_list(path)
+    _check_known(listed, pool, f"the case list {path}")
+    in_test_folder = sorted(set(listed) - set(train))
+    if in_test_folder:
+        raise UserError(
+            f"the case list {path} names {_few(in_test_folder)}, which {pool.name} has in imagesTs only; test cases "
+            "are never trained on: remove them from the list, or move them to imagesTr and labelsTr"
+        )
+    return listed
+
+
+def _choose(cases: Sequence[str], n: int, options: SplitOptions, volumes_mm3: Volumes) -> list[str]:
+    random = None if options.seed is None else _random(options.seed, "labeled")
+    if options.stratify:
+        return stratified(volumes_mm3(cases), n, random)
+    return list(cases[:n]) if random is None else _drawn(cases, n, random)
+
+
+def stratified(volumes_mm3: dict[str, float], n: int, random: np.random.RandomState | None) -> list[str]:
+    """One case from each of ``n`` equally large groups of cases of similar volume.
+
+    Args:
+        volumes_mm3: Volume of each case.
+        n: Number of cases to choose.
+        random: Draws the case of a group; None takes the middle one.
+
+    Returns:
+        Cases by rising volume.
+    """
+    by_volume = sorted(volumes_mm3, key=lambda case: (volumes_mm3[case], case))
+    groups = np.array_split(np.arange(len(by_volume)), n)
+    picked = [g[(len(g) - 1) // 2] if random is None else g[random.randint(len(g))] for g in groups]
+    return [by_volume[i] for i in picked]
+
+
+def _random(seed: int, purpose: str) -> np.random.RandomState:
+    """RandomState, whose numbers numpy promises never to change; one stream a purpose."""
+    return np.random.RandomState([seed, {"labeled": 0, "test": 1}[purpose]])
+
+
+def _drawn(cases: Sequence[str], n: int, random: np.random.RandomState) -> list[str]:
+    return sorted(cases[i] for i in random.permutation(len(cases))[:n])
+
+
+def _check_known(cases: Collection[str], pool: CasePool, source: str) -> None:
+    known = {*pool.training, *pool.validation, *pool.test}
+    missing = [case for case in cases if case not in known]
+    if not missing:
+        return
+    near = difflib.get_close_matches(missing[0], known, n=1)
+    hint = f" (nearest to the first: {near[0]})" if near else ""
+    raise UserError(
+        f"{pool.name} lacks {len(missing)} of the {len(cases)} cases of {source}: {_few(missing)}{hint}; add them "
+        "to the dataset (convert the whole download), or correct the names"
+    )
+
+
+def _check_disjoint(cases: Collection[str], others: Collection[str], source: str, role: str) -> None:
+    both = sorted(set(cases) & set(others))
+    if both:
+        raise UserError(f"{source} names {role} cases: {_few(both)}; remove them from one of the two")
+
+
+def _few(cases: Sequence[str], most: int = 5) -> str:
+    return ", ".join(cases[:most]) + (f" and {len(cases) - most} more" if len(cases) > most else "")

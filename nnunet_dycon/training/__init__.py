@@ -1,0 +1,1 @@
+"""Parts of a training step that the trainers put together."""

@@ -1,0 +1,106 @@
+"""nnU-Net's local logger with the curves of semi-supervised training, in the checkpoint and in ``progress.png``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
+from PIL import Image
+
+from nnunet_dycon.files import whole_files
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe-Ito, safe for colour-blind readers
+_LINES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))  # curves that coincide stay visible
+_WIDTH_INCHES, _PANEL_HEIGHT_INCHES = 30, 9  # the width of nnU-Net's own figure
+_LARGEST_SHARE = 0.01  # of the training's time, for drawing the added panels
+
+
+class SemiSupervisedLogger(LocalLogger):
+    """Keeps one value an epoch of each curve, as nnU-Net's logger does for its own.
+
+    Args:
+        loss_names: names of the semi-supervised losses.
+    """
+
+    def __init__(self, loss_names: Sequence[str]) -> None:
+        super().__init__()
+        self.step_keys = (*loss_names, "skipped", "ramp_up", "beta", "student_entropy", "teacher_entropy")
+        self.step_keys += ("patch_share_unlabeled", "patch_share_foreground")
+        self.dice_keys = ("student_mean_fg_dice", "teacher_mean_fg_dice")
+        self._panels = {
+            "loss": ("train_losses", *loss_names),
+            "ramp-up, beta": ("ramp_up", "beta"),
+            "entropy [nats], patch share": self.step_keys[-4:],
+            "pseudo Dice": self.dice_keys,
+        }
+        for key in (*self.step_keys, *self.dice_keys):
+            self.my_fantastic_logging[key] = []
+        self._next_drawing_seconds = 0.0
+        self._drawn_epochs = 0
+
+    def plot_progress_png(self, output_folder: str) -> None:
+        """nnU-Net's ``progress.png`` with four more panels below.
+
+        The picture stays as it is until 100 times as long as the added panels took has passed since it was drawn.
+        """
+        if time.monotonic() < self._next_drawing_seconds:
+            return
+        super().plot_progress_png(output_folder)
+        start = time.monotonic()
+        self.add_panels(Path(output_folder) / "progress.png")
+        now = time.monotonic()
+        self._next_drawing_seconds = now + (now - start) / _LARGEST_SHARE
+        self._drawn_epochs = self._num_epochs
+
+    def plot_last_progress_png(self, output_folder: str) -> None:
+        """Draw whatever it costs, unless the picture has all epochs already."""
+        if self._drawn_epochs != self._num_epochs:
+            self._next_drawing_seconds = 0.0
+            self.plot_progress_png(output_folder)
+
+    @property
+    def _num_epochs(self) -> int:
+        return len(self.my_fantastic_logging["train_losses"])
+
+    def add_panels(self, file: Path) -> None:
+        """Put the added panels below nnU-Net's picture."""
+        figure = self.panels()
+        figure.canvas.draw()
+        lower = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())  # type: ignore[attr-defined]
+        with Image.open(file) as image:
+            upper = image.convert("RGB")
+        lower = lower.resize((upper.width, round(lower.height * upper.width / lower.width)))
+        picture = Image.new("RGB", (upper.width, upper.height + lower.height), "white")
+        picture.paste(upper, (0, 0))
+        picture.paste(lower, (0, upper.height))
+        with whole_files.whole(file) as partial:
+            picture.save(partial, compress_level=1)
+
+    def panels(self) -> Figure:
+        """The added panels: losses, ramp-up and beta, entropies and shares of patches, pseudo Dice."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(_WIDTH_INCHES, 2 * _PANEL_HEIGHT_INCHES), dpi=100, facecolor="white")
+        FigureCanvasAgg(figure)
+        for ax, (title, keys) in zip(figure.subplots(2, 2).flat, self._panels.items(), strict=True):
+            for key, color, line in zip(keys, _COLORS, _LINES, strict=False):
+                values = np.asarray(self.my_fantastic_logging[key], dtype=float)
+                if np.isfinite(values).any():
+                    marker = "o" if len(values) < 20 else None
+                    ax.plot(values, color=color, linestyle=line, linewidth=4, label=key, marker=marker)
+            ax.set(xlabel="epoch", ylabel=title)
+            ax.xaxis.get_major_locator().set_params(integer=True)
+            if title == "loss":
+                ax.set_yscale("symlog", linthresh=0.01)  # UnCL is small, nnU-Net's loss negative
+            if ax.lines:
+                ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, fontsize="small")
+        figure.tight_layout()
+        return figure

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools.convert import case_name
+from nnunet_dycon.tools.convert.protocols import load_list
+
+
+@pytest.mark.parametrize(
+    ("dataset", "entry", "name"),
+    [
+        ("la", "06SR5RBREL16DQ6M8LWS", "LA_06SR5RBREL16DQ6M8LWS"),
+        ("la", "LA_06SR5RBREL16DQ6M8LWS\r\n", "LA_06SR5RBREL16DQ6M8LWS"),
+        ("la", "06SR5RBREL16DQ6M8LWS/mri_norm2.h5", "LA_06SR5RBREL16DQ6M8LWS"),
+        ("pancreas", "image0050", "pancreas_0050"),
+        ("pancreas", "image0050_norm.h5", "pancreas_0050"),
+        ("pancreas", "PANCREAS_0050", "pancreas_0050"),
+        ("pancreas", "label0050", "pancreas_0050"),
+        ("pancreas", "0050.h5", "pancreas_0050"),
+        ("pancreas", "pancreas_0050", "pancreas_0050"),
+        ("brats19", "BraTS19_2013_10_1", "BraTS19_2013_10_1"),
+        ("brats19", "BraTS19_CBICA_AAP_1.h5\r", "BraTS19_CBICA_AAP_1"),
+        ("isles22", "sub-strokecase0009", "sub-strokecase0009"),
+        ("isles22", "sub-strokecase0009_ses-0001 ", "sub-strokecase0009"),
+    ],
+)
+def test_every_spelling_gives_one_name(dataset: str, entry: str, name: str) -> None:
+    assert case_name(dataset, entry) == name
+
+
+@pytest.mark.parametrize(
+    ("dataset", "entry"),
+    [
+        ("la", "06SR5RBREL16DQ6M8LW"),
+        ("pancreas", "image050"),
+        ("brats19", "2013_10_1"),
+        ("isles22", "case9"),
+        ("la", ""),
+    ],
+)
+def test_no_case(dataset: str, entry: str) -> None:
+    with pytest.raises(UserError, match=f"names no case of {dataset}; expected an entry like"):
+        case_name(dataset, entry)
+
+
+def test_unknown_dataset() -> None:
+    with pytest.raises(UserError, match="choose one of la, pancreas, brats19, isles22"):
+        case_name("acdc", "patient001")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "lists", "count"),
+    [
+        ("la", ("la/train.list", "la/test.list"), 100),
+        ("pancreas", ("pancreas/mcnet/train.list", "pancreas/mcnet/test.list"), 82),
+        (
+            "pancreas",
+            ("pancreas/coranet/train_lab.txt", "pancreas/coranet/train_unlab.txt", "pancreas/coranet/test.txt"),
+            80,
+        ),
+        ("brats19", ("brats19/train.txt", "brats19/val.txt", "brats19/test.txt"), 335),
+        ("isles22", ("isles22/train.list", "isles22/val.list", "isles22/test.list"), 250),
+    ],
+)
+def test_the_published_lists_name_every_case_once(dataset: str, lists: tuple[str, ...], count: int) -> None:
+    names = [case_name(dataset, entry) for name in lists for entry in load_list(name)]
+    assert len(names) == len(set(names)) == count

@@ -1,0 +1,129 @@
+"""Case lists and published protocols."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools.convert.protocols import PROTOCOLS, get_protocol, load_list, read_list
+
+SHARED_LISTS = Path(__file__).parents[2].parent / "shared" / "data" / "lists"
+
+
+def test_list_of_the_package_has_the_published_order():
+    entries = load_list("la/train.list")
+    assert len(entries) == 80
+    assert entries[:2] == ["06SR5RBREL16DQ6M8LWS", "0RZDK210BSMWAA6467LU"]
+
+
+def test_h5_endings_of_a_list_are_dropped():
+    assert load_list("pancreas/coranet/train_lab.txt")[0] == "0001"
+
+
+@pytest.mark.parametrize("name", ["la/all.list", "la", "../definitions.py"])
+def test_unknown_list_is_refused(name):
+    with pytest.raises(UserError, match="no case list"):
+        load_list(name)
+
+
+def test_windows_line_ends_blanks_and_byte_order_mark_are_normalised(tmp_path):
+    file = tmp_path / "cases.txt"
+    file.write_bytes(b"\xef\xbb\xbfcase_1.h5\r\n  case_2 \t\r\n\r\ncase_3\r\n \r\n")
+    assert read_list(file) == ["case_1", "case_2", "case_3"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"a\nb\na.h5\n", "names a more than once"), (b"\r\n \n", "is empty"), (b"\xff\xfe\x00", "no text file")],
+)
+def test_bad_list_files_are_refused(tmp_path, content, message):
+    file = tmp_path / "cases.txt"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_list(file)
+
+
+def test_missing_list_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_list(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "labeled", "train", "validation", "test"),
+    [
+        ("la-5", 4, 80, 0, 20),
+        ("la-10", 8, 80, 0, 20),
+        ("la-20", 16, 80, 0, 20),
+        ("pancreas-10", 6, 62, 0, 18),
+        ("pancreas-20", 12, 62, 0, 18),
+        ("pancreas-mcnet-10", 6, 62, 0, 20),
+        ("pancreas-mcnet-20", 12, 62, 0, 20),
+        ("brats19-10", 25, 250, 25, 60),
+        ("brats19-20", 50, 250, 25, 60),
+        ("isles22-5", 10, 200, 25, 25),
+        ("isles22-10", 20, 200, 25, 25),
+        ("isles22-20", 40, 200, 25, 25),
+    ],
+)
+def test_sizes_of_the_protocols(name, labeled, train, validation, test):
+    protocol = get_protocol(name)
+    sizes = len(protocol.train_cases()), len(protocol.validation_cases()), len(protocol.test_cases())
+    assert (protocol.n_labeled, *sizes) == (labeled, train, validation, test)
+
+
+def test_all_protocols_of_the_table_above_are_tested():
+    assert len(PROTOCOLS) == 12
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_sets_of_a_protocol_are_disjoint(name):
+    protocol = get_protocol(name)
+    cases = [*protocol.train_cases(), *protocol.validation_cases(), *protocol.test_cases()]
+    assert len(cases) == len(set(cases))
+
+
+def test_names_are_those_of_the_converted_datasets():
+    firsts = {name: get_protocol(name).train_cases()[0] for name in PROTOCOLS}
+    assert firsts["la-10"] == "LA_06SR5RBREL16DQ6M8LWS"
+    assert firsts["pancreas-20"] == "pancreas_0001"
+    assert firsts["pancreas-mcnet-20"] == "pancreas_0057"
+    assert firsts["isles22-5"] == "sub-strokecase0003"
+    assert firsts["brats19-10"].startswith("BraTS19_")
+
+
+def test_default_pancreas_protocol_labels_the_first_twelve_and_has_no_withdrawn_case():
+    protocol = get_protocol("pancreas-20")
+    labeled = protocol.train_cases()[: protocol.n_labeled]
+    assert labeled == [f"pancreas_{i:04d}" for i in range(1, 13)]
+    used = {*protocol.train_cases(), *protocol.test_cases()}
+    assert not used & {"pancreas_0025", "pancreas_0070"}
+    assert not protocol.warning
+
+
+def test_mcnet_protocol_has_one_scan_on_three_sides_and_says_so():
+    protocol = get_protocol("pancreas-mcnet-20")
+    labeled = protocol.train_cases()[:12]
+    assert "pancreas_0070" in labeled
+    assert "pancreas_0002" in protocol.train_cases()[12:]
+    assert "pancreas_0025" in protocol.test_cases()
+    assert "one scan" in protocol.warning
+
+
+def test_unknown_protocol_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean la-10"):
+        get_protocol("la10")
+
+
+@pytest.mark.shared_data
+def test_isles_lists_are_those_of_the_published_fold():
+    file = SHARED_LISTS / "isles22" / "splits_fold0.json"
+    if not file.is_file():
+        pytest.skip(f"{file} is missing")
+    fold = json.loads(file.read_text())
+    protocol = get_protocol("isles22-10")
+    assert protocol.train_cases() == fold["train"]
+    assert protocol.validation_cases() == fold["val"]
+    assert protocol.test_cases() == fold["test"]

@@ -1,0 +1,524 @@
+"""Splits into labelled and unlabelled cases, as new datasets and in place."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_dycon.cli import split as split_cli
+from nnunet_dycon.dataset.splits import check_disjoint, read_splits, unlabeled_in_splits
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools.convert.protocols import get_protocol
+from nnunet_dycon.tools.split import CasePool, SplitOptions, divide, split_in_place, split_into_new_dataset
+from nnunet_dycon.tools.split.division import stratified
+from nnunet_dycon.tools.split.options import count_of
+
+CASES = [f"case_{i:02d}" for i in range(10)]
+
+
+@pytest.fixture
+def roots(tmp_path, monkeypatch):
+    """Empty nnUNet_raw and nnUNet_preprocessed."""
+    folders = {}
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        monkeypatch.setenv(name, str(folders[name]))
+    return folders
+
+
+def make_raw(roots, name="Dataset500_Toy", training=CASES, test=(), ending=".nii.gz", channels=1, masks=True) -> Path:
+    """A raw dataset of text files that say what they are: splitting must not need to open them."""
+    folder = roots["nnUNet_raw"] / name
+    for part, cases in (("Tr", training), ("Ts", test)):
+        for kind in ("images", "labels") if cases else ():
+            (folder / f"{kind}{part}").mkdir(parents=True)
+        for case in cases:
+            for channel in range(channels):
+                (folder / f"images{part}" / f"{case}_{channel:04d}{ending}").write_text(f"image {case} {channel}")
+            if masks:
+                (folder / f"labels{part}" / f"{case}{ending}").write_text(f"mask {case}")
+    write_dataset_json(folder, ending=ending, channels=channels, n=len(training))
+    return folder
+
+
+def write_dataset_json(folder: Path, ending=".nii.gz", channels=1, n=10, channel="MRI") -> None:
+    content = {
+        "channel_names": {str(i): channel for i in range(channels)},
+        "labels": {"background": 0, "lesion": 1},
+        "numTraining": n,
+        "file_ending": ending,
+        "reference": "kept",
+    }
+    (folder / "dataset.json").write_text(json.dumps(content))
+
+
+def make_preprocessed(roots, name="Dataset500_Toy", cases=CASES, channel="MRI", splits=None) -> Path:
+    folder = roots["nnUNet_preprocessed"] / name
+    (folder / "gt_segmentations").mkdir(parents=True)
+    for case in cases:
+        (folder / "gt_segmentations" / f"{case}.nii.gz").write_text("mask")
+    write_dataset_json(folder, channel=channel)
+    if splits is not None:
+        (folder / "splits_final.json").write_text(json.dumps(splits))
+    return folder
+
+
+def case_names(folder: Path) -> list[str]:
+    return sorted({file.name.removesuffix(".nii.gz").removesuffix("_0000") for file in folder.glob("*")})
+
+
+def pool(training=CASES, **kwargs) -> CasePool:
+    return CasePool("Dataset500_Toy", list(training), _no_volumes, **kwargs)
+
+
+def _no_volumes(cases):
+    raise AssertionError("masks were read without --stratify")
+
+
+# --- amounts and options
+
+
+@pytest.mark.parametrize(
+    ("amount", "total", "count"),
+    # 10 % of 80 is 8 (LA), 20 % of 62 is 12 (Pancreas), 5 % of 200 is 10 (ISLES); halves go up, at least one
+    [("8", 80, 8), ("10%", 80, 8), ("20%", 62, 12), ("5%", 200, 10), ("12.5 %", 20, 3), ("1%", 10, 1), ("100%", 7, 7)],
+)
+def test_count_of_amounts(amount, total, count):
+    assert count_of(amount, total, "--labeled") == count
+
+
+@pytest.mark.parametrize("amount", ["0", "11", "0%", "101%", "-1", "2.5", "few", "nan%", "1e1"])
+def test_impossible_amounts_are_refused(amount):
+    with pytest.raises(UserError, match="--labeled"):
+        count_of(amount, 10, "--labeled")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "one of --protocol"),
+        ({"protocol": "la-10", "labeled": "8"}, "one of --protocol"),
+        ({"protocol": "la-10", "test": "3"}, "--test contradicts --protocol"),
+        ({"labeled_list": Path("a"), "stratify": True}, "--stratify has no effect"),
+        ({"labeled_list": Path("a"), "seed": 1}, "--seed has no effect"),
+        ({"labeled_list": Path("a"), "seed": 1, "test": "b.txt"}, "--seed has no effect"),
+        ({"labeled": "3", "seed": -1}, "--seed -1"),
+    ],
+)
+def test_contradicting_options_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        SplitOptions(**options)
+
+
+# --- the division
+
+
+def test_without_seed_the_first_are_labelled_and_the_last_tested():
+    division = divide(pool(), SplitOptions(labeled="2", test="3"))
+    assert division.labeled == CASES[:2]
+    assert division.unlabeled == CASES[2:7]
+    assert division.test == CASES[7:]
+    assert division.left_out == []
+
+
+def test_share_counts_the_cases_that_are_left_after_the_test_cases():
+    division = divide(pool(), SplitOptions(labeled="50%", test="60%"))
+    assert (len(division.labeled), len(division.unlabeled), len(division.test)) == (2, 2, 6)
+
+
+def test_seed_draws_reproducibly_and_fewer_are_a_subset_of_more():
+    four = divide(pool(), SplitOptions(labeled="4", seed=3)).labeled
+    # golden: numpy promises that RandomState never changes
+    assert four == ["case_00", "case_01", "case_08", "case_09"]
+    assert set(divide(pool(), SplitOptions(labeled="2", seed=3)).labeled) < set(four)
+    assert divide(pool(), SplitOptions(labeled="4", seed=5)).labeled != four
+
+
+def test_test_cases_of_the_source_stay_test_cases():
+    division = divide(pool(CASES[:6], test=CASES[6:]), SplitOptions(labeled="2", seed=0))
+    assert division.test == CASES[6:]
+    with pytest.raises(UserError, match="imagesTs already"):
+        divide(pool(CASES[:6], test=CASES[6:]), SplitOptions(labeled="2", test="2"))
+
+
+def test_listed_test_cases_replace_those_of_the_source_which_are_never_trained_on(tmp_path):
+    (tmp_path / "test.txt").write_text("case_00\ncase_09\n")
+    division = divide(pool(CASES[:6], test=CASES[6:]), SplitOptions(labeled="2", test=str(tmp_path / "test.txt")))
+    assert division.test == ["case_00", "case_09"]
+    assert division.labeled + division.unlabeled == CASES[1:6]
+    assert division.left_out == ["case_06", "case_07", "case_08"]
+
+
+def test_labelled_list_with_windows_line_ends(tmp_path):
+    file = tmp_path / "labeled.txt"
+    file.write_bytes(b"case_09\r\ncase_03\r\n\r\n")
+    division = divide(pool(), SplitOptions(labeled_list=file, test="2"))
+    assert division.labeled == ["case_09", "case_03"]
+    assert division.test == ["case_07", "case_08"]  # the last that are not listed
+    assert len(division.unlabeled) == 6
+
+
+@pytest.mark.parametrize(
+    ("labeled", "test", "message"),
+    [
+        ("case_00\ncase_0X\n", None, "lacks 1 of the 2 cases .*case_0X .nearest to the first: case_0"),
+        ("case_06\n", None, "names test cases: case_06"),
+        ("case_00\n", "case_00\n", "names test cases: case_00"),
+        ("case_07\n", "case_00\n", "in imagesTs only"),
+    ],
+)
+def test_wrong_case_lists_are_refused(tmp_path, labeled, test, message):
+    (tmp_path / "labeled.txt").write_text(labeled)
+    options = {"labeled_list": tmp_path / "labeled.txt"}
+    if test:
+        (tmp_path / "test.txt").write_text(test)
+        options["test"] = str(tmp_path / "test.txt")
+    with pytest.raises(UserError, match=message):
+        divide(pool(CASES[:6], test=CASES[6:]), SplitOptions(**options))
+
+
+def test_more_labelled_than_cases_and_a_test_set_of_everything_are_refused():
+    with pytest.raises(UserError, match="there are only 10 cases"):
+        divide(pool(), SplitOptions(labeled="11"))
+    with pytest.raises(UserError, match="leaves no case to train on"):
+        divide(pool(), SplitOptions(labeled="1", test="100%"))
+
+
+def test_stratified_choice_takes_the_middle_of_each_third():
+    volumes = {"a": 9.0, "b": 1.0, "c": 5.0, "d": 2.0, "e": 3.0, "f": 8.0, "g": 4.0, "h": 6.0, "i": 7.0}
+    # sorted: b d e | g c h | i f a
+    assert stratified(volumes, 3, None) == ["d", "c", "f"]
+    drawn = [stratified(volumes, 3, np.random.RandomState(seed)) for seed in range(5)]
+    assert all(a in "bde" and b in "gch" and c in "ifa" for a, b, c in drawn)
+    assert len({tuple(cases) for cases in drawn}) > 1
+
+
+# --- a new dataset
+
+
+def test_new_dataset_has_no_mask_of_an_unlabelled_case(roots):
+    make_raw(roots, channels=2)
+    report = split_into_new_dataset(500, 501, SplitOptions(labeled="2", test="3"))
+    folder = roots["nnUNet_raw"] / "Dataset501_Toy_2labeled"
+    assert report.dataset_name == folder.name
+    assert case_names(folder / "labelsTr") == CASES[:2]
+    assert case_names(folder / "labelsTs") == CASES[7:]
+    assert {file.name for file in (folder / "imagesUn").iterdir()} == {
+        f"{case}_{channel:04d}.nii.gz" for case in CASES[2:7] for channel in (0, 1)
+    }
+    texts = {file.read_text() for file in folder.rglob("*.nii.gz")}
+    assert {text for text in texts if text.startswith("mask")} == {f"mask {i}" for i in [*CASES[:2], *CASES[7:]]}
+    assert {text for text in texts if text.startswith("image")} == {f"image {i} {c}" for i in CASES for c in (0, 1)}
+
+
+def test_new_dataset_is_described_for_nnunet_and_for_the_record(roots):
+    make_raw(roots)
+    report = split_into_new_dataset(
+        "Dataset500_Toy", 501, SplitOptions(labeled="20%", test="3", seed=5), target_name="X"
+    )
+    folder = roots["nnUNet_raw"] / "Dataset501_X"
+    dataset_json = json.loads((folder / "dataset.json").read_text())
+    assert (dataset_json["numTraining"], dataset_json["name"], dataset_json["reference"]) == (1, "X", "kept")
+    labeled = report.division.labeled
+    splits = json.loads((roots["nnUNet_preprocessed"] / "Dataset501_X" / "splits_final.json").read_text())
+    assert splits == [{"train": labeled, "val": labeled}]
+    record = json.loads((folder / "split.json").read_text())
+    assert record["source"] == "Dataset500_Toy"
+    assert record["options"]["seed"] == 5
+    assert record["cases"]["test"] == report.division.test
+    assert record["masks_of_unlabeled_cases_read_to_choose"] is False
+    assert "labelled cases, never on test cases" in report.notes[0]
+
+
+def test_files_are_hard_links_also_behind_symbolic_links(roots):
+    folder = make_raw(roots)
+    image = folder / "imagesTr" / "case_09_0000.nii.gz"
+    real = image.rename(folder.parent / "elsewhere.nii.gz")
+    image.symlink_to(real)
+    split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
+    new = roots["nnUNet_raw"] / "Dataset501_Toy_2labeled" / "imagesUn" / "case_09_0000.nii.gz"
+    assert new.samefile(real)
+    assert not new.is_symlink()
+
+
+def test_spacing_files_of_tiff_images_go_along_but_never_those_of_masks(roots):
+    folder = make_raw(roots, ending=".tif")
+    for kind in ("imagesTr", "labelsTr"):
+        for case in CASES:
+            (folder / kind / f"{case}.json").write_text('{"spacing": [1, 1, 1]}')
+    split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
+    new = roots["nnUNet_raw"] / "Dataset501_Toy_2labeled"
+    assert len(list((new / "imagesUn").glob("*.json"))) == 8
+    assert sorted(file.name for file in (new / "labelsTr").glob("*.json")) == ["case_00.json", "case_01.json"]
+
+
+def test_protocol_with_validation_cases(roots):
+    protocol = get_protocol("isles22-5")
+    training, validation, test = protocol.train_cases(), protocol.validation_cases(), protocol.test_cases()
+    make_raw(roots, training=[*training, *validation, "sub-strokecase9999"], test=test)
+    report = split_into_new_dataset(500, 501, SplitOptions(protocol="isles22-5"))
+    folder = roots["nnUNet_raw"] / "Dataset501_Toy_10labeled"
+    assert case_names(folder / "labelsTr") == sorted([*training[:10], *validation])
+    assert case_names(folder / "imagesUn") == training[10:]
+    splits = json.loads(report.splits_final_file.read_text())
+    assert splits == [{"train": training[:10], "val": validation}]
+    assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 35
+    assert report.division.left_out == ["sub-strokecase9999"]
+    assert any("Train fold 0 only" in note for note in report.notes)
+
+
+def test_seed_draws_among_the_training_cases_of_a_protocol():
+    protocol = get_protocol("isles22-5")
+    everyone = [*protocol.train_cases(), *protocol.validation_cases(), *protocol.test_cases()]
+    division = divide(pool(everyone), SplitOptions(protocol="isles22-5", seed=1))
+    assert len(division.labeled) == 10
+    assert division.labeled != protocol.train_cases()[:10]
+    assert set(division.labeled) <= set(protocol.train_cases())
+
+
+def test_mcnet_protocol_warns(roots):
+    protocol = get_protocol("pancreas-mcnet-20")
+    make_raw(roots, training=[*protocol.train_cases(), *protocol.test_cases()])
+    report = split_into_new_dataset(500, 501, SplitOptions(protocol="pancreas-mcnet-20"))
+    assert "pancreas_0070" in report.warnings[0]
+    assert json.loads(report.split_file.read_text())["warnings"] == report.warnings
+
+
+def test_all_labelled_gives_a_reference_without_imagesun(roots):
+    make_raw(roots)
+    report = split_into_new_dataset(500, 501, SplitOptions(labeled="100%", test="2"))
+    assert not (report.split_file.parent / "imagesUn").exists()
+    assert any("fully supervised" in note for note in report.notes)
+
+
+def test_test_cases_without_masks_are_kept_and_counted(roots):
+    folder = make_raw(roots, training=CASES[:6], test=CASES[6:])
+    (folder / "labelsTs" / "case_08.nii.gz").unlink()
+    report = split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
+    assert any(note.startswith("1 test cases have no mask") for note in report.notes)
+
+
+def _nothing_written(roots) -> bool:
+    """Only the source is there, no partial folder either."""
+    return [i.name for i in roots["nnUNet_raw"].iterdir()] == ["Dataset500_Toy"] and not any(
+        roots["nnUNet_preprocessed"].iterdir()
+    )
+
+
+@pytest.mark.parametrize(
+    ("prepare", "options", "target_id", "message"),
+    [
+        (lambda raw: (raw / "imagesUn").mkdir(), {"labeled": "11"}, 501, "only 10 cases"),
+        (lambda raw: (raw / "labelsTr" / "case_01.nii.gz").unlink(), {"labeled": "2"}, 501, "case case_01 has no mask"),
+        (lambda raw: (raw / "dataset.json").unlink(), {"labeled": "2"}, 501, "dataset.json does not exist"),
+        (lambda raw: (raw / "dataset.json").write_text("{"), {"labeled": "2"}, 501, "no valid JSON"),
+        (lambda raw: (raw / "dataset.json").write_text("{}"), {"labeled": "2"}, 501, "lacks labels and file_ending"),
+        (lambda raw: None, {"labeled": "2"}, 500, "--target-id 500 is in use by Dataset500_Toy"),
+        (lambda raw: None, {"labeled": "2"}, 1000, "no dataset ID"),
+        (lambda raw: None, {"protocol": "la-10"}, 501, "lacks 100 of the 100 cases of protocol la-10"),
+        (lambda raw: None, {"protocol": "la-11"}, 501, "unknown protocol"),
+    ],
+)
+def test_impossible_splits_write_nothing(roots, prepare, options, target_id, message):
+    prepare(make_raw(roots))
+    with pytest.raises(UserError, match=message):
+        split_into_new_dataset(500, target_id, SplitOptions(**options))
+    assert _nothing_written(roots)
+
+
+def test_unlabelled_cases_need_no_mask(roots):
+    folder = make_raw(roots)
+    (folder / "labelsTr" / "case_05.nii.gz").unlink()
+    report = split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
+    assert "case_05" in report.division.unlabeled
+
+
+def test_source_with_unlabelled_cases_is_refused(roots):
+    folder = make_raw(roots)
+    (folder / "imagesUn").mkdir()
+    (folder / "imagesUn" / "case_77_0000.nii.gz").write_text("image")
+    with pytest.raises(UserError, match="imagesUn already"):
+        split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
+
+
+def test_case_in_two_folders_of_the_source_is_refused(roots):
+    make_raw(roots, test=["case_03"])
+    with pytest.raises(UserError, match="case_03 in imagesTr and in imagesTs"):
+        split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
+
+
+def test_id_of_a_preprocessed_leftover_is_in_use(roots):
+    make_raw(roots)
+    leftover = roots["nnUNet_preprocessed"] / "Dataset501_Old"
+    leftover.mkdir()
+    with pytest.raises(UserError, match="in use by Dataset501_Old"):
+        split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
+    assert leftover.is_dir()
+
+
+def test_failure_while_writing_leaves_nothing(roots, monkeypatch):
+    make_raw(roots)
+    file = roots["nnUNet_raw"].parent / "a_file"
+    file.write_text("nnUNet_preprocessed points to this file, so its folder cannot be made")
+    monkeypatch.setenv("nnUNet_preprocessed", str(file))
+    with pytest.raises(OSError, match="a_file"):
+        split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
+    assert _nothing_written(roots)
+
+
+def test_missing_environment_is_named(roots, monkeypatch):
+    make_raw(roots)
+    monkeypatch.delenv("nnUNet_preprocessed")
+    with pytest.raises(UserError, match="nnUNet_preprocessed is not set"):
+        split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
+
+
+@pytest.mark.parametrize(("dataset", "message"), [(777, "no dataset"), ("LA", "is no dataset")])
+def test_unknown_source_is_refused(roots, dataset, message):
+    make_raw(roots)
+    with pytest.raises(UserError, match=message):
+        split_into_new_dataset(dataset, 501, SplitOptions(labeled="2"))
+
+
+def test_stratified_split_measures_volumes_in_mm3_and_says_that_it_read_the_masks(roots):
+    folder = make_raw(roots, training=CASES[:4])
+    # foreground voxels and spacing: volumes of 8, 2, 27 and 3 mm3; sorted: 01 03 | 00 02
+    for case, voxels, spacing_mm in (("00", 1, 2), ("01", 2, 1), ("02", 1, 3), ("03", 3, 1)):
+        mask = np.zeros((4, 4, 4), np.uint8)
+        mask.flat[:voxels] = 1
+        image = sitk.GetImageFromArray(mask)
+        image.SetSpacing([spacing_mm] * 3)
+        sitk.WriteImage(image, str(folder / "labelsTr" / f"case_{case}.nii.gz"))
+    report = split_into_new_dataset(500, 501, SplitOptions(labeled="2", stratify=True))
+    assert report.division.labeled == ["case_01", "case_00"]
+    assert "masks of all training cases were read" in report.warnings[0]
+    assert json.loads(report.split_file.read_text())["masks_of_unlabeled_cases_read_to_choose"] is True
+
+
+def test_unreadable_mask_is_named_when_stratifying(roots):
+    make_raw(roots)
+    with pytest.raises(UserError, match=r"case_00\.nii\.gz cannot be read"):
+        split_into_new_dataset(500, 501, SplitOptions(labeled="2", stratify=True))
+
+
+# --- in place
+
+
+def test_in_place_without_splits_divides_all_cases(roots):
+    folder = make_preprocessed(roots)
+    report = split_in_place(500, SplitOptions(labeled="30%"))
+    splits = read_splits(folder)
+    assert splits == [{"train": CASES[:3], "val": CASES[:3], "unlabeled": CASES[3:]}]
+    assert unlabeled_in_splits(splits, 0) == CASES[3:]
+    check_disjoint(splits[0]["train"], splits[0]["val"], splits[0]["unlabeled"])
+    assert "planned with all its masks" in report.warnings[0]
+    record = json.loads((folder / "split.json").read_text())
+    assert (record["in_place"], record["fold"], record["cases"]["unlabeled"]) == (True, 0, CASES[3:])
+
+
+def test_in_place_divides_one_fold_and_keeps_its_validation_cases_and_the_other_folds(roots):
+    splits = [{"train": CASES[2:], "val": CASES[:2]}, {"train": CASES[:8], "val": CASES[8:]}]
+    folder = make_preprocessed(roots, splits=splits)
+    with pytest.raises(UserError, match="--overwrite"):
+        split_in_place(500, SplitOptions(labeled="2"), fold=1)
+    assert read_splits(folder) == splits
+    assert not (folder / "split.json").exists()
+    split_in_place(500, SplitOptions(labeled="2"), fold=1, overwrite=True)
+    assert read_splits(folder) == [splits[0], {"train": CASES[:2], "val": CASES[8:], "unlabeled": CASES[2:8]}]
+
+
+def test_in_place_again_gives_the_same_and_needs_no_overwrite(roots):
+    folder = make_preprocessed(roots)
+    split_in_place(500, SplitOptions(labeled="4", test="2"))
+    before = read_splits(folder)
+    assert before == [{"train": CASES[:4], "val": CASES[:4], "unlabeled": CASES[4:8]}]
+    split_in_place(500, SplitOptions(labeled="4", test="2"))
+    assert read_splits(folder) == before
+    # without --test the former test cases do not become training cases
+    split_in_place(500, SplitOptions(labeled="1"), overwrite=True)
+    assert read_splits(folder) == [{"train": CASES[:1], "val": CASES[:1], "unlabeled": CASES[1:8]}]
+
+
+def test_in_place_protocol_uses_its_cases_only(roots):
+    protocol = get_protocol("isles22-5")
+    everyone = [*protocol.train_cases(), *protocol.validation_cases(), *protocol.test_cases()]
+    folder = make_preprocessed(roots, cases=everyone)
+    split_in_place(500, SplitOptions(protocol="isles22-5"))
+    (fold,) = read_splits(folder) or []
+    assert fold["val"] == protocol.validation_cases()
+    assert fold["train"] + fold["unlabeled"] == protocol.train_cases()
+
+
+@pytest.mark.parametrize(
+    ("channel", "expected"), [("CT", "CT normalisation .* is taken from"), ("MRI", "no channel is CT")]
+)
+def test_in_place_warning_depends_on_ct(roots, channel, expected):
+    make_preprocessed(roots, channel=channel)
+    report = split_in_place(500, SplitOptions(labeled="2"))
+    assert re.search(expected, report.warnings[0])
+
+
+def test_in_place_refuses_what_it_cannot_do(roots):
+    with pytest.raises(UserError, match="no dataset"):
+        split_in_place(500, SplitOptions(labeled="2"))
+    raw = make_raw(roots)
+    with pytest.raises(UserError, match="no preprocessed dataset"):
+        split_in_place(500, SplitOptions(labeled="2"))
+    make_preprocessed(roots)
+    with pytest.raises(UserError, match="--fold 1"):
+        split_in_place(500, SplitOptions(labeled="2"), fold=1)
+    (raw / "imagesUn").mkdir()
+    with pytest.raises(UserError, match="imagesUn already"):
+        split_in_place(500, SplitOptions(labeled="2"))
+
+
+# --- the command
+
+
+def command(*arguments: str) -> None:
+    parser = argparse.ArgumentParser()
+    split_cli.add_arguments(parser)
+    split_cli.run(parser.parse_args(arguments))
+
+
+def test_command_says_what_was_written_and_what_comes_next(roots, capsys):
+    make_raw(roots)
+    command("-d", "500", "--target-id", "501", "--labeled", "20%", "--test", "3", "--seed", "1")
+    printed = capsys.readouterr().out
+    assert "Dataset501_Toy_1labeled: 1 labelled, 6 unlabelled, 0 validation, 3 test cases" in printed
+    assert printed.splitlines()[-1].startswith("next: nnunet-dycon audit -d 501; nnUNetv2_plan_and_preprocess -d 501")
+
+
+def test_command_in_place_warns_on_stderr(roots, capsys):
+    make_preprocessed(roots)
+    command("-d", "500", "--in-place", "--labeled", "2")
+    assert "warning: the dataset was planned with all its masks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labeled", "2"], "give --target-id"),
+        (["--labeled", "2", "--in-place", "--target-id", "501"], "makes no new dataset"),
+        (["--labeled", "2", "--target-id", "501", "--overwrite"], "with --in-place only"),
+        (["--labeled", "2", "--target-id", "501", "--fold", "0"], "with --in-place only"),
+        (["--labeled", "2", "--target-id", "501", "--name", "../x"], "no part of a folder name"),
+    ],
+)
+def test_command_refuses_options_without_effect(roots, arguments, message):
+    make_raw(roots)
+    with pytest.raises(UserError, match=message):
+        command("-d", "500", *arguments)
+
+
+def test_help_is_printed(capsys):
+    with pytest.raises(SystemExit):
+        command("--help")
+    assert "pancreas-mcnet-20" in capsys.readouterr().out.replace("\n", "").replace(" ", "")

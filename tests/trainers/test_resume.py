@@ -1,0 +1,145 @@
+"""A training that is interrupted and continued ends where the uninterrupted one ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.run.run_training import maybe_load_checkpoint
+
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.trainers import nnUNetTrainerDyCON, nnUNetTrainerDyCONCoTraining
+from tests.helpers.training import assert_same_log, assert_same_state, logged, make_trainer, state_of, without_plots  # noqa: F401
+
+LENGTH = "max_patches=512,num_iterations_per_epoch=2,num_val_iterations_per_epoch=1"
+
+
+class InterruptedTrainingError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def train_epochs(trainer, number):
+    """Run the training until ``number`` epochs are done, then interrupt it."""
+    end_of_epoch = trainer.on_epoch_end
+
+    def on_epoch_end():
+        end_of_epoch()
+        if trainer.current_epoch == number < trainer.num_epochs:
+            raise InterruptedTrainingError
+
+    trainer.on_epoch_end = on_epoch_end
+    with contextlib.suppress(InterruptedTrainingError):
+        trainer.run_training()
+    return trainer
+
+
+@pytest.mark.parametrize("trainer", [nnUNetTrainerDyCON, nnUNetTrainerDyCONCoTraining])
+def test_an_interrupted_training_ends_bit_identical(dataset, monkeypatch, trainer):
+    monkeypatch.setenv("nnUNet_dycon", f"{LENGTH},num_epochs=4,save_every=2")
+    whole = train_epochs(make_trainer(dataset, trainer), 4)
+    train_epochs(make_trainer(dataset, trainer), 2)
+    os.remove(f"{whole.output_folder}/checkpoint_final.pth")
+    resumed = make_trainer(dataset, trainer, seed=77)
+    maybe_load_checkpoint(resumed, continue_training=True, validation_only=False)
+    assert resumed.current_epoch == 2
+    resumed.run_training()
+    assert_same_state(state_of(whole), state_of(resumed))
+    for a, b in zip(whole.optimizer.state.values(), resumed.optimizer.state.values(), strict=True):
+        assert torch.equal(a["momentum_buffer"], b["momentum_buffer"])
+    assert whole.teacher.step == resumed.teacher.step == 8
+    assert_same_log(logged(whole), logged(resumed))
+
+
+def test_a_longer_training_may_be_asked_for(dataset, monkeypatch):
+    monkeypatch.setenv("nnUNet_dycon", f"{LENGTH},num_epochs=1")
+    make_trainer(dataset).run_training()
+    monkeypatch.setenv("nnUNet_dycon", f"{LENGTH},num_epochs=2")
+    with pytest.raises(UserError, match=r"num_epochs 1 -> 2.*change_on_resume=true"):
+        maybe_load_checkpoint(make_trainer(dataset), continue_training=True, validation_only=False)
+    monkeypatch.setenv("nnUNet_dycon", f"{LENGTH},num_epochs=2,change_on_resume=true")
+    trainer = make_trainer(dataset)
+    maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+    trainer.run_training()
+    assert (trainer.current_epoch, trainer.teacher.step) == (2, 4)
+
+
+def test_a_checkpoint_is_whole_whenever_its_writing_stops(dataset, monkeypatch):
+    monkeypatch.setenv("nnUNet_dycon", f"{LENGTH},num_epochs=2,save_every=1")
+    trainer = train_epochs(make_trainer(dataset), 1)
+    file = f"{trainer.output_folder}/checkpoint_latest.pth"
+    before = torch.load(file, weights_only=False)
+    save = torch.save
+
+    def fails_in_the_middle(checkpoint, target, *args, **kwargs):
+        if not isinstance(target, str):
+            return save(checkpoint, target, *args, **kwargs)
+        with open(target, "wb") as half:
+            half.write(b"half a checkpoint")
+        raise InterruptedTrainingError
+
+    monkeypatch.setattr(torch, "save", fails_in_the_middle)
+    with pytest.raises(InterruptedTrainingError):
+        trainer.save_checkpoint(file)
+    monkeypatch.undo()
+    after = torch.load(file, weights_only=False)
+    assert before["current_epoch"] == after["current_epoch"] == 1
+    for name, weights in before["network_weights"].items():
+        assert torch.equal(weights, after["network_weights"][name])
+
+
+def test_killed_processes_continue_to_the_same_end(dataset, monkeypatch):
+    monkeypatch.setenv("nnUNet_dycon", f"{LENGTH},num_epochs=3,save_every=1")
+    command = [sys.executable, "-c", KILLABLE, str(dataset.preprocessed)]
+    subprocess.run([*command, "start"], check=True)
+    folder = dataset.results / "nnUNetTrainerDyCON__nnUNetPlans__3d_fullres" / "fold_0"
+    expected = torch.load(folder / "checkpoint_final.pth", weights_only=False)
+    (folder / "checkpoint_final.pth").unlink()
+    (folder / "checkpoint_best.pth").unlink()
+    process = subprocess.Popen([*command, "start"])
+    while not (folder / "checkpoint_latest.pth").exists():
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run([*command, "continue"], check=True)
+    resumed = torch.load(folder / "checkpoint_final.pth", weights_only=False)
+    for name, weights in expected["semi_supervised"]["student_weights"].items():
+        assert torch.equal(weights, resumed["semi_supervised"]["student_weights"][name]), name
+    for name, weights in expected["network_weights"].items():
+        assert torch.equal(weights, resumed["network_weights"][name]), name
+
+
+KILLABLE = """
+import json, random, sys
+from pathlib import Path
+import numpy as np, torch
+from nnunetv2.run.run_training import maybe_load_checkpoint
+from nnunet_dycon.training.curves import SemiSupervisedLogger
+from nnunet_dycon.trainers import nnUNetTrainerDyCON
+SemiSupervisedLogger.plot_progress_png = lambda self, folder: None
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
+dataset_json = json.loads((folder / "dataset.json").read_text())
+torch.manual_seed(0); np.random.seed(0); random.seed(0)
+trainer = nnUNetTrainerDyCON(plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
+trainer.plot_network_architecture = lambda: None
+maybe_load_checkpoint(trainer, sys.argv[2] == "continue", False)
+trainer.run_training()
+"""
+
+
+def test_the_random_state_comes_back():
+    from nnunet_dycon.training.random_state import get_random_state, set_random_state
+
+    state = get_random_state()
+    first = np.random.rand(3), torch.rand(3)
+    set_random_state(state)
+    assert np.array_equal(first[0], np.random.rand(3)) and torch.equal(first[1], torch.rand(3))
