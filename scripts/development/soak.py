@@ -1,6 +1,6 @@
 """Train for long on a phantom and watch memory, open files and worker processes; fail when they grow.
 
-    python scripts/development/soak.py                  # 2,000 steps, recorded every 100; about an hour on two CPU cores
+    python scripts/development/soak.py                  # 2,000 steps, recorded every 100; an hour on two cores
     python scripts/development/soak.py --steps 60 --every 10    # a quick look
 
 Everything is written to a temporary folder. Linux only: the numbers come from /proc. Memory is the share of all

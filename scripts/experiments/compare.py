@@ -1,8 +1,9 @@
 """Train several trainers on one dataset, split, budget and set of seeds, and write one table of test results.
 
     python scripts/experiments/compare.py -d 501 -p nnUNetPlansF8 \\
-        --settings num_epochs=20,num_iterations_per_epoch=100 --runs control=nnUNetTrainerSupervised mt=nnUNetTrainerMeanTeacher dycon=nnUNetTrainerDyCON \\
-               gentle=nnUNetTrainerDyCON:weight_fecl=0.1,entropy_weight=0 --seeds 0 1 2 -o runs/la8
+        --settings num_epochs=20,num_iterations_per_epoch=100 --seeds 0 1 2 -o runs/la8 \\
+        --runs control=nnUNetTrainerSupervised mt=nnUNetTrainerMeanTeacher dycon=nnUNetTrainerDyCON \\
+               gentle=nnUNetTrainerDyCON:weight_fecl=0.1,entropy_weight=0
 
 A run is NAME=TRAINER[:settings]; the first one is the control. nnU-Net's own trainers may be named as well; of the
 settings they take the lengths. ``-d`` takes one dataset for all runs; DATASET/NAME=...

@@ -17,6 +17,7 @@ from nnunet_dycon.cli import main
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.losses.patches import patch_labels
 from nnunet_dycon.models.trained_model import load_model
+from nnunet_dycon.pictures import style as look
 from nnunet_dycon.pictures.drawing import film_strip_figure
 from nnunet_dycon.pictures.overlay import CaseFiles, dice
 from nnunet_dycon.pictures.training import FOLDER
@@ -24,7 +25,6 @@ from nnunet_dycon.pictures.views import Picture, View
 from nnunet_dycon.settings import Settings
 from nnunet_dycon.tools.evaluate.classes import classes_from_labels
 from nnunet_dycon.tools.figures import make
-from nnunet_dycon.tools.figures import style as look
 from nnunet_dycon.tools.figures.entropy import entropy_figure
 from nnunet_dycon.tools.figures.segmentation import (
     SegmentedCase,
