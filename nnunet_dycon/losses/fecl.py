@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -47,7 +48,8 @@ class FeCLoss(nn.Module):
     Shape:
         - embeddings: (B, N, D), unit length along D.
         - labels: (B, N) integers; -1 is no label, and such a patch takes no part.
-        - teacher_embeddings: (B, N, D), patch by patch at the places of ``embeddings``; gets no gradient.
+        - teacher_embeddings: (b, N, D), patch by patch at the places of ``embeddings``, of all crops or of the last b,
+          where the others have no teacher term; gets no gradient.
         - uncertainty: (B, N), H_i / log C in [0, 1], so that an uncertain patch counts up to twice.
         - returns a scalar, float64 for float64 input and float32 otherwise, whatever the autocast type.
           Zero, with a gradient of zeros, where no patch has a partner.
@@ -110,9 +112,10 @@ def _check_shapes(
         raise ValueError(f"embeddings must be (B, N, D) and not empty, got {tuple(embeddings.shape)}")
     if labels.dtype.is_floating_point or labels.dtype == torch.bool:
         raise ValueError(f"labels must be integers, got {labels.dtype}")
+    taught = 0 if teacher_embeddings is None else min(len(teacher_embeddings), len(embeddings))
     for name, tensor, expected in (
         ("labels", labels, embeddings.shape[:2]),
-        ("teacher_embeddings", teacher_embeddings, embeddings.shape),
+        ("teacher_embeddings", teacher_embeddings, (taught, *embeddings.shape[1:])),
         ("uncertainty", uncertainty, embeddings.shape[:2]),
     ):
         if tensor is not None and tensor.shape != expected:
@@ -123,7 +126,7 @@ def _check_shapes(
 
 
 class _FeCL(torch.autograd.Function):
-    """Value and gradient in one pass over blocks of anchors."""
+    """Value and gradient in one pass over blocks: several whole crops, or a part of one crop's anchors."""
 
     @staticmethod
     def forward(
@@ -136,70 +139,83 @@ class _FeCL(torch.autograd.Function):
         block_entries: int,
     ) -> torch.Tensor:
         dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
-        num_patches = embeddings.shape[1]
-        block = max(1, block_entries // num_patches)
-        needs_gradient = ctx.needs_input_grad[0]
         with torch.autocast(embeddings.device.type, enabled=False):
-            z_all = embeddings.to(dtype)
-            gradient = torch.zeros_like(z_all) if needs_gradient else None
-            focal = torch.zeros(labels.shape, dtype=dtype, device=labels.device)
-            total = torch.zeros((), dtype=dtype, device=labels.device)
+            z = embeddings.to(dtype)
             valid = (labels >= 0).to(dtype)
             share = valid / valid.sum().clamp(min=1)  # of each patch in the mean
-            weight = share if uncertainty is None else share * (1 + uncertainty.detach().to(dtype))
-            for b in range(len(z_all)):
-                teacher = None if teacher_embeddings is None else teacher_embeddings[b].to(dtype)
-                for start in range(0, num_patches, block):
-                    anchors = slice(start, min(start + block, num_patches))
-                    total += _anchor_block(
-                        z_all[b], labels[b], teacher, weight[b], share[b], anchors, settings, focal[b],
-                        None if gradient is None else gradient[b],
-                    )  # fmt: skip
-        ctx.gradient = None if gradient is None else gradient.to(embeddings.dtype)
-        ctx.uncertainty_gradient = None
-        if uncertainty is not None and ctx.needs_input_grad[3]:
-            ctx.uncertainty_gradient = (focal * share).to(uncertainty.dtype)
+            batch = _Batch(
+                z=z,
+                labels=labels,
+                teacher=z[:0] if teacher_embeddings is None else teacher_embeddings.to(dtype),
+                share=share,
+                weight=share if uncertainty is None else share * (1 + uncertainty.detach().to(dtype)),
+                focal=torch.zeros_like(share),
+                gradient=torch.zeros_like(z) if ctx.needs_input_grad[0] else None,
+            )
+            total = torch.zeros((), dtype=dtype, device=z.device)
+            for crops, anchors in _blocks(len(z), z.shape[1], block_entries):
+                total += _block(batch, crops, anchors, settings)
+        # both are kept in float32 until the gradient that comes in, a gradient scaler's, is known: see ``UnCLoss``
+        ctx.gradients = batch.gradient, batch.focal * share if ctx.needs_input_grad[3] else None
+        ctx.dtypes = embeddings.dtype, None if uncertainty is None else uncertainty.dtype
         return total
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        def scaled(gradient: torch.Tensor | None) -> torch.Tensor | None:
-            return None if gradient is None else gradient * grad_output.to(gradient.dtype)
+        scaled = [
+            None if gradient is None else (gradient * grad_output).to(dtype)
+            for gradient, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
+        ]
+        return scaled[0], None, None, scaled[1], None, None
 
-        return scaled(ctx.gradient), None, None, scaled(ctx.uncertainty_gradient), None, None
+
+class _Batch(NamedTuple):
+    """What a block reads, and adds to: ``focal`` (l_i) and ``gradient``."""
+
+    z: torch.Tensor  # (B, N, D)
+    labels: torch.Tensor  # (B, N)
+    teacher: torch.Tensor  # (b, N, D), of the last b crops
+    share: torch.Tensor  # (B, N)
+    weight: torch.Tensor  # (B, N)
+    focal: torch.Tensor  # (B, N)
+    gradient: torch.Tensor | None  # (B, N, D)
 
 
-def _anchor_block(
-    z: torch.Tensor,
-    labels: torch.Tensor,
-    teacher: torch.Tensor | None,
-    weight: torch.Tensor,
-    share: torch.Tensor,
-    anchors: slice,
-    settings: _Settings,
-    focal: torch.Tensor,
-    gradient: torch.Tensor | None,
-) -> torch.Tensor:
-    """Add up the terms of a block of anchors of one crop; fills ``focal`` (l_i) and ``gradient`` in place."""
-    z_block = z[anchors]
-    same = labels[anchors, None] == labels[None]
-    other = ~same & (labels >= 0)[None] & (labels[anchors] >= 0)[:, None]
-    same &= (labels >= 0)[None]
-    same.diagonal(anchors.start).fill_(False)
-    loss, slope = _focal_term(z_block @ z.T / settings.temperature, same, other, settings, gradient is not None)
-    focal[anchors] = loss
-    value = (loss * weight[anchors]).sum()
+def _blocks(num_crops: int, num_patches: int, entries: int) -> Iterator[tuple[slice, slice]]:
+    """Crops and anchors whose similarities to all patches of their crop are at most so many entries."""
+    crops, anchors = max(1, entries // num_patches**2), max(1, entries // num_patches)
+    for crop in range(0, num_crops, crops):
+        for anchor in range(0, num_patches, anchors):
+            yield slice(crop, min(crop + crops, num_crops)), slice(anchor, min(anchor + anchors, num_patches))
+
+
+def _block(batch: _Batch, crops: slice, anchors: slice, settings: _Settings) -> torch.Tensor:
+    """Add up the terms of some anchors of some crops; fills ``focal`` and ``gradient`` of the batch in place."""
+    z, labels, weight = batch.z[crops], batch.labels[crops], batch.weight[crops, anchors]
+    z_block, gradient = z[:, anchors], None if batch.gradient is None else batch.gradient[crops]
+    labeled = labels >= 0
+    same = labels[:, anchors, None] == labels[:, None]
+    other = ~same & labeled[:, None] & labeled[:, anchors, None]
+    same &= labeled[:, None]
+    same.diagonal(anchors.start, 1, 2).fill_(False)
+    logits = (z_block @ z.mT).div_(settings.temperature)
+    loss, slope = _focal_term(logits, same, other, settings, gradient is not None)
+    batch.focal[crops, anchors] = loss
+    value = (loss * weight).sum()
     if slope is not None and gradient is not None:
-        slope *= weight[anchors, None]
-        gradient[anchors] += slope @ z
-        gradient += slope.T @ z_block
-    if teacher is not None and settings.lambda_cross > 0:
-        cross, cross_slope, nearest = _teacher_term(z_block @ teacher.T, other, settings.top_k)
-        scale = settings.lambda_cross * share[anchors]
-        value = value + (cross * scale).sum()
+        slope *= weight[..., None]
+        gradient[:, anchors] += slope @ z
+        gradient += slope.mT @ z_block
+    first = len(batch.z) - len(batch.teacher)  # crop that the teacher has seen
+    taught = slice(max(first - crops.start, 0), None)
+    if settings.lambda_cross > 0 and crops.stop > first:
+        teacher = batch.teacher[max(crops.start - first, 0) : crops.stop - first]
+        cross, slope = _teacher_term(z_block[taught] @ teacher.mT, other[taught], settings.top_k)
+        scale = settings.lambda_cross * batch.share[crops, anchors][taught]
+        value += (cross * scale).sum()
         if gradient is not None:
-            gradient[anchors] += torch.einsum("nk,nkd->nd", cross_slope * scale[:, None], teacher[nearest])
+            gradient[taught, anchors] += slope.mul_(scale[..., None]) @ teacher
     return value
 
 
@@ -210,7 +226,7 @@ def _focal_term(
     settings: _Settings,
     needs_gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """l_i of the anchors (M,) and dl_i/dS_ij (M, N), from ``logits`` S_ij / tau, which are overwritten.
+    """l_i of the anchors (B, M) and dl_i/dS_ij (B, M, N), from ``logits`` S_ij / tau, which are overwritten.
 
     All exponentials are taken relative to the anchor's largest one. With e_ik = exp(S_ik/tau) and the sum over
     negatives Z_i = sum_q F_q- e_iq: p_ik = e_ik / (e_ik + Z_i), so that two transcendental functions suffice.
@@ -219,22 +235,22 @@ def _focal_term(
     focal_negatives = settings.negative_focal and gamma > 0
     half = logits.mul(tau / 2).add_(0.5).clamp_(min=torch.finfo(logits.dtype).eps) if focal_negatives else None
     logits.masked_fill_(~(same | other), -math.inf)  # the anchor itself and patches without label
-    logits.sub_(logits.amax(1, keepdim=True).clamp_(min=-1 / tau))
+    logits.sub_(logits.amax(-1, keepdim=True).clamp_(min=-1 / tau))
     exponential = logits.exp()
     negatives = exponential if half is None else _power(half, gamma).mul_(exponential)
     negatives = negatives * other
-    z = negatives.sum(1, keepdim=True)
+    z = negatives.sum(-1, keepdim=True)
     denominator = exponential.add_(z).clamp_(min=torch.finfo(logits.dtype).tiny)
     hard = z / denominator  # 1 - p
     loss = denominator.log_().sub_(logits)  # -log p
     focus = _power(hard, gamma)
-    per_positive = (z > 0) / same.sum(1, keepdim=True, dtype=z.dtype).clamp_(min=1)  # 0 where there is no negative
-    anchor_loss = (focus * loss).masked_fill_(~same, 0).sum(1) * per_positive[:, 0]
+    per_positive = (z > 0) / same.sum(-1, keepdim=True, dtype=z.dtype).clamp_(min=1)  # 0 where there is no negative
+    anchor_loss = (focus * loss).masked_fill_(~same, 0).sum(-1) * per_positive[..., 0]
     if not needs_gradient:
         return anchor_loss, None
     # d(l_i)/du with u = log Z_i - S_ik/tau, of each positive; then through S_ik and through Z_i
     slope_u = loss.mul_(1 - hard).mul_(gamma).add_(hard).mul_(focus).masked_fill_(~same, 0).mul_(per_positive)
-    through_z = slope_u.sum(1, keepdim=True) / z.clamp(min=torch.finfo(z.dtype).tiny)
+    through_z = slope_u.sum(-1, keepdim=True) / z.clamp(min=torch.finfo(z.dtype).tiny)
     slope = negatives.mul_(through_z)
     slope.mul_(1 / tau if half is None else half.reciprocal_().mul_(gamma / 2).add_(1 / tau))
     return anchor_loss, slope.sub_(slope_u, alpha=1 / tau)
@@ -245,15 +261,12 @@ def _power(base: torch.Tensor, exponent: float) -> torch.Tensor:
     return base.square() if exponent == 2 else base**exponent
 
 
-def _teacher_term(
-    similarity: torch.Tensor, other: torch.Tensor, top_k: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """T_i of the anchors (M,), its slope at the chosen teacher patches (M, K) and their indices (M, K)."""
-    candidates = similarity.masked_fill(~other, -math.inf)
-    nearest_similarity, nearest = candidates.topk(min(top_k, similarity.shape[1]), dim=1)
+def _teacher_term(similarity: torch.Tensor, other: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """T_i of the anchors (B, M) and dT_i/dS_il (B, M, N), from the similarities S_il, which are overwritten."""
+    nearest_similarity, nearest = similarity.masked_fill_(~other, -math.inf).topk(min(top_k, similarity.shape[-1]))
     counts = nearest_similarity > -math.inf
-    per_patch = counts.to(similarity.dtype) / counts.sum(1, keepdim=True).clamp(min=1)
+    per_patch = counts.to(similarity.dtype) / counts.sum(-1, keepdim=True).clamp(min=1)
     clamped = nearest_similarity.clamp(0.0, _MAX_TEACHER_SIMILARITY)
     inside = clamped == nearest_similarity
-    slope = per_patch * inside / (1 - clamped)
-    return (-torch.log1p(-clamped) * per_patch).sum(1), slope, nearest
+    slope = similarity.zero_().scatter_(-1, nearest, per_patch * inside / (1 - clamped))
+    return (-torch.log1p(-clamped) * per_patch).sum(-1), slope

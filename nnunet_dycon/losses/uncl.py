@@ -43,8 +43,9 @@ class UnCLoss(nn.Module):
         >>> loss = UnCLoss()(torch.randn(2, 3, 8, 8, 8), torch.randn(2, 3, 8, 8, 8), beta=2.0)
 
     Differences from the published code: entropies come from log-softmax (there: log(p + 1e-6)); the gradient is
-    computed in closed form together with the value, so no intermediate tensor is kept for the backward pass.
-    The gradient itself cannot be differentiated again.
+    computed in closed form together with the value, so no intermediate tensor is kept for the backward pass. It is
+    kept in float32 and without the factor 1 / voxels, which would be lost in float16, until the factor that comes in
+    (a gradient scaler's) is known. The gradient itself cannot be differentiated again.
     """
 
     def __init__(self, *, nonlinearity: str = "softmax", entropy_weight: float = 1.0) -> None:
@@ -89,23 +90,22 @@ class _UnCL(torch.autograd.Function):
         terms = _region_terms if regions else _binary_terms if student.shape[1] == 2 else _class_terms
         total = torch.zeros((), dtype=dtype, device=student.device)
         needs_gradient = ctx.needs_input_grad[0]
-        gradient = torch.empty_like(student, memory_format=torch.contiguous_format) if needs_gradient else None
+        gradient = torch.empty(student.shape, dtype=dtype, device=student.device) if needs_gradient else None
         with torch.autocast(student.device.type, enabled=False):
             s_crops, t_crops = student.flatten(2), teacher.flatten(2)
             slopes = None if gradient is None else gradient.flatten(2)
             for part in _chunks(s_crops, chunk):
                 slope = None if slopes is None else slopes[part]
-                total += terms(
-                    s_crops[part].to(dtype), t_crops[part].to(dtype), beta, entropy_weight, slope, 1 / num_voxels
-                )
-        ctx.gradient = gradient
+                total += terms(s_crops[part].to(dtype), t_crops[part].to(dtype), beta, entropy_weight, slope)
+        ctx.gradient, ctx.num_voxels, ctx.dtype = gradient, num_voxels, student.dtype
         return total / num_voxels
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        gradient = None if ctx.gradient is None else ctx.gradient * grad_output.to(ctx.gradient.dtype)
-        return gradient, None, None, None, None
+        if ctx.gradient is None:
+            return None, None, None, None, None
+        return (ctx.gradient * (grad_output / ctx.num_voxels)).to(ctx.dtype), None, None, None, None
 
 
 def _chunks(crops: torch.Tensor, num_voxels: int) -> Iterator[tuple[slice, slice, slice]]:
@@ -117,11 +117,11 @@ def _chunks(crops: torch.Tensor, num_voxels: int) -> Iterator[tuple[slice, slice
 
 
 # Each function below returns the sum of the loss over the voxels of a chunk, given the logits of student ``s`` and
-# teacher ``t`` (B, C, V), and writes ``scale`` times its gradient over ``s`` into ``slope`` (B, C, V), if given.
+# teacher ``t`` (B, C, V), and writes its gradient over ``s`` into ``slope`` (B, C, V), if given.
 
 
 def _class_terms(
-    s: torch.Tensor, t: torch.Tensor, beta: float, entropy_weight: float, slope: torch.Tensor | None, scale: float
+    s: torch.Tensor, t: torch.Tensor, beta: float, entropy_weight: float, slope: torch.Tensor | None
 ) -> torch.Tensor:
     """For softmax logits."""
 
@@ -132,7 +132,7 @@ def _class_terms(
 
     log_p, p, h_s = log_probability_and_entropy(s)
     _, q, h_t = log_probability_and_entropy(t)
-    value, slope_p, slope_h = _weighted_difference(q.neg_().add_(p), h_s, h_t, beta, entropy_weight, scale)
+    value, slope_p, slope_h = _weighted_difference(q.neg_().add_(p), h_s, h_t, beta, entropy_weight)
     if slope is not None:
         # dp_c/ds_j = p_c (delta_cj - p_j) and dH/ds_j = -p_j (log p_j + H)
         slope_p.addcmul_(slope_h, log_p, value=-1)
@@ -141,7 +141,7 @@ def _class_terms(
 
 
 def _binary_terms(
-    s: torch.Tensor, t: torch.Tensor, beta: float, entropy_weight: float, slope: torch.Tensor | None, scale: float
+    s: torch.Tensor, t: torch.Tensor, beta: float, entropy_weight: float, slope: torch.Tensor | None
 ) -> torch.Tensor:
     """``_class_terms`` for two classes, by way of the difference x of their logits: half the work."""
 
@@ -154,7 +154,7 @@ def _binary_terms(
     q, h_t = probability_and_entropy(t[:, 1:] - t[:, :1])
     # both classes differ by the same, hence the factor 2 in the squares, which also doubles their slope
     pair = q.neg_().add_(p).mul_(math.sqrt(2))
-    value, slope_p, slope_h = _weighted_difference(pair, h_s, h_t, beta, entropy_weight, scale)
+    value, slope_p, slope_h = _weighted_difference(pair, h_s, h_t, beta, entropy_weight)
     if slope is not None:
         slope_x = slope_p.mul_(math.sqrt(2)).addcmul_(slope_h, x, value=-1)  # dH/dx = -p (1 - p) x
         torch.mul(slope_x, p.addcmul_(p, p, value=-1), out=slope[:, 1:])
@@ -163,7 +163,7 @@ def _binary_terms(
 
 
 def _region_terms(
-    s: torch.Tensor, t: torch.Tensor, beta: float, entropy_weight: float, slope: torch.Tensor | None, scale: float
+    s: torch.Tensor, t: torch.Tensor, beta: float, entropy_weight: float, slope: torch.Tensor | None
 ) -> torch.Tensor:
     """For sigmoid logits."""
 
@@ -174,7 +174,7 @@ def _region_terms(
 
     p, h_s = probability_and_entropy(s)
     q, h_t = probability_and_entropy(t)
-    value, slope_p, slope_h = _weighted_difference(q.neg_().add_(p), h_s, h_t, beta, entropy_weight, scale)
+    value, slope_p, slope_h = _weighted_difference(q.neg_().add_(p), h_s, h_t, beta, entropy_weight)
     if slope is not None:
         # dp/ds = p (1 - p) and dH/ds = -p (1 - p) s
         torch.mul(slope_p.addcmul_(slope_h, s, value=-1).mul_(p), torch.sigmoid(-s), out=slope)
@@ -182,9 +182,9 @@ def _region_terms(
 
 
 def _weighted_difference(
-    difference: torch.Tensor, h_s: torch.Tensor, h_t: torch.Tensor, beta: float, entropy_weight: float, scale: float
+    difference: torch.Tensor, h_s: torch.Tensor, h_t: torch.Tensor, beta: float, entropy_weight: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Value over differences p - q of (B, C, V) probabilities; ``scale`` times its slopes over p and H_s (B, 1, V)."""
+    """Value over differences p - q of (B, C, V) probabilities; its slopes over p and over H_s (B, 1, V)."""
     entropies = h_s.sum() + h_t.sum()
     exp_s = h_s.mul_(beta).clamp_(max=_MAX_EXPONENT).exp_()
     weight = h_t.mul_(beta).clamp_(max=_MAX_EXPONENT).exp_().add_(exp_s).reciprocal_()
@@ -193,5 +193,5 @@ def _weighted_difference(
     if consistency.shape[1] > 1:
         consistency = consistency.sum(1, keepdim=True)
     value = consistency.sum() + beta * entropy_weight * entropies
-    slope_h = consistency.mul_(weight).mul_(exp_s).mul_(-beta * scale).add_(beta * entropy_weight * scale)
-    return value, weighted.mul_(2 * scale), slope_h
+    slope_h = consistency.mul_(weight).mul_(exp_s).mul_(-beta).add_(beta * entropy_weight)
+    return value, weighted.mul_(2), slope_h

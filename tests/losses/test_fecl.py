@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnunet_dycon.losses import FeCLoss
 
@@ -79,6 +80,34 @@ def test_blocks_change_nothing(num_patches):
         parts = FeCLoss(block_entries=rows * num_patches)(z, labels, teacher)
         torch.testing.assert_close(parts, whole)
         torch.testing.assert_close(torch.autograd.grad(parts, z), torch.autograd.grad(FeCLoss()(z, labels, teacher), z))
+
+
+@pytest.mark.parametrize("entries", [25, 50, 200])
+def test_a_teacher_of_the_last_crops_leaves_the_others_without_its_term(entries):
+    z, labels = embeddings(4, 5, 4).requires_grad_(), torch.randint(-1, 2, (4, 5))
+    teacher, counts = embeddings(3, 5, 4, seed=1), (labels >= 0).sum(1)
+    parts = FeCLoss()(z[:1], labels[:1]) * counts[0] + FeCLoss()(z[1:], labels[1:], teacher) * counts[1:].sum()
+    loss = FeCLoss(block_entries=entries)(z, labels, teacher)
+    torch.testing.assert_close(loss, parts / counts.sum())
+    expected, found = (torch.autograd.grad(i, z)[0] for i in (parts / counts.sum(), loss))
+    torch.testing.assert_close(found, expected)
+
+
+def test_crops_that_fit_a_block_cost_no_more_operations_than_one():
+    class Count(TorchDispatchMode):
+        number = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            Count.number += 1
+            return function(*args, **kwargs or {})
+
+    numbers = []
+    for crops in (1, 4):
+        z, Count.number = embeddings(crops, 64, 8).requires_grad_(), 0
+        with Count():
+            FeCLoss()(z, torch.randint(0, 2, (crops, 64)), z.detach()).backward()
+        numbers.append(Count.number)
+    assert numbers[0] == numbers[1] < 170
 
 
 def test_gradcheck():
