@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,23 +104,12 @@ def dataset(planned_dataset: Nnunet, tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unlabelled scans are preprocessed in this process: starting workers is slow, and tested by the command line."""
-    from nnunet_dycon.dataset import unlabeled_preprocessing
+    from nnunet_dycon.files import pool
 
-    class Pool:
-        def __init__(self, *args, **kwargs): ...
-        def __enter__(self):
-            return self
+    def in_turn(function, items, number):
+        return ((i, pool._called(function, item)) for i, item in enumerate(items))
 
-        def __exit__(self, *args): ...
-        def submit(self, function, *args):
-            future: Future = Future()
-            try:
-                future.set_result(function(*args))
-            except Exception as error:
-                future.set_exception(error)
-            return future
-
-    monkeypatch.setattr(unlabeled_preprocessing, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(pool, "_in_pool", in_turn)
 
 
 def _write_raw(nnunet: Nnunet) -> None:

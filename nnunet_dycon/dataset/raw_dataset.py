@@ -37,7 +37,7 @@ class RawDataset:
     @property
     def n_channels(self) -> int:
         """Number of channels that dataset.json names."""
-        return len(self.dataset_json.get("channel_names", self.dataset_json.get("modality", {})))
+        return len(channel_names(self.dataset_json))
 
     def images(self, part: str) -> dict[str, list[Path]]:
         """Channel files of each case in ``images<part>``, channels in order, cases sorted by name."""
@@ -56,11 +56,33 @@ class RawDataset:
 
     def foreground_values(self) -> list[int]:
         """Mask values that are neither background nor the ignore label."""
-        values: set[int] = set()
-        for name, value in self.dataset_json["labels"].items():
-            if name not in ("background", "ignore"):
-                values.update(value if isinstance(value, list) else [value])
-        return sorted(int(value) for value in values if value != 0)
+        return label_values(self.dataset_json, ignore=False)[1:]
+
+    def preprocessed_folder(self) -> Path | None:
+        """Its folder in nnUNet_preprocessed, or None where there is none."""
+        root = paths.nnUNet_preprocessed.get()
+        folder = Path(root) / self.name if root else None
+        return folder if folder is not None and folder.is_dir() else None
+
+
+def channel_names(dataset_json: dict[str, Any]) -> list[str]:
+    """Names of the channels; older datasets call them modality."""
+    names = dataset_json.get("channel_names", dataset_json.get("modality", {}))
+    return [str(name) for name in names.values()]
+
+
+def label_values(dataset_json: dict[str, Any], *, ignore: bool = True) -> list[int]:
+    """All values that a mask may have: 0, those of classes and regions, and of the ignore label if wanted, sorted."""
+    values = {0}
+    for name, value in dataset_json["labels"].items():
+        if ignore or name != "ignore":
+            values.update(int(i) for i in (value if isinstance(value, list) else [value]))
+    return sorted(values)
+
+
+def dataset_id(name: str) -> int:
+    """501 of Dataset501_LA, as nnU-Net's commands want it after -d."""
+    return int(name[7:10])
 
 
 def dataset_name(id_or_name: int | str) -> str:

@@ -1,22 +1,32 @@
-"""Reading an image file with nnU-Net's reader, so that a broken one is named and never taken for whole."""
+"""Reading image files, so that a broken one is named and never taken for whole.
+
+There are two readers: nnU-Net's own, for what training sees, and SimpleITK's, for what is evaluated, drawn, converted.
+"""
 
 from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
+import SimpleITK
 import tifffile
 from nibabel.filebasedimages import ImageFileError
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 from nnunet_dycon.errors import UserError
 
+ITK_REPAIR = "ITK_NIFTI_SFORM_PERMISSIVE"
+_SHEARED_KEY = "ITK_sform_corrected"
 _CHUNK_BYTES = 2**24
 # what nnU-Net's readers raise for files they cannot read
 _READ_ERRORS: tuple[type[Exception], ...] = (
@@ -52,7 +62,9 @@ def _is_tiff_volume(file: Path) -> bool:
 
 
 def read_volume(file: Path, reader: Any, *, is_mask: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
-    """Voxels (channels, X, Y, Z) and properties of a file.
+    """Voxels (channels, X, Y, Z) and properties of a file, by nnU-Net's reader.
+
+    A sheared affine, which ITK refuses, becomes the nearest rotation; then the properties have ``sheared``: True.
 
     Args:
         file: image or mask.
@@ -60,14 +72,103 @@ def read_volume(file: Path, reader: Any, *, is_mask: bool = False) -> tuple[np.n
         is_mask: read it as a mask.
 
     Raises:
-        UserError: the file cannot be read, or ends too early.
+        UserError: the file cannot be read, ends too early, or holds colours where its format has one value a voxel.
     """
-    try:
+    with _naming(file, "copy or write it again"):
         _check_whole(file)
+        if isinstance(reader, SimpleITKIO):
+            _check_scalar(file, _header(file).GetNumberOfComponents())
+        voxels, properties = _read(file, reader, is_mask)
+    return voxels, properties
+
+
+def _read(file: Path, reader: Any, is_mask: bool) -> tuple[np.ndarray, dict[str, Any]]:
+    def read() -> tuple[np.ndarray, dict[str, Any]]:
         return reader.read_seg(str(file)) if is_mask else reader.read_images((str(file),))
+
+    try:
+        return read()
+    except RuntimeError as error:
+        if not _is_shear(error):
+            raise
+    with sheared_affines_mended():
+        voxels, properties = read()
+    return voxels, properties | {"sheared": True}
+
+
+def read_image(file: Path, fix: str = "write it again or remove it") -> SimpleITK.Image:
+    """A file as SimpleITK has it, one value a voxel; ``is_sheared`` says whether its affine had to be mended.
+
+    Args:
+        file: image or mask.
+        fix: what the user can do where it cannot be read.
+
+    Raises:
+        UserError: it cannot be read, or has several values a voxel.
+    """
+    with _naming(file, fix), sheared_affines_mended():
+        image = SimpleITK.ReadImage(str(file))
+    _check_scalar(file, image.GetNumberOfComponentsPerPixel())
+    return image
+
+
+def read_header(file: Path, fix: str = "write it again or remove it") -> SimpleITK.ImageFileReader:
+    """Size, spacing, origin and direction of a file, as ``read_image`` has them, without its voxels."""
+    with _naming(file, fix):
+        header = _header(file)
+    _check_scalar(file, header.GetNumberOfComponents())
+    return header
+
+
+def is_sheared(image: SimpleITK.Image | SimpleITK.ImageFileReader) -> bool:
+    """Whether the affine of what was read is a nearest rotation, not the file's own."""
+    return image.HasMetaDataKey(_SHEARED_KEY) and image.GetMetaData(_SHEARED_KEY) == "YES"
+
+
+@contextmanager
+def sheared_affines_mended() -> Iterator[None]:
+    """ITK refuses affines that are slightly sheared, unless it is told to take the nearest rotation."""
+    before = os.environ.get(ITK_REPAIR)
+    os.environ[ITK_REPAIR] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[ITK_REPAIR]
+        else:
+            os.environ[ITK_REPAIR] = before
+
+
+def _header(file: Path) -> SimpleITK.ImageFileReader:
+    header = SimpleITK.ImageFileReader()
+    header.SetFileName(str(file))
+    with sheared_affines_mended():
+        header.ReadImageInformation()
+    return header
+
+
+def _is_shear(error: Exception) -> bool:
+    return "orthonormal" in str(error)
+
+
+def _check_scalar(file: Path, number: int) -> None:
+    if number != 1:
+        raise UserError(
+            f"{file} has {number} values a voxel, as colours or vectors have; write each to a file of its own with "
+            "one value a voxel (CASE_0000, CASE_0001, ...)"
+        )
+
+
+@contextmanager
+def _naming(file: Path, fix: str) -> Iterator[None]:
+    """Let the error of a reader name the file, in one line."""
+    try:
+        yield
+    except UserError:
+        raise
     except _READ_ERRORS as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise UserError(f"{file} cannot be read ({reason}); copy or write it again") from error
+        raise UserError(f"{file} cannot be read ({reason}); {fix}") from error
 
 
 def _check_whole(file: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_dycon.dataset.raw_dataset import channel_names, label_values
 from nnunet_dycon.dataset.reading import read_volume
 from nnunet_dycon.errors import UserError
 
@@ -60,7 +61,7 @@ def read_scan(
         voxels, properties = read_volume(file, reader)
         volumes.append(Volume(file, voxels, tuple(float(i) for i in properties["spacing"])))
     _check_grids(volumes)
-    _check_channels(volumes, len(dataset_json.get("channel_names", dataset_json.get("modality", {}))))
+    _check_channels(volumes, len(channel_names(dataset_json)))
     _check_size(volumes[0], plans.transpose_forward, configuration)
     _check_values(volumes)
     return volumes
@@ -120,7 +121,7 @@ def _check_variation(volumes: Sequence[Volume]) -> None:
 
 def _check_no_mask(volumes: Sequence[Volume], plans: PlansManager, dataset_json: dict[str, Any]) -> None:
     """A scan with label values alone is a mask, unless the labelled scans look like that, too."""
-    largest = _largest_label(dataset_json)
+    largest = label_values(dataset_json)[-1]
     intensities = plans.foreground_intensity_properties_per_channel or {}
     images_are_like_masks = all(i["max"] <= largest for i in intensities.values())
     if not images_are_like_masks and all(_is_label_map(i.voxels, largest) for i in volumes):
@@ -132,8 +133,3 @@ def _check_no_mask(volumes: Sequence[Volume], plans: PlansManager, dataset_json:
 
 def _is_label_map(voxels: np.ndarray, largest: int) -> bool:
     return bool(voxels.min() >= 0 and voxels.max() <= largest and (voxels == np.rint(voxels)).all())
-
-
-def _largest_label(dataset_json: dict[str, Any]) -> int:
-    values = dataset_json["labels"].values()
-    return max(int(value) for i in values for value in (i if isinstance(i, list) else [i]))

@@ -9,6 +9,7 @@ from typing import Any
 from nnunet_dycon.dataset.case_names import check_case_names
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json
+from nnunet_dycon.files.text import few
 
 
 def read_splits(preprocessed_dataset_folder_base: str | Path) -> list[dict] | None:
@@ -66,7 +67,6 @@ def check_disjoint(train: Iterable[str], val: Iterable[str], unlabeled: Iterable
         both = sorted(unlabeled & set(cases))
         if both:
             raise UserError(
-                f"unlabelled cases are also {name}: {', '.join(both[:5])}"
-                f"{' ...' if len(both) > 5 else ''}. Remove them from imagesUn (or the key 'unlabeled' of "
+                f"unlabelled cases are also {name}: {few(both)}. Remove them from imagesUn (or the key 'unlabeled' of "
                 "splits_final.json), or from the labelled cases"
             )

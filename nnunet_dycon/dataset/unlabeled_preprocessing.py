@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import random
-import threading
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from tqdm import tqdm
 
 from nnunet_dycon.dataset.preprocessed_files import is_whole, open_image
 from nnunet_dycon.dataset.scan_checks import check_scan
@@ -29,7 +23,7 @@ from nnunet_dycon.dataset.unlabeled_scans import (
 )
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json_object
-from nnunet_dycon.files.pool import KILLED, submit
+from nnunet_dycon.files.pool import completed
 from nnunet_dycon.files.whole_files import partial_folder, remove_leftovers
 
 # What a preprocessed scan depends on; patch size, batch size and network may change without it.
@@ -145,16 +139,16 @@ def _run(
 ) -> None:
     """Preprocess cases side by side; errors are collected so that no other case is lost."""
     failures = []
-    context = multiprocessing.get_context("spawn")
-    number = max(1, min(num_processes, len(jobs)))
-    with ProcessPoolExecutor(number, mp_context=context, initializer=_end_with_parent) as pool:
-        work = partial(_preprocess_case, plans=plans, configuration_name=configuration_name, dataset_json=dataset_json)
-        futures = {submit(pool, work, *job): job[0] for job in jobs}
-        bar: Iterable = as_completed(futures)
-        for future in tqdm(bar, total=len(futures), desc="Preprocessing unlabelled cases", disable=not progress):
-            error = future.exception()
-            if error is not None:
-                failures.append(f"{futures[future]}: {_reason(error)}")
+    done = completed(
+        partial(_preprocess_case, plans=plans, configuration_name=configuration_name, dataset_json=dataset_json),
+        jobs,
+        num_processes=num_processes,
+        description="Preprocessing unlabelled cases",
+        progress=progress,
+    )
+    for i, future in done:
+        if (error := future.exception()) is not None:
+            failures.append(f"{jobs[i][0]}: {str(error) or type(error).__name__}")
     if failures:
         raise UserError(
             f"{len(failures)} of {len(jobs)} unlabelled cases could not be preprocessed. Correct what follows, or "
@@ -163,35 +157,9 @@ def _run(
         )
 
 
-def _end_with_parent() -> None:
-    """Let this worker end when the process that started it is killed; it would wait for work for ever."""
-    threading.Thread(target=_wait_for_parent_and_end, daemon=True).start()
-
-
-def _wait_for_parent_and_end() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, BrokenProcessPool):
-        return KILLED
-    return str(error) or type(error).__name__
-
-
-def _preprocess_case(
-    case: str,
-    files: list[str],
-    folder: str,
-    record: dict,
-    *,
-    plans: dict,
-    configuration_name: str,
-    dataset_json: dict,
-) -> None:
+def _preprocess_case(job: tuple, *, plans: dict, configuration_name: str, dataset_json: dict) -> None:
     """Preprocess one case in a temporary folder and move its image, then its record, to their places."""
+    case, files, folder, record = job
     manager = PlansManager(plans)
     configuration = manager.get_configuration(configuration_name)
     target = Path(folder)

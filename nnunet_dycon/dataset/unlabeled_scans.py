@@ -10,8 +10,10 @@ from pathlib import Path
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_dycon.dataset.raw_dataset import channel_names
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json_object
+from nnunet_dycon.files.text import few
 
 # The reader whose files hold all channels (RGB), so that a case is one file whatever its number of channels.
 _READER_OF_ALL_CHANNELS = "NaturalImage2DIO"
@@ -64,19 +66,19 @@ def find_raw_scans(folder: Path, dataset_json: dict, plans: PlansManager) -> dic
     strangers = [name for name in strangers if name not in {f"{case}.json" for case in cases}]  # spacing of .tif files
     if strangers:
         raise UserError(
-            f"{folder} holds files that are not named CASE_0000{ending}: {_listed(strangers)}. "
+            f"{folder} holds files that are not named CASE_0000{ending}: {few(strangers)}. "
             "Rename or remove them; every case needs the dataset's file ending and a four-digit channel number"
         )
     broken = [i.name for files in cases.values() for i in files.values() if not i.is_file()]
     if broken:
-        raise UserError(f"{folder} holds folders or broken links in place of files: {_listed(broken)}. Remove them")
-    num_channels = len(dataset_json.get("channel_names", dataset_json.get("modality", {})))
+        raise UserError(f"{folder} holds folders or broken links in place of files: {few(broken)}. Remove them")
+    num_channels = len(channel_names(dataset_json))
     num_files = 1 if plans.plans["image_reader_writer"] == _READER_OF_ALL_CHANNELS else num_channels
     wrong = [case for case, files in cases.items() if sorted(files) != list(range(num_files))]
     if wrong:
         raise UserError(
             f"cases in {folder} do not have the {num_files} channel file(s) 0000 to {num_files - 1:04d} that "
-            f"dataset.json names: {_listed(wrong)}. Add or remove channel files"
+            f"dataset.json names: {few(wrong)}. Add or remove channel files"
         )
     return {case: [files[channel] for channel in sorted(files)] for case, files in cases.items()}
 
@@ -115,7 +117,3 @@ def configuration_of(plans: PlansManager, name: str) -> ConfigurationManager:
             f"{', '.join(plans.available_configurations)}"
         )
     return plans.get_configuration(name)
-
-
-def _listed(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

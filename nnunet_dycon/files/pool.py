@@ -1,13 +1,14 @@
-"""One call a case, in processes if asked for; bad input of one case does not hide that of the others."""
+"""One call an item, in processes if asked for; what fails in one does not hide the others."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -19,6 +20,41 @@ Result = TypeVar("Result")
 KILLED = "a worker process was killed, most likely for lack of memory; use fewer (-np, or nnUNet_def_n_proc)"
 
 
+def completed(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    num_processes: int,
+    description: str,
+    progress: bool,
+) -> Iterator[tuple[int, Future[Result]]]:
+    """Call a function of a module (so that a spawned process finds it) on every item.
+
+    Args:
+        function: what to call.
+        items: its arguments, one a call.
+        num_processes: at most so many worker processes, which end with this one; 1 stays in this process.
+        description: of the progress bar.
+        progress: whether there is one.
+
+    Yields:
+        The place of each item as it is done, and a future that has its result or its exception; a UserError where
+        the process was killed.
+
+    Raises:
+        UserError: no process is to work.
+    """
+    if num_processes < 1:
+        raise UserError(f"{num_processes} processes cannot work; give at least 1 (-np)")
+    number = min(num_processes, len(items))
+    done = (
+        _in_pool(function, items, number)
+        if number > 1
+        else ((i, _called(function, item)) for i, item in enumerate(items))
+    )
+    yield from tqdm(done, total=len(items), desc=description, disable=not (progress and items))
+
+
 def map_cases(
     function: Callable[[Item], Result],
     items: Sequence[Item],
@@ -27,46 +63,70 @@ def map_cases(
     description: str,
     progress: bool,
 ) -> list[Result]:
-    """Call a function of a module (so that a spawned process finds it) on every item.
-
-    Returns:
-        The results in the order of the items.
+    """The results of ``completed`` in the order of the items.
 
     Raises:
-        UserError: Calls raised it; the messages of all of them, one a line. A process was killed.
+        UserError: calls raised it, or a process was killed; all messages, one a line.
     """
-    if num_processes < 1:
-        raise UserError(f"{num_processes} processes cannot work; give at least 1 (-np)")
-    n_workers = min(num_processes, len(items))
-    calls: Iterable[Callable[[], Result]] = (partial(function, item) for item in items)
-    if n_workers > 1:
-        calls = _calls_in_pool(function, items, n_workers)
-    results, errors = [], []
-    for call in tqdm(calls, total=len(items), desc=description, disable=not progress):
-        try:
-            results.append(call())
-        except UserError as error:
-            errors.append(str(error))
-        except BrokenProcessPool:
-            raise UserError("\n".join([*errors, f"{description}: {KILLED}"])) from None
-    if errors:
+    results: list[Future[Result]] = [Future() for _ in items]
+    for i, future in completed(
+        function, items, num_processes=num_processes, description=description, progress=progress
+    ):
+        if not isinstance(future.exception(), UserError):
+            future.result()  # any other error ends it all
+        results[i] = future
+    if errors := dict.fromkeys(str(error) for future in results if (error := future.exception())):
         raise UserError("\n".join(errors))
-    return results
+    return [future.result() for future in results]
 
 
-def _calls_in_pool(
-    function: Callable[[Item], Result], items: Sequence[Item], n_workers: int
-) -> Iterator[Callable[[], Result]]:
-    with ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in [submit(pool, function, item) for item in items]:
-            yield future.result
+def _called(function: Callable[[Item], Result], item: Item) -> Future[Result]:
+    future: Future[Result] = Future()
+    try:
+        future.set_result(function(item))
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
-def submit(pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+def _in_pool(
+    function: Callable[[Item], Result], items: Sequence[Item], number: int
+) -> Iterator[tuple[int, Future[Result]]]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(number, mp_context=context, initializer=_end_with_parent) as pool:
+        futures = {_submitted(pool, function, item): i for i, item in enumerate(items)}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], _explained(future)
+        finally:  # an interruption ends after the calls that have begun
+            pool.shutdown(cancel_futures=True)
+
+
+def _submitted(pool: ProcessPoolExecutor, function: Callable[[Item], Result], item: Item) -> Future[Result]:
     """``pool.submit``; a pool that is broken already makes a future that raises, as one that breaks later does."""
     try:
-        return pool.submit(function, *arguments)
+        return pool.submit(function, item)
     except BrokenProcessPool as error:
-        future: Future[Result] = Future()
-        future.set_exception(error)
-        return future
+        return _failed(error)
+
+
+def _explained(future: Future[Result]) -> Future[Result]:
+    return _failed(UserError(KILLED)) if isinstance(future.exception(), BrokenProcessPool) else future
+
+
+def _failed(error: Exception) -> Future[Result]:
+    future: Future[Result] = Future()
+    future.set_exception(error)
+    return future
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that started it is killed; it would wait for work for ever."""
+    threading.Thread(target=_wait_for_parent_and_end, daemon=True).start()
+
+
+def _wait_for_parent_and_end() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,30 +1,24 @@
-"""Files and folders that appear whole or not at all, and the removal of what killed processes left.
+"""Files and folders that appear whole or not at all.
 
-What is being written lies in a hidden folder beside its later place, ``.NAME.partial-MACHINE-PROCESS-RANDOM``.
+What is being written lies in a hidden folder beside its later place, ``.NAME.partial-RANDOM``. What a killed process
+has left is removed by whoever writes there a day later.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import platform
-import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
 
-_NAME = re.compile(r"\..*\.partial-(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})-\w+")
 _DISK_FULL_BYTES = 2**20
-_LONGEST_WRITING_S = 7 * 24 * 3600  # of a process that cannot be asked whether it lives
-_in_use: set[str] = set()
-"""Names of the partial folders of this process."""
+_LONGEST_WRITING_S = 24 * 3600
 
 
 @contextmanager
@@ -36,18 +30,15 @@ def partial_folder(folder: Path, name: str) -> Iterator[Path]:
         name: of what is made, so that a leftover can be recognised.
 
     Raises:
-        UserError: the disk is full.
+        UserError: nothing can be written there, or the disk is full.
     """
     with _full_disk_explained(folder):
         remove_leftovers(folder)
-        prefix = f".{name[:80]}.partial-{_machine()}-{os.getpid()}-"
-        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
-        _in_use.add(temporary.name)
+        temporary = _hidden_folder(folder, name)
         try:
             yield temporary
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-            _in_use.discard(temporary.name)
 
 
 @contextmanager
@@ -55,7 +46,7 @@ def whole(target: Path) -> Iterator[Path]:
     """Where to write a file or a new folder that becomes ``target`` when the block ends without an error.
 
     Raises:
-        UserError: the disk is full.
+        UserError: nothing can be written there, or the disk is full.
     """
     with partial_folder(target.parent, target.name) as folder:
         yield folder / target.name
@@ -68,49 +59,42 @@ def write_text(text: str, file: Path) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder if it is missing and write a little into it, before the work that is to end there.
+
+    Raises:
+        UserError: it cannot be made or written, or the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    with partial_folder(folder, "check") as temporary:
+        (temporary / "check").write_bytes(bytes(_DISK_FULL_BYTES))
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes have left in a folder; what a process is writing stays."""
+    """Remove what killed processes have left in a folder; what is younger than a day may still be written."""
     for path in folder.glob(".*.partial-*"):
-        match = _NAME.fullmatch(path.name)
-        if match and _is_left(path, match["machine"], int(match["process"])):
+        try:
+            is_left = time.time() - path.stat().st_mtime > _LONGEST_WRITING_S
+        except OSError:  # removed meanwhile
+            continue
+        if is_left:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_left(path: Path, machine: str, process: int) -> bool:
-    if machine == _machine() and process == os.getpid():
-        return path.name not in _in_use
-    if machine == _machine() and not _is_running(process):
-        return True
+def _hidden_folder(folder: Path, name: str) -> Path:
     try:
-        return time.time() - path.stat().st_mtime > _LONGEST_WRITING_S
-    except OSError:
-        return False  # removed meanwhile
+        return Path(tempfile.mkdtemp(prefix=f".{name[:80]}.partial-", dir=folder))
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise _not_writable(folder, error) from error
 
 
-@cache
-def _machine() -> str:
-    """Where a process number means something: the machine, or the container with process numbers of its own."""
-    try:
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        namespace = ""
-    return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:8]
-
-
-def _is_running(process: int) -> bool:
-    if os.name == "nt":
-        return True  # os.kill asks nothing there, it ends the process
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # another user's
-    try:
-        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
-    except OSError:
-        return True
-    return not state.startswith(" Z")  # dead, but its parent has not asked for the exit code
+def _not_writable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{folder} cannot be written ({error.strerror}); see to its permissions, or name another folder")
 
 
 @contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -13,24 +11,11 @@ import pytest
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files import whole_files
 from nnunet_dycon.files.json_files import write_json
-from nnunet_dycon.files.whole_files import partial_folder, remove_leftovers, whole, write_text
+from nnunet_dycon.files.whole_files import check_writable, partial_folder, whole, write_text
 
 
 def names(folder):
     return sorted(i.name for i in folder.iterdir())
-
-
-def partial_name(process=None, machine=None):
-    return f".model.partial-{machine or whole_files._machine()}-{process or os.getpid()}-abcd_123"
-
-
-@pytest.fixture
-def running():
-    """A process of this machine."""
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    yield process
-    process.kill()
-    process.wait()
 
 
 def test_what_is_written_appears_at_the_end(tmp_path):
@@ -69,45 +54,30 @@ def test_a_full_disk_is_named(tmp_path, error):
         write_text("", tmp_path / "nowhere" / "a")
 
 
-def test_leftovers_of_killed_processes_are_removed(tmp_path, running):
-    running.kill()
-    running.wait()
-    for name in (partial_name(running.pid), partial_name(os.getpid())):  # a number may be given out again
-        (tmp_path / name / "deep").mkdir(parents=True)
-    write_text("text", tmp_path / "a.txt")
-    assert names(tmp_path) == ["a.txt"]
-
-
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="zombies are recognised by Linux's /proc")
-def test_a_process_that_nobody_has_waited_for_is_dead(tmp_path, running):
-    running.kill()
-    while whole_files._is_running(running.pid):
-        time.sleep(0.01)
-    (tmp_path / partial_name(running.pid)).mkdir()
-    remove_leftovers(tmp_path)
-    assert names(tmp_path) == []
-
-
-def test_what_others_write_stays(tmp_path, running):
-    kept = [
-        partial_name(running.pid),
-        partial_name(machine="0123abcd", process=999_999_999),  # nobody here knows whether it lives
-        ".model.partial-1",
-        ".hidden",
-        "a.partial-0123abcd-1-abcd",
-    ]
-    for name in kept:
+def test_leftovers_of_killed_processes_are_removed_after_a_day(tmp_path):
+    kept = [".hidden", "a.partial-abcd", ".new.partial-abcd"]
+    for name in [*kept, ".old.partial-abcd"]:
         (tmp_path / name).mkdir()
+        age_hours = 1 if name == ".new.partial-abcd" else 25
+        os.utime(tmp_path / name, (time.time() - age_hours * 3600,) * 2)
     with partial_folder(tmp_path, "b") as mine:
-        remove_leftovers(tmp_path)
         assert mine.is_dir()
     assert names(tmp_path) == sorted(kept)
 
 
-def test_leftovers_of_other_machines_are_removed_after_a_week(tmp_path):
-    for days in (6, 8):
-        folder = tmp_path / f"{partial_name(machine='0123abcd')}{days}"
-        folder.mkdir()
-        os.utime(folder, (time.time() - days * 86400,) * 2)
-    remove_leftovers(tmp_path)
-    assert names(tmp_path) == [f"{partial_name(machine='0123abcd')}6"]
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, number):
+    def refuse(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    check_writable(tmp_path / "new" / "folder")
+    assert names(tmp_path / "new" / "folder") == []
+    monkeypatch.setattr(whole_files.tempfile, "mkdtemp", refuse)
+    message = rf"^{tmp_path} cannot be written \({os.strerror(number)}\); see to its permissions"
+    with pytest.raises(UserError, match=message):
+        write_text("", tmp_path / "a")
+    with pytest.raises(UserError, match=message):
+        check_writable(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file cannot be written \(File exists\)"):
+        check_writable(tmp_path / "file")

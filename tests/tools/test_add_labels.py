@@ -16,10 +16,10 @@ from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_dycon.cli import main
+from nnunet_dycon.dataset.raw_dataset import label_values
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.add_labels import add_labels, journal, run
 from nnunet_dycon.tools.add_labels.bookkeeping import preprocessing_commands, update_splits
-from nnunet_dycon.tools.add_labels.check import label_values
 from tests.conftest import LABELED as BALLS
 from tests.conftest import blob, write_image
 

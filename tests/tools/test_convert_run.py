@@ -10,7 +10,6 @@ import pytest
 
 from nnunet_dycon import cli
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.whole_files import _machine
 from nnunet_dycon.tools.convert import brats19, la, run
 from nnunet_dycon.tools.convert.plan import CasePlan, CaseVolumes, DatasetPlan
 from nnunet_dycon.tools.convert.run import convert
@@ -93,7 +92,6 @@ def test_resuming_after_a_kill(source: Path, folder: Path, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         convert(la.plan(source), folder)
     assert not (folder / "dataset.json").exists() and list(_record(folder)["cases"]) == NAMES[:1]
-    (folder / f".la_001.partial-{_machine()}-{os.getpid()}-left").mkdir()
     monkeypatch.undo()
     report = convert(la.plan(source), folder)
     assert report.unchanged == NAMES[:1] and report.written == NAMES[1:2]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_dycon.dataset.raw_dataset import RawDataset
+from nnunet_dycon.dataset.raw_dataset import RawDataset, label_values
 from nnunet_dycon.dataset.reading import reader_of
 from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.errors import UserError
@@ -96,7 +96,7 @@ def _name_fault(name: str, file: Path, raw: RawDataset, parts: dict[str, dict[st
 
 def _split_faults(names: Sequence[str], raw: RawDataset) -> list[str]:
     """Cases that a fold calls unlabelled although it will learn from their masks."""
-    folder = preprocessed_folder(raw)
+    folder = raw.preprocessed_folder()
     faults = []
     for i, fold in enumerate((folder and read_splits(folder)) or []):
         both = sorted(set(names) & set(fold.get("unlabeled", [])))
@@ -104,14 +104,6 @@ def _split_faults(names: Sequence[str], raw: RawDataset) -> list[str]:
             file = folder / "splits_final.json" if folder else "splits_final.json"
             faults.append(f"{file} names {', '.join(both)} under 'unlabeled' in fold {i}; remove the names there first")
     return faults
-
-
-def preprocessed_folder(raw: RawDataset) -> Path | None:
-    """The dataset's folder in nnUNet_preprocessed, or None where there is none."""
-    from nnunetv2.paths import nnUNet_preprocessed
-
-    folder = Path(nnUNet_preprocessed) / raw.name if nnUNet_preprocessed.is_set() else None
-    return folder if folder is not None and folder.is_dir() else None
 
 
 def check_cases(raw: RawDataset, cases: Sequence[NewCase], *, num_processes: int, progress: bool) -> list[str]:
@@ -161,14 +153,6 @@ def _check_case(case: NewCase, raw: RawDataset) -> tuple[list[str], list[str]]:
 
 def _read_mask(file: Path, dataset_json: dict[str, Any]) -> np.ndarray:
     return reader_of(file, dataset_json).read_seg(str(file))[0]
-
-
-def label_values(dataset_json: dict[str, Any]) -> list[int]:
-    """All mask values that dataset.json names, also those of regions and the ignore label."""
-    values: set[int] = {0}
-    for value in dataset_json["labels"].values():
-        values.update(int(i) for i in (value if isinstance(value, list) else [value]))
-    return sorted(values)
 
 
 def _nothing_moved(faults: Sequence[str]) -> str:

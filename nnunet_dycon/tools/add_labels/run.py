@@ -15,7 +15,7 @@ from nnunet_dycon.tools.add_labels.bookkeeping import (
     update_split_record,
     update_splits,
 )
-from nnunet_dycon.tools.add_labels.check import NewCase, check_cases, find_new_cases, preprocessed_folder
+from nnunet_dycon.tools.add_labels.check import NewCase, check_cases, find_new_cases
 from nnunet_dycon.tools.add_labels.journal import move_cases, read_journal, remove_journal, write_journal
 
 
@@ -65,7 +65,7 @@ def add_labels(dataset: int | str, masks: Path, *, num_processes: int = 1, progr
         _finish(raw, interrupted, progress)
     resumed = [case.name for case in interrupted]
     cases = find_new_cases(raw, masks, done=resumed)
-    check_books(raw, preprocessed_folder(raw))
+    check_books(raw, raw.preprocessed_folder())
     warnings = check_cases(raw, cases, num_processes=num_processes, progress=progress)
     if cases:
         write_journal(raw, cases)
@@ -79,7 +79,7 @@ def _finish(raw: RawDataset, cases: Sequence[NewCase], progress: bool) -> None:
     move_cases(raw, cases, progress=progress)
     update_dataset_json(raw)
     update_split_record(raw, names)
-    folder = preprocessed_folder(raw)
+    folder = raw.preprocessed_folder()
     if folder is not None:
         remove_preprocessed_unlabeled(folder, names)
         update_splits(folder, names)
@@ -87,7 +87,7 @@ def _finish(raw: RawDataset, cases: Sequence[NewCase], progress: bool) -> None:
 
 
 def _report(raw: RawDataset, cases: list[str], resumed: list[str], warnings: list[str], dataset: str) -> AddReport:
-    folder = preprocessed_folder(raw)
+    folder = raw.preprocessed_folder()
     return AddReport(
         raw=raw,
         cases=cases,

@@ -83,8 +83,3 @@ class AuditReport:
 def sorted_findings(findings: Sequence[Finding]) -> list[Finding]:
     """The worst first, else in the order given."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
-
-
-def few(names: Sequence[str], most: int = 5) -> str:
-    """Names for a message; the rest as a number."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nnunet_dycon.dataset.raw_dataset import RawDataset
-from nnunet_dycon.tools.audit.findings import Finding, few
+from nnunet_dycon.files.text import few
+from nnunet_dycon.tools.audit.findings import Finding
 from nnunet_dycon.tools.audit.roles import Use
 
 

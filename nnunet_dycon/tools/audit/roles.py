@@ -12,7 +12,8 @@ from nnunet_dycon.dataset.raw_dataset import RawDataset
 from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json_object
-from nnunet_dycon.tools.audit.findings import Finding, few
+from nnunet_dycon.files.text import few
+from nnunet_dycon.tools.audit.findings import Finding
 
 ROLES = ("labelled", "unlabelled", "validation", "test")
 

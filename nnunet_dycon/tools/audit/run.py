@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 from nnunet_dycon.dataset.raw_dataset import RawDataset, open_raw_dataset
 from nnunet_dycon.errors import UserError
@@ -44,7 +43,7 @@ def audit_dataset(
     scans = _scans(raw)
     if not scans:
         raise UserError(f"{raw.folder} has no images CASE_0000{raw.file_ending} in imagesTr, imagesUn or imagesTs")
-    preprocessed = _preprocessed_folder(raw)
+    preprocessed = raw.preprocessed_folder()
     uses = uses_of(raw, preprocessed)
     contents = _contents(raw, scans, num_processes, progress)
     findings = [
@@ -57,13 +56,6 @@ def audit_dataset(
         findings.append(Finding("note", "not-preprocessed", "no preprocessed folder was found, so none was checked"))
     counts = {use.name: {role: len(use.cases[role]) for role in ROLES} for use in uses}
     return AuditReport(raw.name, counts, sorted_findings(findings))
-
-
-def _preprocessed_folder(raw: RawDataset) -> Path | None:
-    from nnunetv2.paths import nnUNet_preprocessed
-
-    folder = Path(nnUNet_preprocessed) / raw.name if nnUNet_preprocessed.is_set() else None
-    return folder if folder is not None and folder.is_dir() else None
 
 
 def _scans(raw: RawDataset) -> list[Scan]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.pool import KILLED, submit
+from nnunet_dycon.files.pool import completed
 from nnunet_dycon.tools.convert.naming import case_name
 from nnunet_dycon.tools.convert.plan import CasePlan, DatasetPlan
 from nnunet_dycon.tools.convert.protocols import load_list
@@ -47,13 +43,7 @@ def convert(plan: DatasetPlan, folder: Path, *, num_processes: int = 1, progress
     report.skipped |= plan.skipped
     report.failures |= plan.failures
     waiting = _drop_outdated(plan, folder, record, report)
-    for case, outcome in tqdm(
-        _outcomes(waiting, folder, num_processes),
-        total=len(waiting),
-        desc="convert",
-        unit="case",
-        disable=not (progress and waiting),
-    ):
+    for case, outcome in _outcomes(waiting, folder, num_processes, progress):
         if isinstance(outcome, UserError):
             report.failures[case.name] = str(outcome)
         else:
@@ -102,37 +92,26 @@ def missing_cases(dataset: str, lists: tuple[str, ...], present: set[str]) -> di
 
 
 def _outcomes(
-    cases: list[CasePlan], folder: Path, num_processes: int
+    cases: list[CasePlan], folder: Path, num_processes: int, progress: bool
 ) -> Iterator[tuple[CasePlan, list[str] | UserError]]:
     """Each case with its notes or the reason why it failed, as they are ready."""
-    if num_processes == 1 or len(cases) < 2:
-        for case in cases:
-            yield case, _convert_case(case, folder)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
-        futures = {submit(pool, _convert_case, case, folder): case for case in cases}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], _result(future)
-        finally:  # an interrupted conversion ends after the cases that have begun
-            pool.shutdown(cancel_futures=True)
+    done = completed(
+        partial(_convert_case, folder=folder),
+        cases,
+        num_processes=num_processes,
+        description="convert",
+        progress=progress,
+    )
+    for i, future in done:
+        error = future.exception()
+        yield cases[i], error if isinstance(error, UserError) else future.result()
 
 
-def _result(future: Future[list[str] | UserError]) -> list[str] | UserError:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return UserError(KILLED)
-
-
-def _convert_case(case: CasePlan, folder: Path) -> list[str] | UserError:
-    """Convert one case; a failure is returned, so that it can pass between processes."""
+def _convert_case(case: CasePlan, folder: Path) -> list[str]:
+    """Convert one case; its notes."""
     try:
         volumes = case.load(**case.sources, **case.parameters)
         write_case(volumes, folder, case.name)
-    except UserError as error:
-        return error
     except (OSError, MemoryError) as error:
-        return UserError(f"{type(error).__name__}: {error}; correct it and repeat the command")
+        raise UserError(f"{type(error).__name__}: {error}; correct it and repeat the command") from error
     return volumes.notes

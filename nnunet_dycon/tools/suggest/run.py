@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.text import few
 from nnunet_dycon.files.whole_files import partial_folder
-from nnunet_dycon.tools.audit.findings import few
 from nnunet_dycon.tools.suggest.assess import Assessment, ScanAssessor, assess_cases
 from nnunet_dycon.tools.suggest.cases import labeled_but_not_preprocessed, labeled_images, turns, unlabeled_images
 from nnunet_dycon.tools.suggest.contact_sheet import contact_sheet

@@ -1,0 +1,40 @@
+"""Text for people: a few names of many, a table, what a command has to say in the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+
+def few(names: Iterable[object], most: int = 5) -> str:
+    """Names for a message, the rest as a number: ``a, b, c and 4 more``."""
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+
+def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> str:
+    """Columns two spaces apart, a rule below the header.
+
+    Args:
+        header: titles of the columns.
+        rows: cells.
+        right: align all columns but the first to the right, as suits bare numbers.
+    """
+    rows = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    adjust = [str.ljust, *[str.rjust if right else str.ljust] * (len(widths) - 1)]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join(align(cell, width) for align, cell, width in zip(adjust, line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def print_report(*lines: str, warnings: Iterable[str] = (), notes: Iterable[str] = ()) -> None:
+    """Print warnings to stderr, then notes and lines to stdout: the same form for every command."""
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for note in notes:
+        print(f"note: {note}")
+    for line in lines:
+        print(line)
