@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-import venv
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ import nnunet_dycon
 from nnunet_dycon.cli import COMMANDS, main
 from nnunet_dycon.startup.nnunet_dycon_startup import extend_ext_trainer
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDER = str(Path(nnunet_dycon.__file__).parent / "ext_trainer")
 SHOW = "import os; print(os.environ.get('nnUNet_extTrainer', ''))"
 
@@ -55,23 +52,6 @@ def test_trainer_path_prints_the_folder(capsys):
 
 def test_folder_holds_only_the_shim():
     assert [i.name for i in Path(FOLDER).iterdir() if i.name != "__pycache__"] == ["nnunet_dycon_trainers.py"]
-
-
-def test_wheel_carries_hook_lists_and_no_tests(tmp_path):
-    build = pytest.importorskip("hatchling.builders.wheel")
-    (wheel,) = build.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
-    venv.create(tmp_path / "venv", with_pip=False, symlinks=os.name != "nt")
-    python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    site_packages = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-        archive.extractall(site_packages)
-    assert {"nnunet_dycon_startup.pth", "nnunet_dycon_startup.py", "nnunet_dycon/__init__.py"} <= set(names)
-    assert not any(name.startswith(("tests", "scripts")) for name in names)
-    assert shown_by(python) == str(Path(site_packages) / "nnunet_dycon" / "ext_trainer")
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
