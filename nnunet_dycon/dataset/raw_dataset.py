@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from nnunetv2 import paths
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json_object
+from nnunet_dycon.files.whole_files import link_or_copy
 
 
 @dataclass(frozen=True)
@@ -166,3 +168,11 @@ def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+
+
+def link_case(files: Sequence[Path], folder: Path, case: str) -> None:
+    """Files of a case, with the ``CASE.json`` that holds the spacing of TIFF files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sidecar = files[0].with_name(f"{case}.json")
+    for file in [*files, *([sidecar] if sidecar.is_file() else [])]:
+        link_or_copy(file, folder / file.name)

@@ -73,6 +73,15 @@ def check_writable(folder: Path) -> None:
         (temporary / "check").write_bytes(bytes(_DISK_FULL_BYTES))
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Hard link to a file (to what a symbolic link points to), or a copy where links are not possible."""
+    real = source.resolve()
+    try:
+        os.link(real, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(real, target)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes have left in a folder; what is younger than a day may still be written."""
     for path in folder.glob(".*.partial-*"):

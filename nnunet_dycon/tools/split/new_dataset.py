@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nnunet_dycon.dataset.raw_dataset import RawDataset, environment_folder, open_raw_dataset
+from nnunet_dycon.dataset.raw_dataset import RawDataset, environment_folder, link_case, open_raw_dataset
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.whole_files import whole
@@ -176,29 +175,12 @@ def _fill(
     with tqdm(total=sum(len(cases) for _, cases in roles), desc="linking cases", disable=not progress) as bar:
         for part, cases in roles:
             for case in cases:
-                _link_case(files[case].images, folder / f"images{part}", case)
+                link_case(files[case].images, folder / f"images{part}", case)
                 mask = files[case].mask
                 if part != "Un" and mask is not None:
-                    _link_case([mask], folder / f"labels{part}", case)
+                    link_case([mask], folder / f"labels{part}", case)
                 bar.update()
     write_json(dataset_json | {"numTraining": len(training)}, folder / "dataset.json")
-
-
-def _link_case(files: list[Path], folder: Path, case: str) -> None:
-    """Files of a case, with the ``CASE.json`` that holds the spacing of TIFF files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    sidecar = files[0].with_name(f"{case}.json")
-    for file in [*files, *([sidecar] if sidecar.is_file() else [])]:
-        link_or_copy(file, folder / file.name)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Hard link to a file (to what a symbolic link points to), or a copy where links are not possible."""
-    real = source.resolve()
-    try:
-        os.link(real, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(real, target)
 
 
 def _notes(division: Division, files: Mapping[str, _CaseFiles], source_name: str) -> list[str]:
