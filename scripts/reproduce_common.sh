@@ -85,9 +85,9 @@ PREPROCESSED=$nnUNet_preprocessed/$TARGET
 MODEL=$nnUNet_results/$TARGET/${TRAINER}__nnUNetPlans__$CONFIG
 PREDICTIONS=$MODEL/fold_$FOLD/test
 
-run nnunet-dycon convert "$DATASET" --source "$DOWNLOAD" --dataset-id "$SOURCE_ID" --name "$NAME" -np "$PROCESSES" \
+run nnunet-dycon convert "$DATASET" --source "$DOWNLOAD" -d "$SOURCE_ID" --name "$NAME" -np "$PROCESSES" \
   ${CONVERT_OPTIONS[@]+"${CONVERT_OPTIONS[@]}"}
-skip_if "$RAW/split.json" nnunet-dycon split -d "$SOURCE_ID" --target-id "$TARGET_ID" \
+skip_if "$RAW/split.json" nnunet-dycon split -d "$SOURCE_ID" -t "$TARGET_ID" \
   --name "${NAME}_${LABELED}percent" --protocol "$DATASET-$LABELED"
 run nnunet-dycon audit -d "$TARGET_ID"
 skip_if "$PREPROCESSED/$CONFIG.done" nnUNetv2_plan_and_preprocess -d "$TARGET_ID" \

@@ -1,6 +1,7 @@
 """The command ``nnunet-dycon``: one module a subcommand, imported only when it is called.
 
-A subcommand module has ``add_arguments(parser)`` and ``run(args)``; ``run`` returns the exit code (None is 0).
+A subcommand module has ``add_arguments(parser)``, with the shared options of ``cli/options.py``, and ``run(args)``,
+which returns the exit code (None is 0). It imports what takes time inside ``run``.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from nnunet_dycon import __version__
+from nnunet_dycon.cli.options import Parser, did_you_mean
 from nnunet_dycon.errors import UserError
 
 COMMANDS = {
@@ -36,18 +39,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 done, 2 bad input (the message on stderr says how to correct it), or what the command returns.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="nnunet-dycon", description="Semi-supervised nnU-Net with DyCON.")
-    parser.add_argument("--version", action="version", version=f"nnunet-dycon {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        if name in argv[:1]:
-            module = importlib.import_module(f"nnunet_dycon.cli.{name.replace('-', '_')}")
-            module.add_arguments(subparser)
-    args = parser.parse_args(argv)
+    name, *rest = [*(sys.argv[1:] if argv is None else argv)] or [""]
+    prog = f"nnunet-dycon {name}" if name in COMMANDS else "nnunet-dycon"
     try:
-        return module.run(args) or 0
+        return _run(prog, name, rest) if name in COMMANDS else _no_command(prog, name)
     except UserError as error:
-        print(f"nnunet-dycon {args.command}: error: {error}", file=sys.stderr)
+        print(f"{prog}: error: {error}", file=sys.stderr)
         return 2
+
+
+def _run(prog: str, name: str, arguments: Sequence[str]) -> int:
+    text = COMMANDS[name]
+    parser = Parser(prog=prog, description=f"{text[0].upper()}{text[1:]}.")
+    module = importlib.import_module(f"nnunet_dycon.cli.{name.replace('-', '_')}")
+    module.add_arguments(parser)
+    return module.run(parser.parse_args(arguments)) or 0
+
+
+def _no_command(prog: str, name: str) -> NoReturn:
+    """Help, version, or what is wrong with the name."""
+    width = max(map(len, COMMANDS)) + 2
+    commands = "\n".join(f"  {command:{width}}{text}" for command, text in COMMANDS.items())
+    parser = Parser(
+        prog=prog,
+        usage="nnunet-dycon COMMAND [options]",
+        description=f"Semi-supervised nnU-Net with DyCON.\n\ncommands:\n{commands}",
+        epilog="The options of a command: nnunet-dycon COMMAND -h",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"nnunet-dycon {__version__}")
+    if name.startswith("-"):
+        parser.parse_args([name])
+    near = did_you_mean(name, list(COMMANDS))
+    parser.error(f"{name!r} is no command{near or '; there are ' + ', '.join(COMMANDS)}" if name else "give a command")

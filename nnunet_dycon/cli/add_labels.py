@@ -6,13 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
+from nnunet_dycon.cli import options
+
 EPILOG = """\
 MASKS holds one file a case, named as the images without channel number, in the dataset's file ending (LA_042.nii.gz for
 imagesUn/LA_042_0000.nii.gz). The masks are copied to labelsTr, the images moved to imagesTr. First all cases are
 checked: names, size, spacing, origin, direction, and values against dataset.json; a fault in one leaves all where
 they are. An interrupted run is finished by the same command.
 
-  nnunet-dycon suggest -d 501 --n 10
+  nnunet-dycon suggest -d 501 --count 10
   nnunet-dycon add-labels -d 501 MASKS
 """
 
@@ -21,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("-d", dest="dataset", required=True, metavar="ID", help="raw dataset, ID or name")
+    options.dataset(parser)
     parser.add_argument("masks", type=Path, metavar="MASKS", help="folder with the new masks")
-    parser.add_argument("-np", dest="num_processes", type=int, default=2, help="processes that read (default: 2)")
+    options.processes(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from nnunet_dycon.cli import options
 
 EPILOG = """\
 Leaks (exit code 1): a case name, an image, a nearly identical image or a mask shared between training (labelled or
@@ -23,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("-d", dest="dataset", required=True, metavar="ID", help="raw dataset, ID or name")
-    parser.add_argument("-o", dest="output", type=Path, metavar="FILE", help="write the findings as JSON, too")
-    parser.add_argument("-np", dest="num_processes", type=int, default=2, help="worker processes (default: 2)")
+    options.dataset(parser)
+    options.output(parser, "write the findings as JSON, too", metavar="FILE")
+    options.processes(parser)
     parser.add_argument(
         "--threshold",
         type=float,

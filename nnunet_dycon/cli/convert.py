@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_common(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--source", required=True, type=Path, metavar="FOLDER", help="unpacked download")
-    parser.add_argument("--dataset-id", required=True, type=int, metavar="N", help="nnU-Net dataset ID, 1 to 999")
+    options.new_dataset(parser, old=["--dataset-id"])
     parser.add_argument("--name", default=name, help=f"dataset name after the ID (default: {name})")
-    parser.add_argument("-np", dest="num_processes", type=int, help="processes (default: nnUNet_def_n_proc or 8)")
+    options.processes(parser)
     parser.add_argument(
         "--allow-missing",
         action="store_true",
@@ -93,21 +94,18 @@ def run(args: argparse.Namespace) -> int:
     """Convert, print the summary; 1 if any case failed."""
     from nnunet_dycon.tools.convert.run import convert
 
-    folder = _dataset_folder(args.dataset_id, args.name)
-    processes = _default_processes() if args.num_processes is None else args.num_processes
-    if processes < 1:
-        raise UserError(f"-np {processes}: give at least 1")
+    folder = _dataset_folder(args.new_dataset, args.name)
     plan = _plan(args)
     print(f"{DATASETS[args.dataset][0]}, {plan.layout}: {len(plan.cases)} cases to convert into {folder}", flush=True)
-    report = convert(plan, folder, num_processes=processes, progress=True)
+    report = convert(plan, folder, num_processes=args.num_processes, progress=True)
     print(report.summary())
     if report.missing and not args.allow_missing:
         print("Complete the download and repeat the command (finished cases are kept), or pass --allow-missing.")
     if not report.num_cases:
         raise UserError("no case was converted; correct what is said above and repeat the command")
-    target, protocol = args.dataset_id + 1, DATASETS[args.dataset][1]
+    target, protocol = args.new_dataset + 1, DATASETS[args.dataset][1]
     print(
-        f"{folder} has {report.num_cases} labelled cases. Next: nnunet-dycon split -d {args.dataset_id} --target-id "
+        f"{folder} has {report.num_cases} labelled cases. Next: nnunet-dycon split -d {args.new_dataset} -t "
         f"{target} --protocol {protocol}"
     )
     return 1 if report.failures or (report.missing and not args.allow_missing) else 0
@@ -122,8 +120,8 @@ def _plan(args: argparse.Namespace) -> DatasetPlan:
         chosen = brats19.MODALITIES if args.modalities == "all" else _comma_separated(args.modalities)
         return brats19.plan(args.source, modalities=[*chosen], regions=args.regions, spacing_mm=args.spacing)
     if args.dataset == "pancreas":
-        options: dict[str, Any] = {"labels": args.labels, "keep_withdrawn": args.keep_withdrawn, "accept": args.accept}
-        return pancreas.plan(args.source, spacing_mm=args.spacing, **options)
+        given: dict[str, Any] = {"labels": args.labels, "keep_withdrawn": args.keep_withdrawn, "accept": args.accept}
+        return pancreas.plan(args.source, spacing_mm=args.spacing, **given)
     return la.plan(args.source, spacing_mm=args.spacing)
 
 
@@ -133,21 +131,14 @@ def _dataset_folder(dataset_id: int, name: str) -> Path:
     if not raw:
         raise UserError("the environment variable nnUNet_raw is not set; export nnUNet_raw=FOLDER")
     if not 1 <= dataset_id <= 999:
-        raise UserError(f"--dataset-id {dataset_id}: nnU-Net takes 1 to 999")
+        raise UserError(f"-d {dataset_id}: nnU-Net takes 1 to 999")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise UserError(f"--name {name!r}: use letters, digits, - and _")
     folder = Path(raw) / f"Dataset{dataset_id:03d}_{name}"
     others = [path.name for path in Path(raw).glob(f"Dataset{dataset_id:03d}_*") if path != folder]
     if others:
-        raise UserError(f"--dataset-id {dataset_id} is taken by {others[0]} in {raw}; choose another one")
+        raise UserError(f"-d {dataset_id} is taken by {others[0]} in {raw}; choose another one")
     return folder
-
-
-def _default_processes() -> int:
-    """nnU-Net's default, but no more than there are cores."""
-    from nnunetv2.configuration import default_num_processes
-
-    return min(default_num_processes, os.cpu_count() or 1)
 
 
 def _comma_separated(text: str) -> list[str]:

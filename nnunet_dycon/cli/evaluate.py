@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
+from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
 
 EXAMPLES = """\
@@ -33,14 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folders of predictions; differences are to the first",
     )
     parser.add_argument("--references", type=Path, metavar="REFERENCES", help="folder of references, with --compare")
-    parser.add_argument(
-        "-o",
-        dest="output",
-        type=Path,
-        metavar="FOLDER",
-        help="where to write JSON and CSV (default: PREDICTIONS)",
-    )
-    parser.add_argument("-np", dest="num_processes", type=int, help="processes (default: nnUNet_def_n_proc or 8)")
+    options.output(parser, "where to write JSON and CSV (default: PREDICTIONS)")
+    options.processes(parser)
     parser.add_argument(
         "--literature",
         action="store_true",
@@ -98,9 +92,9 @@ def _compare(args: argparse.Namespace) -> None:
     if args.predictions is not None or args.references is None or len(args.compare) < 2:
         raise UserError("give the folders like this: evaluate --compare RUN_A RUN_B --references REFERENCES")
     names = run_names(args.compare)
-    options = _options(args)
+    given = _options(args)
     evaluations = {
-        name: evaluate_folder(folder, args.references, **options)
+        name: evaluate_folder(folder, args.references, **given)
         for name, folder in zip(names, args.compare, strict=True)
     }
     comparison = compare_runs(evaluations)
@@ -122,16 +116,9 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         "dataset_json": args.dataset_json,
         "literature": args.literature,
         "only_predicted": args.only_predicted,
-        "num_processes": _default_processes() if args.num_processes is None else args.num_processes,
+        "num_processes": args.num_processes,
         "progress": True,
     }
-
-
-def _default_processes() -> int:
-    """nnU-Net's default, but no more than there are cores."""
-    from nnunetv2.configuration import default_num_processes
-
-    return min(default_num_processes, os.cpu_count() or 1)
 
 
 def _outputs(folder: Path, stem: str, literature: bool) -> tuple[Path, Path]:

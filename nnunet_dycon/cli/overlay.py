@@ -6,6 +6,7 @@ import argparse
 import functools
 from pathlib import Path
 
+from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
 
 
@@ -16,11 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "predictions", type=Path, nargs="+", metavar="PREDICTION", help="predicted mask(s), or folder(s) of them"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="picture to write (.png, .pdf, .svg)")
+    options.output(parser, "picture to write (.png, .pdf, .svg)", metavar="FILE", required=True)
     parser.add_argument("--names", nargs="+", help="column titles of the predictions")
-    parser.add_argument(
-        "-n", "--count", type=int, default=4, help="cases to pick from best to worst Dice (default: %(default)s)"
-    )
+    options.count(parser, 4, "cases to pick from best to worst Dice")
     parser.add_argument("--cases", nargs="+", default=(), help="show these cases instead")
     parser.add_argument("--margin-mm", type=float, help="show so much around the foreground (default: whole slice)")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import functools
 
+from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Dataset ID, numbers of scans, and what they look like."""
-    parser.add_argument("-d", "--dataset-id", type=int, required=True, help="free nnU-Net dataset ID, e.g. 901")
+    options.new_dataset(parser, old=["--dataset-id"])
     parser.add_argument("--name", default="Phantom", help="dataset name (default: %(default)s)")
     parser.add_argument("--labeled", type=int, default=1, help="scans with a mask (default: %(default)s)")
     parser.add_argument("--unlabeled", type=int, default=27, help="scans without a mask (default: %(default)s)")
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
 
     if not nnUNet_raw.is_set():
         raise UserError("the environment variable nnUNet_raw is not set: export nnUNet_raw=FOLDER_FOR_RAW_DATASETS")
-    spec = PhantomDataset(args.dataset_id, args.name, args.labeled, args.unlabeled, args.test, args.size, args.seed)
+    spec = PhantomDataset(args.new_dataset, args.name, args.labeled, args.unlabeled, args.test, args.size, args.seed)
     folder = write_dataset(spec, nnUNet_raw, progress=functools.partial(tqdm, desc="phantom", unit="scan"))
     print(f"Wrote {spec.labeled} labelled, {spec.unlabeled} unlabelled and {spec.test} test scans to {folder}")
     print(f"Next: nnUNetv2_plan_and_preprocess -d {spec.dataset_id} -c 3d_fullres --verify_dataset_integrity")

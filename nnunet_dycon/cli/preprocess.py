@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 
+from nnunet_dycon.cli import options
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Spelled as in nnUNetv2_preprocess."""
-    parser.add_argument("-d", required=True, metavar="ID", help="dataset ID or name")
-    parser.add_argument("-c", default=["3d_fullres"], nargs="+", metavar="CONFIG", help="configurations")
-    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans identifier")
-    parser.add_argument("-np", type=int, default=None, help="worker processes (default: nnU-Net's nnUNet_def_n_proc)")
+    options.dataset(parser)
+    options.configurations(parser)
+    options.plans(parser)
+    options.processes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Preprocess imagesUn for each configuration."""
-    from nnunetv2.configuration import default_num_processes
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -31,23 +32,21 @@ def run(args: argparse.Namespace) -> int:
 
     preprocessed = environment_folder("nnUNet_preprocessed")
     try:
-        dataset_name = maybe_convert_to_dataset_name(int(args.d) if args.d.isdigit() else args.d)
+        dataset_name = maybe_convert_to_dataset_name(int(args.dataset) if args.dataset.isdigit() else args.dataset)
     except RuntimeError as error:
         raise UserError(f"{error} Check the ID and the folder nnUNet_raw") from error
     base = preprocessed / dataset_name
-    plans_file = base / f"{args.p}.json"
+    plans_file = base / f"{args.plans}.json"
     if not plans_file.is_file():
-        raise UserError(f"{plans_file} is missing; run nnUNetv2_plan_and_preprocess -d {args.d} first")
+        raise UserError(f"{plans_file} is missing; run nnUNetv2_plan_and_preprocess -d {args.dataset} first")
     if raw_unlabeled_folder(dataset_name) is None:
         raise UserError(f"{dataset_name} has no folder imagesUn in nnUNet_raw; put the unlabelled scans there")
     plans, dataset_json = read_plans(plans_file), read_dataset_json(base)
-    for name in args.c:
+    for name in args.configurations:
         target = base / configuration_of(PlansManager(plans), name).data_identifier
-        cases = preprocess_unlabeled(
-            dataset_name, name, plans, dataset_json, target, num_processes=args.np or default_num_processes
-        )
+        cases = preprocess_unlabeled(dataset_name, name, plans, dataset_json, target, num_processes=args.num_processes)
         if not cases:
             raise UserError(f"{raw_unlabeled_folder(dataset_name)} is empty; put the unlabelled scans there")
         print(f"{len(cases)} unlabelled cases are ready in {preprocessed_unlabeled_folder(target)}")
-    print(f"Next: nnUNetv2_train {args.d} {args.c[0]} 0 -tr nnUNetTrainerDyCON")
+    print(f"Next: nnUNetv2_train {args.dataset} {args.configurations[0]} 0 -tr nnUNetTrainerDyCON")
     return 0

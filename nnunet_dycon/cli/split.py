@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ The new dataset holds the masks of labelled, validation and test cases only; unl
 are hard links, or copies where the file system has no hard links. Fold 0 trains on all labelled cases and validates
 on the protocol's validation cases, or, where there are none, on the labelled cases themselves.
 
-  nnunet-dycon split -d 500 --target-id 501 --protocol la-10
-  nnunet-dycon split -d 500 --target-id 502 --labeled 8 --test 20
+  nnunet-dycon split -d 500 -t 501 --protocol la-10
+  nnunet-dycon split -d 500 -t 502 --labeled 8 --test 20
   nnunet-dycon split -d 500 --in-place --labeled 10%
 """
 
@@ -31,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("-d", dest="source", required=True, metavar="ID", help="fully labelled dataset, ID or name")
-    parser.add_argument("--target-id", type=int, metavar="N", help="ID of the new dataset")
+    options.dataset(parser, help="fully labelled dataset, ID or name")
+    options.new_dataset(parser, "-t", required=False, old=["--target-id"])
     parser.add_argument("--name", help="name of the new dataset after DatasetXXX_ (default: SOURCE_<n>labeled)")
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--protocol", help="a published protocol: " + ", ".join(_protocols()))
@@ -52,16 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make no new dataset: write the key 'unlabeled' into splits_final.json of the preprocessed dataset. Its "
         "fingerprint has seen all masks, which matters for CT normalisation",
     )
-    parser.add_argument("--fold", type=int, help="with --in-place: the fold that is written (default: 0)")
-    parser.add_argument("--overwrite", action="store_true", help="with --in-place: replace a different fold")
-    parser.add_argument("-np", dest="num_processes", type=int, default=2, help="processes that read masks (default: 2)")
+    options.add(parser, "-f", old=["--fold"], dest="fold", type=int, help="with --in-place: the fold (default: 0)")
+    options.overwrite(parser, "with --in-place: replace a different fold")
+    options.processes(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Split, then say what was written and what comes next."""
     from nnunet_dycon.tools.split import SplitOptions, split_in_place, split_into_new_dataset
 
-    options = SplitOptions(
+    choice = SplitOptions(
         protocol=args.protocol,
         labeled=args.labeled,
         labeled_list=args.labeled_list,
@@ -72,8 +73,8 @@ def run(args: argparse.Namespace) -> None:
     _check(args)
     if args.in_place:
         report = split_in_place(
-            args.source,
-            options,
+            args.dataset,
+            choice,
             fold=args.fold or 0,
             overwrite=args.overwrite,
             num_processes=args.num_processes,
@@ -81,9 +82,9 @@ def run(args: argparse.Namespace) -> None:
         )
     else:
         report = split_into_new_dataset(
-            args.source,
-            args.target_id,
-            options,
+            args.dataset,
+            args.new_dataset,
+            choice,
             target_name=args.name,
             num_processes=args.num_processes,
             progress=True,
@@ -99,12 +100,12 @@ def _protocols() -> list[str]:
 
 def _check(args: argparse.Namespace) -> None:
     """Options that contradict each other."""
-    if args.in_place and (args.target_id is not None or args.name):
-        raise UserError("--in-place makes no new dataset; leave --target-id and --name out")
-    if not args.in_place and args.target_id is None:
-        raise UserError("give --target-id for the new dataset, or --in-place for a preprocessed one")
+    if args.in_place and (args.new_dataset is not None or args.name):
+        raise UserError("--in-place makes no new dataset; leave -t and --name out")
+    if not args.in_place and args.new_dataset is None:
+        raise UserError("give -t for the new dataset, or --in-place for a preprocessed one")
     if not args.in_place and (args.fold is not None or args.overwrite):
-        raise UserError("--fold and --overwrite have an effect with --in-place only; leave them out")
+        raise UserError("-f and --overwrite have an effect with --in-place only; leave them out")
 
 
 def _print(report: SplitReport, *, in_place: bool, fold: int) -> None:

@@ -38,16 +38,10 @@ class Model:
         return "sigmoid" if self.predictor.label_manager.has_regions else "softmax"
 
 
-def parse_folds(texts: Sequence[str]) -> list[int | str]:
-    """Folds as typed on a command line: numbers, or "all".
-
-    Raises:
-        UserError: something else.
-    """
-    wrong = [i for i in texts if i != "all" and not i.isdecimal()]
-    if wrong:
-        raise UserError(f"-f {' '.join(wrong)}: give numbers of folds, or all")
-    return [i if i == "all" else int(i) for i in texts]
+def finished_folds(folder: Path, checkpoint_name: str = "checkpoint_final.pth") -> list[int | str]:
+    """Folds of a model folder that have this checkpoint, "all" last."""
+    names = [file.parent.name.removeprefix("fold_") for file in folder.glob(f"fold_*/{checkpoint_name}")]
+    return [*sorted(int(name) for name in names if name.isdecimal()), *(name for name in names if name == "all")]
 
 
 def load_model(

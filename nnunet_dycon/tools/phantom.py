@@ -273,7 +273,7 @@ class PhantomDataset:
 
     def __post_init__(self) -> None:
         if not 1 <= self.dataset_id <= 999:
-            raise UserError(f"--dataset-id {self.dataset_id}: nnU-Net takes 1 to 999")
+            raise UserError(f"-d {self.dataset_id}: nnU-Net takes 1 to 999")
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
             raise UserError(f"--name {self.name!r}: use letters, digits, '_' and '-' only")
         if self.labeled < 1:
@@ -329,9 +329,9 @@ def _check_id_is_free(spec: PhantomDataset, raw_folder: Path) -> None:
     prefix = f"Dataset{spec.dataset_id:03d}_"
     taken = {path.name for path in raw_folder.glob(f"{prefix}*")} | set(find_candidate_datasets(spec.dataset_id))
     if (raw_folder / spec.folder_name).exists():
-        raise UserError(f"{raw_folder / spec.folder_name} exists: remove it or take another --dataset-id")
+        raise UserError(f"{raw_folder / spec.folder_name} exists: remove it or take another -d")
     if others := sorted(taken - {spec.folder_name}):
-        raise UserError(f"--dataset-id {spec.dataset_id} belongs to {', '.join(others)}: take another one")
+        raise UserError(f"-d {spec.dataset_id} belongs to {', '.join(others)}: take another one")
 
 
 def _write_volume(array: np.ndarray, path: Path) -> None:

@@ -86,7 +86,7 @@ def suggested_cases(args: argparse.Namespace, dataset_id: int) -> list[str]:
     if not (output / "suggestions.csv").is_file():
         results = args.output / "trainings" / "start" / f"seed_{args.seeds[0]}" / "results"
         call(
-            tool("nnunet-dycon"), "suggest", "-d", dataset_id, "--n", args.n, "-tr", TRAINER, "-p", PLANS,
+            tool("nnunet-dycon"), "suggest", "-d", dataset_id, "--count", args.n, "-tr", TRAINER, "-p", PLANS,
             "-c", CONFIGURATION, "-f", "all", "-device", args.device, "-o", output, nnUNet_results=str(results),
         )  # fmt: skip
     with open(output / "suggestions.csv", newline="", encoding="utf-8") as file:

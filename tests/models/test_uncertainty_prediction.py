@@ -19,7 +19,7 @@ from nnunet_dycon.models import measures, prediction
 from nnunet_dycon.models.maps import map_ending, write_map
 from nnunet_dycon.models.prediction import predict_folder
 from nnunet_dycon.models.table import CaseUncertainty, read_table, text_table, write_table
-from nnunet_dycon.models.trained_model import load_model, parse_folds
+from nnunet_dycon.models.trained_model import finished_folds, load_model
 from nnunet_dycon.trainers import nnUNetTrainerSupervised
 from tests.conftest import blob, write_image
 from tests.helpers.trained_model import make_trainer, write_model
@@ -223,9 +223,7 @@ def test_errors_say_what_to_give(dataset, images, tmp_path):
         load_model(folder, [3], device=CPU)
     with pytest.raises(UserError, match=r"checkpoint_best\.pth does not exist"):
         load(folder, checkpoint_name="checkpoint_best.pth")
-    with pytest.raises(UserError, match="-f x: give numbers"):
-        parse_folds(["0", "x"])
-    assert parse_folds(["0", "all"]) == [0, "all"]
+    assert finished_folds(folder) == [0] and finished_folds(folder, "checkpoint_best.pth") == []
     model = load(folder)
     with pytest.raises(UserError, match="nowhere is no folder"):
         predict_folder(tmp_path / "nowhere", tmp_path / "out", model)

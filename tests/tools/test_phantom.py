@@ -142,7 +142,7 @@ def test_a_taken_id_is_refused(raw_folder: Path) -> None:
     [("dataset_id", 0), ("name", "a/b"), ("labeled", 0), ("unlabeled", -1), ("size_voxels", 16), ("seed", -1)],
 )
 def test_bad_options_are_named(option: str, value: object) -> None:
-    spelled = {"dataset_id": "--dataset-id", "size_voxels": "--size"}.get(option, f"--{option}")
+    spelled = {"dataset_id": "-d", "size_voxels": "--size"}.get(option, f"--{option}")
     options: dict[str, Any] = {"dataset_id": 901, option: value}
     with pytest.raises(UserError, match=spelled):
         PhantomDataset(**options)
@@ -151,7 +151,7 @@ def test_bad_options_are_named(option: str, value: object) -> None:
 def test_command_line(raw_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
-    options = ["--dataset-id", "7", "--labeled", "1", "--unlabeled", "1", "--test", "0", "--size", "32"]
+    options = ["-d", "7", "--labeled", "1", "--unlabeled", "1", "--test", "0", "--size", "32"]
     cli.run(parser.parse_args(options))
     assert names(raw_folder / "Dataset007_Phantom" / "labelsTr") == ["train_000.nii.gz"]
     assert "Next: nnUNetv2_plan_and_preprocess -d 7" in capsys.readouterr().out

@@ -320,7 +320,7 @@ def _nothing_written(roots) -> bool:
         (lambda raw: (raw / "dataset.json").unlink(), {"labeled": "2"}, 501, "dataset.json does not exist"),
         (lambda raw: (raw / "dataset.json").write_text("{"), {"labeled": "2"}, 501, "no valid JSON"),
         (lambda raw: (raw / "dataset.json").write_text("{}"), {"labeled": "2"}, 501, "lacks labels and file_ending"),
-        (lambda raw: None, {"labeled": "2"}, 500, "--target-id 500 is in use by Dataset500_Toy"),
+        (lambda raw: None, {"labeled": "2"}, 500, "-t 500 is in use by Dataset500_Toy"),
         (lambda raw: None, {"labeled": "2"}, 1000, "no dataset ID"),
         (lambda raw: None, {"protocol": "la-10"}, 501, "lacks 100 of the 100 cases of protocol la-10"),
         (lambda raw: None, {"protocol": "la-11"}, 501, "unknown protocol"),
@@ -472,7 +472,7 @@ def test_in_place_refuses_what_it_cannot_do(roots):
     with pytest.raises(UserError, match="no preprocessed dataset"):
         split_in_place(500, SplitOptions(labeled="2"))
     make_preprocessed(roots)
-    with pytest.raises(UserError, match="--fold 1"):
+    with pytest.raises(UserError, match="-f 1"):
         split_in_place(500, SplitOptions(labeled="2"), fold=1)
     (raw / "imagesUn").mkdir()
     with pytest.raises(UserError, match="imagesUn already"):
@@ -490,7 +490,7 @@ def command(*arguments: str) -> None:
 
 def test_command_says_what_was_written_and_what_comes_next(roots, capsys):
     make_raw(roots)
-    command("-d", "500", "--target-id", "501", "--labeled", "20%", "--test", "3", "--seed", "1")
+    command("-d", "500", "-t", "501", "--labeled", "20%", "--test", "3", "--seed", "1")
     printed = capsys.readouterr().out
     assert "Dataset501_Toy_1labeled: 1 labelled, 6 unlabelled, 0 validation, 3 test cases" in printed
     assert printed.splitlines()[-1].startswith("next: nnunet-dycon audit -d 501; nnUNetv2_plan_and_preprocess -d 501")
@@ -505,11 +505,11 @@ def test_command_in_place_warns_on_stderr(roots, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--labeled", "2"], "give --target-id"),
-        (["--labeled", "2", "--in-place", "--target-id", "501"], "makes no new dataset"),
-        (["--labeled", "2", "--target-id", "501", "--overwrite"], "with --in-place only"),
-        (["--labeled", "2", "--target-id", "501", "--fold", "0"], "with --in-place only"),
-        (["--labeled", "2", "--target-id", "501", "--name", "../x"], "no part of a folder name"),
+        (["--labeled", "2"], "give -t"),
+        (["--labeled", "2", "--in-place", "-t", "501"], "makes no new dataset"),
+        (["--labeled", "2", "-t", "501", "--overwrite"], "with --in-place only"),
+        (["--labeled", "2", "-t", "501", "--fold", "0"], "with --in-place only"),
+        (["--labeled", "2", "-t", "501", "--name", "../x"], "no part of a folder name"),
     ],
 )
 def test_command_refuses_options_without_effect(roots, arguments, message):

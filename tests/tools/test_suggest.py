@@ -353,9 +353,9 @@ def test_command_writes_table_and_sheet_and_says_what_is_next(dataset, trained, 
     [
         (["-tr", "nnUNetTrainerDyCON"], f"there is {TRAINER}__nnUNetPlans__3d_fullres: choose by -tr"),
         (["-tr", TRAINER, "-f", "3"], "no finished training of fold 3 (checkpoint_final.pth); finished: 0"),
-        (["-tr", TRAINER, "-f", "x"], "-f x: give the number of a fold"),
-        (["-tr", TRAINER, "-device", "abacus"], "-device abacus: give cuda"),
-        (["-tr", TRAINER, "--n", "0"], "--n 0: give at least 1"),
+        (["-tr", TRAINER, "-f", "x"], "'x' is no fold; give a number, or all"),
+        (["-tr", TRAINER, "-device", "abacus"], "invalid choice: 'abacus' (choose from"),
+        (["-tr", TRAINER, "--count", "0"], "0: give at least 1"),
         (["-tr", TRAINER, "--diversity", "-1"], "--diversity -1.0: give 0 or more"),
     ],
 )

@@ -40,7 +40,7 @@ def mask_findings(raw: RawDataset, preprocessed: Path | None, uses: list[Use]) -
                 "nnU-Net's fingerprint saw these masks (CT normalisation depends on them), and only the trainer keeps "
                 "them unseen",
                 in_place,
-                "for published results make a new dataset: nnunet-dycon split with --target-id",
+                "for published results make a new dataset: nnunet-dycon split with -t",
             )
         )
     return findings

@@ -34,8 +34,7 @@ class ConversionRecord:
                 _check_same_dataset(folder, self._content, plan)
         elif folder.is_dir() and any(folder.iterdir()):
             raise UserError(
-                f"{folder} exists and was not made by 'nnunet-dycon convert'; choose another --dataset-id or --name, "
-                "or remove it"
+                f"{folder} exists and was not made by 'nnunet-dycon convert'; choose another -d or --name, or remove it"
             )
         folder.mkdir(parents=True, exist_ok=True)
         self._content |= {**_identity(plan), "source": str(plan.source.resolve()), "version": __version__}
@@ -93,7 +92,7 @@ def _check_same_dataset(folder: Path, content: dict[str, Any], plan: DatasetPlan
         if content.get(key) != value:
             raise UserError(
                 f"{folder} was converted with {key} {content.get(key)!r}, now it is {value!r}; choose another "
-                "--dataset-id, or remove the folder"
+                "-d, or remove the folder"
             )
 
 

@@ -47,7 +47,7 @@ def split_in_place(
     splits_file = preprocessed.folder / "splits_final.json"
     splits = read_splits(preprocessed.folder) or []
     if not 0 <= fold <= len(splits):
-        raise UserError(f"--fold {fold}: {splits_file} has {len(splits)} folds; give one from 0 to {len(splits)}")
+        raise UserError(f"-f {fold}: {splits_file} has {len(splits)} folds; give one from 0 to {len(splits)}")
     old_fold = splits[fold] if fold < len(splits) else None
     division = divide(_pool(preprocessed, old_fold, options, num_processes, progress), options)
     new_splits = [*splits[:fold], division.fold() | {"unlabeled": division.unlabeled}, *splits[fold + 1 :]]
@@ -75,7 +75,7 @@ def _open_preprocessed(dataset: int | str) -> RawDataset:
     if not (folder / "gt_segmentations").is_dir():
         raise UserError(
             f"{folder} holds no preprocessed dataset; run nnUNetv2_plan_and_preprocess -d {dataset} first, or make a "
-            "new dataset with --target-id (better: its fingerprint sees the labelled cases alone)"
+            "new dataset with -t (better: its fingerprint sees the labelled cases alone)"
         )
     if nnUNet_raw.is_set() and Path(nnUNet_raw, folder.name, "imagesUn").is_dir():
         raise UserError(
@@ -126,5 +126,5 @@ def _fingerprint_warning(preprocessed: RawDataset) -> str:
     return (
         "the dataset was planned with all its masks, also those of cases that are unlabelled now: "
         f"{consequence}. Their masks stay on disk; that they are not used rests on the trainer alone. For published "
-        "results make a new dataset with --target-id"
+        "results make a new dataset with -t"
     )

@@ -145,11 +145,11 @@ def _check_id_is_free(target_id: int) -> None:
     from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 
     if not 1 <= target_id <= 999:
-        raise UserError(f"--target-id {target_id} is no dataset ID; give one from 1 to 999")
+        raise UserError(f"-t {target_id} is no dataset ID; give one from 1 to 999")
     used = [str(name) for name in find_candidate_datasets(target_id)]
     if used:
         raise UserError(
-            f"--target-id {target_id} is in use by {', '.join(used)} (in nnUNet_raw, nnUNet_preprocessed or "
+            f"-t {target_id} is in use by {', '.join(used)} (in nnUNet_raw, nnUNet_preprocessed or "
             "nnUNet_results); choose another number, or remove that dataset"
         )
 

@@ -72,12 +72,12 @@ def suggest_cases(
         UserError: there are fewer unlabelled cases than ``n``, or images are missing.
     """
     if n < 1:
-        raise UserError(f"--n {n}: give at least 1")
+        raise UserError(f"--count {n}: give at least 1")
     if diversity < 0:
         raise UserError(f"--diversity {diversity}: give 0 or more")
     unlabeled = unlabeled_images(model, num_processes=num_processes, progress=progress)
     if n > len(unlabeled):
-        raise UserError(f"--n {n}: {model.dataset} has {len(unlabeled)} unlabelled cases; give at most as many")
+        raise UserError(f"--count {n}: {model.dataset} has {len(unlabeled)} unlabelled cases; give at most as many")
     shown = turns(model)
     assessments, labeled = assess_cases(
         ScanAssessor(model), unlabeled, labeled_images(model), lambda case: shown.get(case, Turn()), progress=progress

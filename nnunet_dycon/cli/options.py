@@ -1,0 +1,227 @@
+"""The options that several commands share: one spelling, nnU-Net's, one meaning, one default.
+
+A spelling of former versions is still read, but shown nowhere (``old``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from nnunet_dycon.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIGURATION, PLANS, TRAINER = "3d_fullres", "nnUNetPlans", "nnUNetTrainerDyCON"
+CHECKPOINT = "checkpoint_final.pth"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, without abbreviations (it takes ``-d`` for ``-device``), and with the neighbour of a wrong option."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        return []  # allow_abbrev=False leaves -d for -device
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            options = [i for action in self._actions for i in action.option_strings]
+            wrong = next((i for i in unknown if i.startswith("-")), "")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{did_you_mean(wrong, options)}")
+        return namespace, unknown
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (all options: {self.prog} -h)")
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """``; did you mean X?`` with the nearest of the known words, or nothing."""
+    near = difflib.get_close_matches(word.lower(), known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def add(parser: argparse.ArgumentParser, *names: str, old: Sequence[str] = (), **options: Any) -> argparse.Action:
+    """``add_argument``, with spellings of former versions that neither help nor messages show."""
+    action = parser.add_argument(*names, *old, **options)
+    action.option_strings = list(names)
+    return action
+
+
+# ------------------------------------------------------------------------------------------ datasets and trainings
+
+
+def dataset(parser: argparse.ArgumentParser, *, required: bool = True, help: str = "dataset, ID or name") -> None:
+    """``-d``, as ``args.dataset``, for ``dataset.raw_dataset.dataset_name``."""
+    add(parser, "-d", dest="dataset", required=required, metavar="ID", help=help)
+
+
+def new_dataset(
+    parser: argparse.ArgumentParser, flag: str = "-d", *, required: bool = True, old: Sequence[str]
+) -> None:
+    """``-d``, or ``-t`` beside a source (as nnUNetv2_move_plans_between_datasets has it), as ``args.new_dataset``."""
+    add(
+        parser, flag, old=old, dest="new_dataset", type=int, required=required, metavar="ID",
+        help="free ID of the new dataset, 1 to 999",
+    )  # fmt: skip
+
+
+def configuration(parser: argparse.ArgumentParser) -> None:
+    """``-c``, as ``args.configuration``."""
+    add(parser, "-c", dest="configuration", default=CONFIGURATION, help="configuration (default: %(default)s)")
+
+
+def configurations(parser: argparse.ArgumentParser) -> None:
+    """``-c`` with several, as ``args.configurations``."""
+    add(
+        parser, "-c", dest="configurations", nargs="+", default=[CONFIGURATION], metavar="CONFIGURATION",
+        help=f"configurations (default: {CONFIGURATION})",
+    )  # fmt: skip
+
+
+def plans(parser: argparse.ArgumentParser) -> None:
+    """``-p``, as ``args.plans``."""
+    add(parser, "-p", dest="plans", default=PLANS, help="plans identifier (default: %(default)s)")
+
+
+def trainer(parser: argparse.ArgumentParser, default: str = TRAINER) -> None:
+    """``-tr``, as ``args.trainer``."""
+    add(parser, "-tr", dest="trainer", default=default, help="trainer (default: %(default)s)")
+
+
+def fold(parser: argparse.ArgumentParser, default: int | str | None = 0) -> None:
+    """``-f`` with one fold, as ``args.fold``."""
+    add(parser, "-f", old=["--fold"], dest="fold", type=_fold, default=default, help="fold, or all (default: 0)")
+
+
+def folds(parser: argparse.ArgumentParser) -> None:
+    """``-f`` with several folds, as ``args.folds``; None stands for all that are finished."""
+    add(
+        parser, "-f", dest="folds", nargs="+", type=_fold, metavar="FOLD",
+        help="folds that predict together, or all for the fold of that name (default: every finished fold)",
+    )  # fmt: skip
+
+
+def _fold(text: str) -> int | str:
+    if text != "all" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no fold; give a number, or all")
+    return text if text == "all" else int(text)
+
+
+def model(parser: argparse.ArgumentParser, *, old: Sequence[str] = ()) -> None:
+    """``-m``, or ``-d -tr -p -c``, for ``model_folder``."""
+    add(
+        parser, "-m", old=old, dest="model", type=Path, metavar="FOLDER",
+        help="trained model, nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION; or name it by -d -tr -p -c",
+    )  # fmt: skip
+    dataset(parser, required=False, help="dataset of the model, ID or name")
+    trainer(parser)
+    plans(parser)
+    configuration(parser)
+
+
+def model_folder(args: argparse.Namespace) -> Path:
+    """The folder that ``-m``, or ``-d -tr -p -c``, stands for; whether a model is there is not checked.
+
+    Raises:
+        UserError: both or neither are given, the dataset does not exist, or nnUNet_results is not set.
+    """
+    if (args.model is None) == (args.dataset is None):
+        raise UserError("name the model by -m FOLDER, or by -d ID with -tr, -p and -c (one of both)")
+    if args.model is not None:
+        return args.model
+    from nnunet_dycon.dataset.raw_dataset import dataset_name, environment_folder
+
+    results = environment_folder("nnUNet_results") / dataset_name(args.dataset)
+    return results / f"{args.trainer}__{args.plans}__{args.configuration}"
+
+
+# ------------------------------------------------------------------------------------------------------- prediction
+
+
+def checkpoint(parser: argparse.ArgumentParser) -> None:
+    """``-chk``, as ``args.checkpoint``."""
+    add(parser, "-chk", dest="checkpoint", default=CHECKPOINT, metavar="NAME", help="(default: %(default)s)")
+
+
+def disable_tta(parser: argparse.ArgumentParser) -> None:
+    """``--disable_tta``."""
+    add(
+        parser, "--disable_tta", action="store_true",
+        help="do not average over mirrored images; up to 8 times faster, less exact",
+    )  # fmt: skip
+
+
+def step_size(parser: argparse.ArgumentParser) -> None:
+    """``-step_size``."""
+    add(
+        parser, "-step_size", type=float, default=0.5,
+        help="step of the sliding window in patches (default: %(default)s)",
+    )  # fmt: skip
+
+
+def device(parser: argparse.ArgumentParser) -> None:
+    """``-device``, for ``chosen_device``."""
+    add(
+        parser, "-device", choices=("cuda", "cpu", "mps"),
+        help="(default: cuda where there is one, else cpu)",
+    )  # fmt: skip
+
+
+def chosen_device(args: argparse.Namespace) -> torch.device:
+    """The device of ``-device``, or the best there is.
+
+    Raises:
+        UserError: it is not there.
+    """
+    import torch
+
+    name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not available[name]:
+        raise UserError(f"-device {name}: torch finds none; give -device cpu, or leave it out")
+    return torch.device(name)
+
+
+# ---------------------------------------------------------------------------------------------- processes and files
+
+
+def processes(parser: argparse.ArgumentParser, flag: str = "-np", old: Sequence[str] = ()) -> None:
+    """``-np`` (``-npp`` where a network predicts meanwhile), as ``args.num_processes``."""
+    default = min(int(os.environ.get("nnUNet_def_n_proc") or 8), os.cpu_count() or 1)
+    add(
+        parser, flag, old=old, dest="num_processes", type=at_least_one, default=default, metavar="N",
+        help="worker processes (default: nnUNet_def_n_proc or 8, at most the cores there are)",
+    )  # fmt: skip
+
+
+def count(parser: argparse.ArgumentParser, default: int, help: str) -> None:
+    """``--count``, as ``args.count``."""
+    add(
+        parser, "--count", old=["-n", "--n"], type=at_least_one, default=default, metavar="N",
+        help=f"{help} (default: {default})",
+    )  # fmt: skip
+
+
+def output(parser: argparse.ArgumentParser, help: str, *, metavar: str = "FOLDER", required: bool = False) -> None:
+    """``-o``, as ``args.output``."""
+    add(parser, "-o", old=["--output"], dest="output", type=Path, metavar=metavar, required=required, help=help)
+
+
+def overwrite(parser: argparse.ArgumentParser, help: str) -> None:
+    """``--overwrite``."""
+    add(parser, "--overwrite", action="store_true", help=help)
+
+
+def at_least_one(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give at least 1")
+    return int(text)
