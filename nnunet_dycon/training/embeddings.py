@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._dynamo import config as dynamo_config
 
 from nnunet_dycon.errors import UserError
 
@@ -75,6 +76,29 @@ class EncoderTap:
         return features
 
 
+_COMPILED_GRAPHS = 64
+"""Of a network's class; one training with validation uses 7 of dynamo's 8, a cascade or a second model needs more."""
+
+
+def prepare_compilation() -> None:
+    """Have torch.compile look at hooks from here on, and keep batch sizes constant as nnU-Net's own training does.
+
+    Networks of one class share compiled code, of student and teacher with different batch sizes as well as of trainers
+    that follow each other in a process. By default dynamo does not look at hooks when it shares, so that a network
+    without an ``EncoderTap``, compiled first, would hide the tap: what was compiled so is forgotten here.
+    """
+    settings = {
+        "skip_nnmodule_hook_guards": False,
+        "automatic_dynamic_shapes": False,
+        "recompile_limit": _COMPILED_GRAPHS,
+        "cache_size_limit": _COMPILED_GRAPHS,  # its name before torch 2.6
+    }
+    for name, value in settings.items():
+        if hasattr(dynamo_config, name):
+            setattr(dynamo_config, name, value)
+    torch._dynamo.reset()
+
+
 @dataclass
 class Branch:
     """A network with, where its patch embeddings are needed, its projection head.
@@ -85,6 +109,9 @@ class Branch:
     network: nn.Module
     head: nn.Module | None = None
     tap: EncoderTap | None = None
+
+    def __post_init__(self) -> None:
+        prepare_compilation()
 
     def __call__(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """Logits (B, C, X, Y[, Z]) of each deep supervision output, full resolution first, and embeddings (B, N, D)."""

@@ -2,6 +2,7 @@ import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.training.embeddings import Branch, EncoderTap, ProjectionHead, choose_stage, skip_shapes
@@ -99,3 +100,33 @@ def test_branch_under_torch_compile_gives_the_same_embeddings_and_gradients():
 
     expected = gradient(network)
     torch.testing.assert_close(gradient(torch.compile(network, backend="aot_eager")), expected, atol=1e-4, rtol=1e-4)
+
+
+class _Encoder(nn.Conv2d):
+    def forward(self, x):
+        return [x, super().forward(x)]
+
+
+class _Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = _Encoder(1, 8, 2, stride=2)
+
+    def forward(self, x):
+        return self.encoder(x)[1].sum()
+
+
+def test_tap_is_seen_beside_compiled_networks_of_the_same_class_whatever_was_compiled_first():
+    image, graphs = torch.randn(2, 1, 16, 16), CompileCounter()
+    plain = [torch.compile(_Network(), backend=graphs) for _ in range(2)]
+    plain[0](image)
+    network, head = _Network(), ProjectionHead(8, 2)
+    branch = Branch(torch.compile(network, backend=graphs), head, EncoderTap(network, 1))
+    for first in (plain[1], plain[0]):
+        first(image)
+        assert branch(image)[1].shape == (2, 64, 8)
+    before = graphs.frame_count
+    for number in range(3, 15):  # more sizes than dynamo's own limit; each stays a constant
+        branch(torch.randn(number, 1, 16, 16))
+    assert branch(image)[1].shape == (2, 64, 8)
+    assert graphs.frame_count == before + 12
