@@ -14,7 +14,7 @@ imagesUn/LA_042_0000.nii.gz). The masks are copied to labelsTr, the images moved
 checked: names, size, spacing, origin, direction, and values against dataset.json; a fault in one leaves all where
 they are. An interrupted run is finished by the same command.
 
-  nnunet-dycon suggest -d 501 --count 10
+  nnunet-dycon predict-uncertainty -i imagesUn -o OUT -d 501
   nnunet-dycon add-labels -d 501 MASKS
 """
 

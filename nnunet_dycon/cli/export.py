@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 
 from nnunet_dycon.cli import options
@@ -13,16 +12,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Model folder, weights, output folder."""
     parser.add_argument("model_folder", nargs="?", type=Path, help=argparse.SUPPRESS)  # of former versions
     options.model(parser)
+    options.folds(parser)
+    options.checkpoint(parser)
     parser.add_argument("--weights", choices=("teacher", "student"), default="teacher", help="(default: %(default)s)")
     options.output(parser, "new model folder", required=True)
 
 
 def run(args: argparse.Namespace) -> None:
     """Write the plain model and say how to predict with it."""
-    from nnunet_dycon.models.export import export_model
+    from nnunet_dycon.models.export import export_model, predict_command
+    from nnunet_dycon.models.trained_model import open_model
 
-    files = export_model(args.model_folder or options.model_folder(args), args.output, args.weights)
-    for file in files:
+    model = open_model(args.model_folder or options.model_folder(args), args.folds, checkpoint_name=args.checkpoint)
+    for file in export_model(model, args.output, args.weights):
         print(f"{file} holds the {args.weights}")
-    folds = " ".join(file.parent.name.removeprefix("fold_") for file in files)
-    print(f"Next: nnUNetv2_predict_from_modelfolder -i IN -o OUT -m {shlex.quote(str(args.output))} -f {folds}")
+    print(f"Next: {predict_command(model, args.output)}")

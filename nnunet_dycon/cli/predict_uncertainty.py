@@ -30,12 +30,11 @@ def run(args: argparse.Namespace) -> None:
     """Predict, print the table and say what was written."""
     from nnunet_dycon.models.prediction import MAPS, TABLE, predict_folder
     from nnunet_dycon.models.table import text_table
-    from nnunet_dycon.models.trained_model import finished_folds, load_model
+    from nnunet_dycon.models.trained_model import open_model
 
-    folder = options.model_folder(args)
-    model = load_model(
-        folder,
-        finished_folds(folder, args.checkpoint) if args.folds is None else args.folds,
+    model = open_model(
+        options.model_folder(args),
+        args.folds,
         checkpoint_name=args.checkpoint,
         device=options.chosen_device(args),
         tile_step_size=args.step_size,

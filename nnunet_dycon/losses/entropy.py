@@ -44,3 +44,22 @@ def entropy(logits: torch.Tensor, nonlinearity: str = "softmax") -> torch.Tensor
         return -(log_p.exp() * log_p).sum(1)
     log_p, log_q = F.logsigmoid(logits), F.logsigmoid(-logits)
     return -(log_p.exp() * log_p + log_q.exp() * log_q).sum(1)
+
+
+def entropy_of_probabilities(probabilities: torch.Tensor, nonlinearity: str) -> torch.Tensor:
+    """Entropy of each voxel where probabilities are all there is: of a prediction that was resampled.
+
+    Args:
+        probabilities: (C, ...).
+        nonlinearity: as for ``entropy``.
+
+    Returns:
+        (...), in nats, float32.
+    """
+    check_nonlinearity(nonlinearity)
+    total = torch.zeros(probabilities.shape[1:])
+    for channel in probabilities.float():
+        total += torch.special.entr(channel)
+        if nonlinearity == "sigmoid":
+            total += torch.special.entr(1 - channel)
+    return total

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.json_files import read_json_object
 
 # what torch.load raises for a file that is truncated, damaged, or no checkpoint
 _READ_ERRORS = (
@@ -42,19 +39,3 @@ def load_checkpoint_file(file: Path, device: torch.device | str = "cpu") -> dict
     if not isinstance(checkpoint, dict) or "trainer_name" not in checkpoint:
         raise UserError(f"{file} is no checkpoint of nnU-Net, whose trainer it would name; {_FIX}")
     return checkpoint
-
-
-def initialize_predictor(
-    predictor: nnUNetPredictor, folder: Path, folds: Sequence[int | str], checkpoint_name: str
-) -> None:
-    """nnU-Net's ``initialize_from_trained_model_folder`` for checkpoints that ``load_checkpoint_file`` has read.
-
-    Raises:
-        UserError: plans.json or dataset.json is broken, nnU-Net does not find the trainer, or the weights do not fit.
-    """
-    for name in ("plans.json", "dataset.json"):
-        read_json_object(folder / name, "copy it from the preprocessed dataset, or train again")
-    try:
-        predictor.initialize_from_trained_model_folder(str(folder), folds, checkpoint_name)
-    except RuntimeError as error:
-        raise UserError(f"{folder} cannot be loaded: {error}") from error

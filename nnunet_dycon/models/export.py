@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.whole_files import whole
 from nnunet_dycon.models.checkpoints import load_checkpoint_file
-from nnunet_dycon.training.teacher import submodule_weights
+from nnunet_dycon.models.trained_model import CHECKPOINT, TrainedModel, networks_of
 
 _COPIED = ("dataset.json", "plans.json", "dataset_fingerprint.json")
 _KEPT = ("init_args", "inference_allowed_mirroring_axes", "current_epoch", "_best_ema", "logging")
@@ -27,25 +28,23 @@ def plain_checkpoint(checkpoint: dict[str, Any], weights: str) -> dict[str, Any]
     Raises:
         UserError: a checkpoint of another trainer, or other weights.
     """
-    if "semi_supervised" not in checkpoint:
+    networks = networks_of(checkpoint)
+    if not networks:
         raise UserError(
             f"the checkpoint was written by {checkpoint.get('trainer_name')}, which has neither teacher nor student; "
             "nnU-Net predicts with it as it is"
         )
-    state = checkpoint["semi_supervised"]
-    teacher = submodule_weights(state["teacher"]["module"], "network")
-    networks = {"teacher": teacher, "student": state["student_weights"]}
     if weights not in networks:
         raise UserError(f"weights must be teacher or student, got {weights!r}")
     kept = {key: checkpoint[key] for key in _KEPT if key in checkpoint}
     return {**kept, "network_weights": networks[weights], "trainer_name": "nnUNetTrainer"}
 
 
-def export_model(model_folder: Path, output_folder: Path, weights: str) -> list[Path]:
+def export_model(model: TrainedModel, output_folder: Path, weights: str) -> list[Path]:
     """Write a plain nnU-Net model folder with the teacher or the student of each fold.
 
     Args:
-        model_folder: ``nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION``.
+        model: the finished training.
         output_folder: new folder; it appears whole or not at all.
         weights: "teacher" or "student".
 
@@ -53,26 +52,26 @@ def export_model(model_folder: Path, output_folder: Path, weights: str) -> list[
         The checkpoints written.
 
     Raises:
-        UserError: no trained fold in ``model_folder``, a damaged checkpoint, or ``output_folder`` exists.
+        UserError: a damaged checkpoint, a model of one network, or ``output_folder`` exists.
     """
-    checkpoints = sorted(model_folder.glob("fold_*/checkpoint_final.pth"))
-    missing = [name for name in _COPIED[:2] if not (model_folder / name).is_file()]
-    if missing or not checkpoints:
-        raise UserError(
-            f"{model_folder} is no trained model folder (it has no "
-            f"{', '.join(missing) or 'fold_*/checkpoint_final.pth'}); give "
-            "nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION of a finished training"
-        )
     if output_folder.exists():
         raise UserError(f"{output_folder} exists; choose another folder or remove it")
     output_folder.parent.mkdir(parents=True, exist_ok=True)
     with whole(output_folder) as folder:
         folder.mkdir()
         for name in _COPIED:
-            if (model_folder / name).is_file():
-                shutil.copy(model_folder / name, folder / name)
-        for file in checkpoints:
+            if (model.folder / name).is_file():
+                shutil.copy(model.folder / name, folder / name)
+        for file in model.files:
             checkpoint = plain_checkpoint(load_checkpoint_file(file), weights)
             (folder / file.parent.name).mkdir()
             torch.save(checkpoint, folder / file.parent.name / file.name)
-    return [output_folder / file.parent.name / file.name for file in checkpoints]
+    return [output_folder / file.parent.name / file.name for file in model.files]
+
+
+def predict_command(model: TrainedModel, output_folder: Path) -> str:
+    """nnU-Net's command that predicts with the exported model."""
+    parts = ["nnUNetv2_predict_from_modelfolder", "-i", "IN", "-o", "OUT", "-m", str(output_folder)]
+    parts += ["-f", *map(str, model.folds)]
+    parts += [] if model.checkpoint_name == CHECKPOINT else ["-chk", model.checkpoint_name]
+    return shlex.join(parts + ([] if torch.cuda.is_available() else ["-device", "cpu"]))

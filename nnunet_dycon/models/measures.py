@@ -1,4 +1,4 @@
-"""Numbers that say how unsure a prediction is. Volumes are (Z, Y, X), probabilities (C, Z, Y, X)."""
+"""Numbers that say how unsure a prediction is. Volumes are (Z, Y, X)."""
 
 from __future__ import annotations
 
@@ -6,45 +6,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import entr
-
-from nnunet_dycon.losses.entropy import check_nonlinearity
-
-
-def entropy_of_probabilities(probabilities: np.ndarray, nonlinearity: str) -> np.ndarray:
-    """Entropy of each voxel in nats: of the classes, or the sum of the regions' binary entropies.
-
-    Args:
-        probabilities: (C, ...).
-        nonlinearity: "softmax" for classes, "sigmoid" for regions.
-
-    Returns:
-        Entropy without the first axis, float32.
-    """
-    check_nonlinearity(nonlinearity)
-    total = np.zeros(probabilities.shape[1:], dtype=np.float32)
-    for channel in probabilities:
-        total += entr(channel)
-        if nonlinearity == "sigmoid":
-            total += entr(1 - channel)
-    return total
-
-
-def boundary(labels: np.ndarray) -> np.ndarray:
-    """Voxels with a face towards a voxel of another label, on both sides of the border; boolean."""
-    border = np.zeros(labels.shape, dtype=bool)
-    for axis in range(labels.ndim):
-        lower = tuple(slice(None, -1) if i == axis else slice(None) for i in range(labels.ndim))
-        upper = tuple(slice(1, None) if i == axis else slice(None) for i in range(labels.ndim))
-        differ = labels[lower] != labels[upper]
-        border[lower] |= differ
-        border[upper] |= differ
-    return border
+from skimage.segmentation import find_boundaries
 
 
 def boundary_entropy(entropy: np.ndarray, labels: np.ndarray) -> float:
-    """Mean entropy over the predicted boundary in nats; NaN where nothing is predicted."""
-    border = boundary(labels)
+    """Mean entropy in nats over the voxels on both sides of predicted borders; NaN where nothing is predicted."""
+    border = find_boundaries(labels, connectivity=1, mode="thick")
     return float(entropy[border].mean()) if border.any() else math.nan
 
 

@@ -20,30 +20,33 @@ from nnunet_dycon.dataset.unlabeled_scans import find_raw_scans
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json, write_json
 from nnunet_dycon.files.whole_files import partial_folder
+from nnunet_dycon.losses.entropy import entropy_of_probabilities
 from nnunet_dycon.models import measures
 from nnunet_dycon.models.maps import map_ending, write_map
 from nnunet_dycon.models.table import CaseUncertainty, read_table, write_table
-from nnunet_dycon.models.trained_model import Model
+from nnunet_dycon.models.trained_model import TrainedModel, Weights
 
 TABLE, RECORD, MAPS = "uncertainty.csv", "uncertainty.json", "entropy"
 
 
 @dataclass(frozen=True)
-class CasePrediction:
-    """A predicted case on the grid of its scan; arrays are (Z, Y, X) in nnU-Net's order."""
+class Prediction:
+    """A predicted scan on its own grid, in nnU-Net's order of the axes."""
 
     segmentation: np.ndarray
+    """Labels (Z, Y, X)."""
+    probabilities: np.ndarray
+    """(C, Z, Y, X), of the classes with the background, or of the regions."""
     entropy: np.ndarray
-    """Nats, float32."""
+    """(Z, Y, X), nats, float32."""
     properties: dict[str, Any]
     """nnU-Net's, with spacing and orientation of the scan."""
-    row: CaseUncertainty
 
 
 def predict_folder(
     images: Path,
     output: Path,
-    model: Model,
+    model: TrainedModel,
     *,
     cases: Sequence[str] = (),
     with_disagreement: bool = True,
@@ -82,12 +85,12 @@ def predict_folder(
         if case in rows and all(i.is_file() for i in output_files(output, case, model)):
             continue
         try:
-            prediction = predict_case(case, scans[case], model, with_disagreement=with_disagreement)
+            prediction, row = _assess(case, scans[case], model, with_disagreement=with_disagreement)
         except UserError as error:
             failures.append(f"{case}: {error}")
             continue
         _write_case(output, case, prediction, model)
-        rows[case] = prediction.row
+        rows[case] = row
         write_table([rows[i] for i in sorted(rows)], output / TABLE)
     if failures:
         raise UserError(
@@ -97,49 +100,49 @@ def predict_folder(
     return [rows[case] for case in scans]
 
 
-def predict_case(case: str, files: Sequence[Path], model: Model, *, with_disagreement: bool) -> CasePrediction:
-    """Predict one case with sliding window and mirroring, all of it nnU-Net's.
+def predict_case(model: TrainedModel, files: Sequence[Path]) -> Prediction:
+    """Predict a scan with sliding window and mirroring, all of it nnU-Net's.
+
+    Args:
+        model: what predicts.
+        files: channel files of the scan.
 
     Raises:
         UserError: the scan is damaged, or is none that the model can predict.
     """
-    predictor = model.predictor
-    read_scan([str(i) for i in files], predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json)
-    preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
-    data, _, properties = preprocessor.run_case(
-        [str(i) for i in files],
-        None,
-        predictor.plans_manager,
-        predictor.configuration_manager,
-        predictor.dataset_json,
-    )
-    image = torch.from_numpy(data).to(dtype=torch.float32, memory_format=torch.contiguous_format)
-    segmentation, probabilities = _predict(image, properties, model, model.weights, return_probabilities=True)
-    entropy = measures.entropy_of_probabilities(probabilities, model.nonlinearity)
+    return _predict(model, *_preprocess(model, files))
+
+
+def _assess(
+    case: str, files: Sequence[Path], model: TrainedModel, *, with_disagreement: bool
+) -> tuple[Prediction, CaseUncertainty]:
+    """Predict a case, with the numbers of its uncertainty."""
+    image, properties = _preprocess(model, files)
+    prediction = _predict(model, image, properties)
     differs = math.nan
-    if with_disagreement and model.other_weights is not None:
-        other = _predict(image, properties, model, model.other_weights, return_probabilities=False)
-        manager = predictor.label_manager
+    if with_disagreement:
+        other = _convert(model, _logits(model, image, model.other_weights or []), properties)
+        manager = model.predictor.label_manager
         classes = manager.foreground_regions if manager.has_regions else manager.foreground_labels
-        differs = measures.disagreement(segmentation, other, classes)
+        differs = measures.disagreement(prediction.segmentation, other, classes)
     row = CaseUncertainty(
         case,
-        float(entropy.mean()),
-        measures.boundary_entropy(entropy, segmentation),
-        _foreground_ml(segmentation, properties["spacing"]),
+        float(prediction.entropy.mean()),
+        measures.boundary_entropy(prediction.entropy, prediction.segmentation),
+        _foreground_ml(prediction.segmentation, properties["spacing"]),
         differs,
     )
-    return CasePrediction(segmentation, entropy, properties, row)
+    return prediction, row
 
 
-def output_files(output: Path, case: str, model: Model) -> tuple[Path, Path]:
+def output_files(output: Path, case: str, model: TrainedModel) -> tuple[Path, Path]:
     """Segmentation and entropy map of a case."""
     ending = model.predictor.dataset_json["file_ending"]
     reader = model.predictor.plans_manager.image_reader_writer_class
     return output / f"{case}{ending}", output / MAPS / f"{case}_entropy{map_ending(reader, ending)}"
 
 
-def _scans(images: Path, model: Model, cases: Sequence[str]) -> dict[str, list[Path]]:
+def _scans(images: Path, model: TrainedModel, cases: Sequence[str]) -> dict[str, list[Path]]:
     if not images.is_dir():
         raise UserError(f"{images} is no folder; give the folder with the scans")
     dataset_json = model.predictor.dataset_json
@@ -167,25 +170,40 @@ def _rows_to_keep(output: Path, record: dict[str, Any], overwrite: bool) -> dict
     return read_table(table) if table.is_file() else {}
 
 
-def _predict(
-    image: torch.Tensor,
-    properties: dict[str, Any],
-    model: Model,
-    weights: list[dict[str, torch.Tensor]],
-    *,
-    return_probabilities: bool,
+def _preprocess(model: TrainedModel, files: Sequence[Path]) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Image (channels, X, Y, Z) for the network, and nnU-Net's properties of the scan."""
+    predictor, names = model.predictor, [str(i) for i in files]
+    plans, configuration = predictor.plans_manager, predictor.configuration_manager
+    read_scan(names, plans, configuration, predictor.dataset_json)
+    preprocessor = configuration.preprocessor_class(verbose=False)
+    data, _, properties = preprocessor.run_case(names, None, plans, configuration, predictor.dataset_json)
+    return torch.from_numpy(data).to(dtype=torch.float32, memory_format=torch.contiguous_format), properties
+
+
+def _predict(model: TrainedModel, image: torch.Tensor, properties: dict[str, Any]) -> Prediction:
+    segmentation, probabilities = _convert(model, _logits(model, image, model.weights), properties, probabilities=True)
+    entropy = entropy_of_probabilities(torch.from_numpy(probabilities), model.nonlinearity).numpy()
+    return Prediction(segmentation, probabilities, entropy, properties)
+
+
+def _logits(model: TrainedModel, image: torch.Tensor, weights: list[Weights]) -> torch.Tensor:
+    """(C, X, Y, Z) on the preprocessed grid."""
+    model.predictor.list_of_parameters = weights
+    return model.predictor.predict_logits_from_preprocessed_data(image).cpu()
+
+
+def _convert(
+    model: TrainedModel, logits: torch.Tensor, properties: dict[str, Any], *, probabilities: bool = False
 ) -> Any:
     """Labels on the scan's grid, with the probabilities (C, Z, Y, X) if they are wanted."""
     predictor = model.predictor
-    predictor.list_of_parameters = weights
-    logits = predictor.predict_logits_from_preprocessed_data(image).cpu()
     return convert_predicted_logits_to_segmentation_with_correct_shape(
         logits,
         predictor.plans_manager,
         predictor.configuration_manager,
         predictor.label_manager,
         properties,
-        return_probabilities=return_probabilities,
+        return_probabilities=probabilities,
         num_threads_torch=min(default_num_processes, torch.get_num_threads()),
     )
 
@@ -197,7 +215,7 @@ def _foreground_ml(segmentation: np.ndarray, spacing_mm: Sequence[float]) -> flo
     return measures.foreground_ml(segmentation, spacing_mm)
 
 
-def _write_case(output: Path, case: str, prediction: CasePrediction, model: Model) -> None:
+def _write_case(output: Path, case: str, prediction: Prediction, model: TrainedModel) -> None:
     """Write both files elsewhere first, and move them when they are complete."""
     segmentation_file, map_file = output_files(output, case, model)
     map_file.parent.mkdir(exist_ok=True)

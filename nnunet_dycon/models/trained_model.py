@@ -1,112 +1,209 @@
-"""A trained model folder as nnU-Net's predictor, with the weights of the network that does not predict."""
+"""A trained model folder, opened once for all who need it: checkpoints, curves, nnU-Net's predictor."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.models.checkpoints import initialize_predictor, load_checkpoint_file
+from nnunet_dycon.files.json_files import read_json_object
+from nnunet_dycon.models.checkpoints import load_checkpoint_file
 from nnunet_dycon.training.teacher import submodule_weights
+
+CHECKPOINT = "checkpoint_final.pth"
+Weights = dict[str, torch.Tensor]
+_FIX = "copy it from the preprocessed dataset, or train again"
 
 
 @dataclass(frozen=True)
-class Model:
-    """nnU-Net's predictor of a trained model.
+class TrainedModel:
+    """A training's result. What is read from it is read when first asked for, and kept. ``open_model`` makes it.
 
     Attributes:
-        predictor: it has the weights that predict, of each fold.
-        weights: those weights.
-        other_weights: of a semi-supervised training, the student's if the teacher predicts and vice versa, of each
-            fold; None for a plain nnU-Net model.
-        record: what the predictions depend on, to tell whether a folder was predicted with the same model.
+        folder: ``nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION``.
+        folds: the folds that predict together; their logits are averaged, as nnU-Net does.
+        checkpoint_name: file in the folds' folders.
+        device: where to predict.
+        tile_step_size: step of the sliding window in patches.
+        mirroring: average over mirrored images where the training allows it.
     """
 
-    predictor: nnUNetPredictor
-    weights: list[dict[str, torch.Tensor]]
-    other_weights: list[dict[str, torch.Tensor]] | None
-    record: dict[str, Any]
+    folder: Path
+    folds: tuple[int | str, ...]
+    checkpoint_name: str
+    device: torch.device
+    tile_step_size: float
+    mirroring: bool
+
+    @property
+    def files(self) -> list[Path]:
+        """The checkpoint of each fold."""
+        return [self.folder / f"fold_{fold}" / self.checkpoint_name for fold in self.folds]
+
+    @cached_property
+    def checkpoints(self) -> list[dict[str, Any]]:
+        """Content of the checkpoint of each fold, without the optimiser's state.
+
+        Raises:
+            UserError: a damaged checkpoint.
+        """
+        contents = [load_checkpoint_file(file) for file in self.files]
+        return [{key: value for key, value in i.items() if key != "optimizer_state"} for i in contents]
+
+    @cached_property
+    def dataset_json(self) -> dict[str, Any]:
+        """The dataset.json that the model was trained with.
+
+        Raises:
+            UserError: it is broken.
+        """
+        return read_json_object(self.folder / "dataset.json", _FIX)
+
+    @cached_property
+    def plans(self) -> dict[str, Any]:
+        """The plans that the model was trained with.
+
+        Raises:
+            UserError: they are broken.
+        """
+        return read_json_object(self.folder / "plans.json", _FIX)
+
+    @cached_property
+    def predictor(self) -> nnUNetPredictor:
+        """nnU-Net's predictor, with the weights that predict.
+
+        Raises:
+            UserError: a damaged checkpoint, broken plans, a trainer that nnU-Net does not find, or a cascade's second
+                stage.
+        """
+        assert self.checkpoints and self.dataset_json and self.plans  # whose errors name the file
+        predictor = nnUNetPredictor(
+            tile_step_size=self.tile_step_size,
+            use_mirroring=self.mirroring,
+            perform_everything_on_device=self.device.type == "cuda",
+            device=self.device,
+            allow_tqdm=False,
+        )
+        try:
+            with redirect_stdout(StringIO()):  # nnU-Net tells where it looks for the trainer
+                predictor.initialize_from_trained_model_folder(str(self.folder), self.folds, self.checkpoint_name)
+        except RuntimeError as error:
+            raise UserError(f"{self.folder} cannot be loaded: {error}") from error
+        if predictor.configuration_manager.previous_stage_name is not None:
+            raise UserError(f"{self.folder} is a cascade's second stage; predict with 3d_fullres or 3d_lowres instead")
+        return predictor
 
     @property
     def nonlinearity(self) -> str:
         """ "sigmoid" for regions, else "softmax"."""
         return "sigmoid" if self.predictor.label_manager.has_regions else "softmax"
 
+    @property
+    def weights(self) -> list[Weights]:
+        """Weights that predict, of each fold."""
+        return [i["network_weights"] for i in self.checkpoints]
 
-def finished_folds(folder: Path, checkpoint_name: str = "checkpoint_final.pth") -> list[int | str]:
-    """Folds of a model folder that have this checkpoint, "all" last."""
-    names = [file.parent.name.removeprefix("fold_") for file in folder.glob(f"fold_*/{checkpoint_name}")]
-    return [*sorted(int(name) for name in names if name.isdecimal()), *(name for name in names if name == "all")]
+    @property
+    def other_weights(self) -> list[Weights] | None:
+        """The student's where the teacher predicts and vice versa, of each fold; None for a model of one network."""
+        found = [other_weights(i) for i in self.checkpoints]
+        return None if None in found else found  # type: ignore[return-value]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What predictions depend on, to tell whether a folder was predicted with the same model."""
+        return {
+            "checkpoints": [[str(i.resolve()), i.stat().st_size, int(i.stat().st_mtime)] for i in self.files],
+            "tile_step_size": self.tile_step_size,
+            "mirroring": self.mirroring,
+        }
+
+    def curve(self, name: str) -> np.ndarray:
+        """What the first fold's training logged under a name, by epoch; empty where it logged nothing."""
+        values = np.asarray(self.checkpoints[0].get("logging", {}).get(name, []), dtype=float)
+        return values if np.isfinite(values).any() else np.empty(0)
 
 
-def load_model(
+def networks_of(checkpoint: dict[str, Any]) -> dict[str, Weights]:
+    """Weights of "teacher" and "student"; empty for a model of one network."""
+    if "semi_supervised" not in checkpoint:
+        return {}
+    state = checkpoint["semi_supervised"]
+    return {"teacher": submodule_weights(state["teacher"]["module"], "network"), "student": state["student_weights"]}
+
+
+def other_weights(checkpoint: dict[str, Any]) -> Weights | None:
+    """Weights of the network that does not predict; None for a model of one network."""
+    networks = networks_of(checkpoint)
+    if networks:
+        networks.pop(checkpoint["semi_supervised"]["settings"]["predict_with"])
+    return next(iter(networks.values()), None)
+
+
+def open_model(
     folder: Path,
-    folds: Sequence[int | str],
+    folds: Sequence[int | str] | None = None,
     *,
-    checkpoint_name: str = "checkpoint_final.pth",
-    device: torch.device,
+    checkpoint_name: str = CHECKPOINT,
+    device: torch.device | None = None,
     tile_step_size: float = 0.5,
     mirroring: bool = True,
-) -> Model:
-    """Load a model folder.
+) -> TrainedModel:
+    """Find a trained model; a fold's folder may be given for the model of this fold alone.
 
     Args:
-        folder: ``nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION``.
-        folds: their logits are averaged, as nnU-Net does.
+        folder: ``nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION``, or ``fold_X`` in it.
+        folds: numbers or "all"; None takes every numbered fold that has the checkpoint, else "all".
         checkpoint_name: file in the folds' folders.
-        device: where to predict.
+        device: where to predict; None is the CPU.
         tile_step_size: step of the sliding window in patches.
         mirroring: average over mirrored images where the training allows it.
 
     Raises:
-        UserError: no such model, fold or checkpoint, or a damaged one; a cascade's second stage; a trainer that nnU-Net
-            does not find.
+        UserError: no such model, fold or checkpoint.
     """
-    files = _checkpoints(folder, folds, checkpoint_name)
-    predictor = nnUNetPredictor(
-        tile_step_size=tile_step_size,
-        use_mirroring=mirroring,
-        perform_everything_on_device=device.type == "cuda",
-        device=device,
-        allow_tqdm=False,
-    )
-    others = [_other_weights(load_checkpoint_file(file)) for file in files]
-    initialize_predictor(predictor, folder, folds, checkpoint_name)
-    if predictor.configuration_manager.previous_stage_name is not None:
-        raise UserError(f"{folder} is the second stage of a cascade; predict with 3d_fullres or 3d_lowres instead")
-    record = {
-        "checkpoints": [[str(i.resolve()), i.stat().st_size, int(i.stat().st_mtime)] for i in files],
-        "tile_step_size": tile_step_size,
-        "mirroring": mirroring,
-    }
-    weights = predictor.list_of_parameters
-    return Model(predictor, weights, None if None in others else others, record)  # type: ignore[arg-type]
-
-
-def _checkpoints(folder: Path, folds: Sequence[int | str], checkpoint_name: str) -> list[Path]:
-    missing = [name for name in ("plans.json", "dataset.json") if not (folder / name).is_file()]
-    if missing:
-        raise UserError(
-            f"{folder} is no trained model folder (it has no {' and no '.join(missing)}); give "
-            "nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION"
-        )
-    files = [folder / f"fold_{fold}" / checkpoint_name for fold in folds]
-    if absent := [str(file) for file in files if not file.is_file()]:
+    if folder.name.startswith("fold_") and not (folder / "plans.json").exists():
+        own = _fold(folder.name)
+        if folds is not None and list(folds) != [own]:
+            raise UserError(
+                f"-f {' '.join(map(str, folds))} contradicts {folder}; leave -f out, or give {folder.parent}"
+            )
+        folder, folds = folder.parent, [own]
+    if missing := [name for name in ("plans.json", "dataset.json") if not (folder / name).is_file()]:
+        raise UserError(f"{folder} is no trained model folder (it has no {' and no '.join(missing)}); {_there(folder)}")
+    chosen = tuple(finished_folds(folder, checkpoint_name) if folds is None else folds)
+    absent = [i for i in chosen if not (folder / f"fold_{i}" / checkpoint_name).is_file()]
+    if absent or not chosen:
         there = sorted(str(file.relative_to(folder)) for file in folder.glob("fold_*/*.pth"))
-        raise UserError(f"{absent[0]} does not exist; choose with -f and -chk among: {', '.join(there) or 'nothing'}")
-    return files
+        file = folder / f"fold_{absent[0] if absent else '*'}" / checkpoint_name
+        raise UserError(f"{file} does not exist; choose with -f and -chk among: {', '.join(there) or 'nothing'}")
+    return TrainedModel(folder, chosen, checkpoint_name, device or torch.device("cpu"), tile_step_size, mirroring)
 
 
-def _other_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor] | None:
-    """Weights of the network that does not predict; None for a model with one network."""
-    if "semi_supervised" not in checkpoint:
-        return None
-    state = checkpoint["semi_supervised"]
-    if state["settings"]["predict_with"] == "teacher":
-        return state["student_weights"]
-    return submodule_weights(state["teacher"]["module"], "network")
+def finished_folds(folder: Path, checkpoint_name: str = CHECKPOINT) -> list[int | str]:
+    """The numbered folds of a model folder that have the checkpoint; without any, "all" if that has it."""
+    folds = [_fold(file.parent.name) for file in folder.glob(f"fold_*/{checkpoint_name}")]
+    return sorted(i for i in folds if isinstance(i, int)) or [i for i in folds if i == "all"]
+
+
+def _fold(folder_name: str) -> int | str:
+    name = folder_name.removeprefix("fold_")
+    return int(name) if name.isdecimal() else name
+
+
+def _there(folder: Path) -> str:
+    """What to give instead of a folder that holds no model."""
+    models = sorted({str(file.parent.parent) for file in folder.parent.glob("*__*__*/fold_*/*.pth")})
+    models += sorted({str(file.parent.parent) for file in folder.glob("*__*__*/fold_*/*.pth")})
+    return (
+        f"there is {', '.join(models[:5])}" if models else "give nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION"
+    )

@@ -15,6 +15,7 @@ import torch
 from nnunet_dycon.cli import main
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.models.export import export_model, plain_checkpoint
+from nnunet_dycon.models.trained_model import open_model
 from tests.conftest import blob, write_image
 
 LENGTH = "num_iterations_per_epoch=1,num_val_iterations_per_epoch=1,max_patches=512"
@@ -129,18 +130,18 @@ def test_exported_checkpoint_holds_the_chosen_network_alone(weights, value):
 
 def test_export_refuses_what_it_cannot_write(tmp_path):
     with pytest.raises(UserError, match="no trained model folder"):
-        export_model(tmp_path, tmp_path / "out", "teacher")
+        open_model(tmp_path)
     model = tmp_path / "model"
     (model / "fold_0").mkdir(parents=True)
     for name in ("plans.json", "dataset.json"):
         (model / name).write_text("{}")
     torch.save({"trainer_name": "nnUNetTrainer"}, model / "fold_0" / "checkpoint_final.pth")
     with pytest.raises(UserError, match="written by nnUNetTrainer, which has neither"):
-        export_model(model, tmp_path / "out", "teacher")
+        export_model(open_model(model), tmp_path / "out", "teacher")
     assert sorted(i.name for i in tmp_path.iterdir()) == ["model"]
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="exists"):
-        export_model(model, tmp_path / "out", "teacher")
+        export_model(open_model(model), tmp_path / "out", "teacher")
 
 
 def test_the_last_line_names_a_case_that_is_damaged_in_a_worker_process(dataset):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -11,15 +12,16 @@ from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO, NibabelIOWithReorient
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO, SimpleITKIOWithReorient
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from scipy import ndimage
 
 from nnunet_dycon.cli import main
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.losses import entropy
+from nnunet_dycon.losses.entropy import entropy, entropy_of_probabilities
 from nnunet_dycon.models import measures, prediction
 from nnunet_dycon.models.maps import map_ending, write_map
 from nnunet_dycon.models.prediction import predict_folder
 from nnunet_dycon.models.table import CaseUncertainty, read_table, text_table, write_table
-from nnunet_dycon.models.trained_model import finished_folds, load_model
+from nnunet_dycon.models.trained_model import finished_folds, open_model
 from nnunet_dycon.trainers import nnUNetTrainerSupervised
 from tests.conftest import blob, write_image
 from tests.helpers.trained_model import make_trainer, write_model
@@ -30,26 +32,27 @@ CPU = torch.device("cpu")
 
 
 def test_entropy_by_hand_and_as_in_the_losses():
-    np.testing.assert_allclose(measures.entropy_of_probabilities(np.full((4, 1, 1, 1), 0.25), "softmax"), math.log(4))
-    half = np.array([0.5, 1.0, 0.0]).reshape(3, 1, 1, 1)
-    np.testing.assert_allclose(measures.entropy_of_probabilities(half, "sigmoid"), math.log(2), rtol=1e-6)
+    np.testing.assert_allclose(entropy_of_probabilities(torch.full((4, 1, 1, 1), 0.25), "softmax"), math.log(4))
+    half = torch.tensor([0.5, 1.0, 0.0]).reshape(3, 1, 1, 1)
+    np.testing.assert_allclose(entropy_of_probabilities(half, "sigmoid"), math.log(2), rtol=1e-6)
     logits = torch.randn((1, 3, 4, 5, 6), generator=torch.Generator().manual_seed(0)) * 3
     for nonlinearity, function in (("softmax", lambda x: x.softmax(1)), ("sigmoid", torch.sigmoid)):
-        actual = measures.entropy_of_probabilities(function(logits)[0].numpy(), nonlinearity)
-        np.testing.assert_allclose(actual, entropy(logits, nonlinearity)[0].numpy(), atol=1e-5)
-        assert actual.dtype == np.float32
+        actual = entropy_of_probabilities(function(logits)[0], nonlinearity)
+        torch.testing.assert_close(actual, entropy(logits, nonlinearity)[0], atol=1e-5, rtol=1e-5)
     with pytest.raises(ValueError, match="nonlinearity"):
-        measures.entropy_of_probabilities(half, "relu")
+        entropy_of_probabilities(half, "relu")
 
 
 def test_boundary_has_both_sides_of_every_border():
     labels = np.zeros((6, 6, 6), dtype=np.uint8)
     labels[2:4, 2:4, 2:4] = 1
-    border = measures.boundary(labels)
-    assert border.sum() == 8 + 6 * 4 and border[2:4, 2:4, 2:4].all() and not border[1, 1, 2]
+    cross = ndimage.generate_binary_structure(3, 1)
+    border = ndimage.binary_dilation(labels, cross)
+    border[2:4, 2:4, 2:4] = True
+    ramp = np.random.default_rng(0).random(labels.shape)
+    assert border.sum() == 8 + 6 * 4
+    assert measures.boundary_entropy(ramp, labels) == pytest.approx(ramp[border].mean())
     labels[2:4, 2:4, 3] = 2  # two classes that touch: no voxel more
-    assert measures.boundary(labels).sum() == 8 + 6 * 4
-    ramp = np.arange(216.0).reshape(labels.shape)
     assert measures.boundary_entropy(ramp, labels) == pytest.approx(ramp[border].mean())
     assert math.isnan(measures.boundary_entropy(ramp, np.zeros_like(labels)))
 
@@ -130,7 +133,7 @@ def images(dataset):
 
 
 def load(folder, **options):
-    return load_model(folder, [0], device=CPU, tile_step_size=1.0, mirroring=False, **options)
+    return open_model(folder, [0], device=CPU, tile_step_size=1.0, mirroring=False, **options)
 
 
 def test_folder_holds_nnunets_segmentation_and_its_entropy(dataset, images, tmp_path):
@@ -162,13 +165,13 @@ def test_equal_networks_agree(dataset, images, tmp_path):
 
 def test_a_second_call_continues(dataset, images, tmp_path, monkeypatch):
     model = load(write_model(dataset))
-    predicted, predict_case = [], prediction.predict_case
+    predicted, preprocess = [], prediction._preprocess
 
-    def counted(case, *args, **options):
-        predicted.append(case)
-        return predict_case(case, *args, **options)
+    def counted(model, files):
+        predicted.append(files[0].name[: -len("_0000.nii.gz")])
+        return preprocess(model, files)
 
-    monkeypatch.setattr(prediction, "predict_case", counted)
+    monkeypatch.setattr(prediction, "_preprocess", counted)
     first = predict_folder(images, tmp_path / "out", model, cases=["test_00"])
     assert predict_folder(images, tmp_path / "out", model)[0].case == first[0].case
     assert predicted == ["test_00", "test_01"]
@@ -220,10 +223,9 @@ def test_errors_say_what_to_give(dataset, images, tmp_path):
         load(tmp_path)
     folder = write_model(dataset)
     with pytest.raises(UserError, match=r"fold_3.checkpoint_final.pth does not exist; .*fold_0.checkpoint_final.pth"):
-        load_model(folder, [3], device=CPU)
+        open_model(folder, [3], device=CPU)
     with pytest.raises(UserError, match=r"checkpoint_best\.pth does not exist"):
         load(folder, checkpoint_name="checkpoint_best.pth")
-    assert finished_folds(folder) == [0] and finished_folds(folder, "checkpoint_best.pth") == []
     model = load(folder)
     with pytest.raises(UserError, match="nowhere is no folder"):
         predict_folder(tmp_path / "nowhere", tmp_path / "out", model)
@@ -245,24 +247,25 @@ def test_trainers_that_nnunet_does_not_find_are_named(dataset, monkeypatch):
     checkpoint["trainer_name"] = "nnUNetTrainerOfAFriend"
     torch.save(checkpoint, file)
     with pytest.raises(UserError, match="cannot be loaded: Could not find requested nnunet trainer nnUNetTrainerOfA"):
-        load(folder)
+        assert load(folder).predictor
 
 
-def test_regions_have_binary_entropies(dataset, images):
+def test_regions_have_binary_entropies(dataset, images, tmp_path):
     file = dataset.preprocessed / "dataset.json"
     regions = {"background": 0, "whole": [1, 2], "core": 2}
     file.write_text(json.dumps(json.loads(file.read_text()) | {"labels": regions, "regions_class_order": [1, 2]}))
     model = load(write_model(dataset))
     assert model.nonlinearity == "sigmoid"
     scan = images / "test_01_0000.nii.gz"
-    case = prediction.predict_case("test_01", [scan], model, with_disagreement=True)
+    (row,) = predict_folder(images, tmp_path / "out", model, cases=["test_01"])
+    case = prediction.predict_case(model, [scan])
     image, properties = SimpleITKIO().read_images([str(scan)])
     model.predictor.list_of_parameters = model.weights
     _, p = model.predictor.predict_single_npy_array(image, properties, save_or_return_probabilities=True)
     assert p.shape == (2, 24, 24, 24)
     expected = -(p * np.log(p) + (1 - p) * np.log1p(-p)).sum(0)
     np.testing.assert_allclose(case.entropy, expected, atol=1e-4)
-    assert 0 < case.row.student_teacher_disagreement <= 1
+    assert 0 < row.student_teacher_disagreement <= 1
 
 
 def test_two_folds_are_averaged(dataset, images, tmp_path):
@@ -270,8 +273,29 @@ def test_two_folds_are_averaged(dataset, images, tmp_path):
     other = make_trainer(dataset, fold=1, seed=3)
     other.initialize()
     other.save_checkpoint(str(folder / "fold_1" / "checkpoint_final.pth"))
-    model = load_model(folder, [0, 1], device=CPU, tile_step_size=1.0, mirroring=False)
+    model = open_model(folder, [0, 1], device=CPU, tile_step_size=1.0, mirroring=False)
     assert len(model.weights) == len(model.other_weights) == 2
     both = predict_folder(images, tmp_path / "both", model, cases=["test_00"])
     one = predict_folder(images, tmp_path / "one", load(folder), cases=["test_00"])
     assert both[0].mean_entropy_nats != one[0].mean_entropy_nats
+
+
+def test_a_model_is_found_by_its_folder_or_that_of_a_fold(dataset):
+    folder = write_model(dataset)
+    model = open_model(folder)
+    assert model.folds == (0,) and open_model(folder / "fold_0") == model
+    assert (
+        set(model.checkpoints[0]) >= {"trainer_name", "semi_supervised"}
+        and "optimizer_state" not in model.checkpoints[0]
+    )
+    assert model.curve("student_entropy").tolist() == [0.5, 0.25] and not len(model.curve("nothing"))
+    for fold in ("all", 3, 12):
+        shutil.copytree(folder / "fold_0", folder / f"fold_{fold}")
+    assert finished_folds(folder) == [0, 3, 12]
+    for fold in (0, 3, 12):
+        shutil.rmtree(folder / f"fold_{fold}")
+    assert finished_folds(folder) == ["all"] == list(open_model(folder).folds)
+    with pytest.raises(UserError, match=r"-f 0 contradicts .*fold_all; leave -f out"):
+        open_model(folder / "fold_all", [0])
+    with pytest.raises(UserError, match=f"no trained model folder .*; there is .*{folder.name}"):
+        open_model(folder.parent)

@@ -16,7 +16,7 @@ from PIL import Image
 from nnunet_dycon.cli import main
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.losses.patches import patch_labels
-from nnunet_dycon.models.trained_model import load_model
+from nnunet_dycon.models.trained_model import open_model
 from nnunet_dycon.pictures import style as look
 from nnunet_dycon.pictures.drawing import film_strip_figure
 from nnunet_dycon.pictures.overlay import CaseFiles, dice
@@ -315,7 +315,7 @@ def test_similarities_of_a_run(dataset, references, configuration, monkeypatch):
     if configuration == "2d":
         shutil.copytree(dataset.images, dataset.preprocessed / "nnUNetPlans_2d")
     folder = write_model(dataset, configuration=configuration)
-    run, model = TrainedRun.load(folder / "fold_0"), load_model(folder, [0], device=torch.device("cpu"))
+    run, model = TrainedRun.load(folder / "fold_0"), open_model(folder, [0], device=torch.device("cpu"))
     case = [dataset.raw / "imagesTs" / "test_00_0000.nii.gz"], references / "test_00.nii.gz"
     before, after = similarities(run, model, [case])
     patches = 512 if configuration == "3d_fullres" else 256  # of a patch of 16 voxels a side, every other one or all

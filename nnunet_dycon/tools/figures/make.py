@@ -12,7 +12,7 @@ from nnunet_dycon.dataset.unlabeled_scans import find_raw_scans
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.losses import max_entropy
 from nnunet_dycon.models.prediction import output_files, predict_folder
-from nnunet_dycon.models.trained_model import Model, load_model
+from nnunet_dycon.models.trained_model import TrainedModel, open_model
 from nnunet_dycon.pictures.drawing import film_strip_figure, spread
 from nnunet_dycon.pictures.overlay import CaseFiles
 from nnunet_dycon.pictures.style import save, style
@@ -114,7 +114,7 @@ def _draw_training(run: TrainedRun, output: Path, made: Figures) -> None:
 def _draw_cases(
     run: TrainedRun,
     output: Path,
-    model: Model,
+    model: TrainedModel,
     found: dict[str, tuple[list[Path], Path]],
     made: Figures,
     slices: int,
@@ -133,12 +133,12 @@ def _draw_cases(
 
 def _find_cases(
     run: TrainedRun, cases: TestCases, device: torch.device
-) -> tuple[Model, dict[str, tuple[list[Path], Path]]]:
+) -> tuple[TrainedModel, dict[str, tuple[list[Path], Path]]]:
     """The model that predicts, and channel files and mask of each case to draw."""
     for folder in (cases.images, cases.references):
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder; give the folders with scans and masks of test cases")
-    model = load_model(run.model_folder, [run.fold], checkpoint_name=run.checkpoint_name, device=device)
+    model = open_model(run.model_folder, [run.fold], checkpoint_name=run.checkpoint_name, device=device)
     ending = model.predictor.dataset_json["file_ending"]
     scans = find_raw_scans(cases.images, model.predictor.dataset_json, model.predictor.plans_manager)
     both = [case for case in scans if (cases.references / f"{case}{ending}").is_file()]
@@ -154,7 +154,7 @@ def _find_cases(
 
 
 def _read(
-    model: Model, predictions: Path, case: str, files: Sequence[Path], reference: Path, classes: EvaluatedClasses
+    model: TrainedModel, predictions: Path, case: str, files: Sequence[Path], reference: Path, classes: EvaluatedClasses
 ) -> SegmentedCase:
     segmentation, entropy_map = output_files(predictions, case, model)
     return read_segmented_case(CaseFiles(case, files[0], reference, (segmentation,)), entropy_map, classes)

@@ -15,7 +15,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from torch import nn
 
 from nnunet_dycon.losses.patches import UNLABELED, patch_labels, regions_to_labels
-from nnunet_dycon.models.trained_model import Model
+from nnunet_dycon.models.trained_model import TrainedModel
 from nnunet_dycon.pictures.style import BLUE, VERMILION, empty_figure
 from nnunet_dycon.settings import Settings
 from nnunet_dycon.tools.figures.trained_run import TrainedRun
@@ -62,7 +62,7 @@ def pair_similarities(embeddings: torch.Tensor, labels: torch.Tensor) -> Similar
 
 
 def similarities(
-    run: TrainedRun, model: Model, cases: Sequence[tuple[Sequence[Path], Path]]
+    run: TrainedRun, model: TrainedModel, cases: Sequence[tuple[Sequence[Path], Path]]
 ) -> tuple[Similarities, Similarities] | None:
     """Similarities with an untrained network and with the trained student.
 
@@ -125,7 +125,7 @@ def _draw(axis: Axes, values: Similarities) -> None:
         axis.stairs(density, edges, fill=True, edgecolor=colour, alpha=0.35, linewidth=0, label=name, **options)
 
 
-def _network(model: Model, weights: dict[str, torch.Tensor] | None) -> nn.Module:
+def _network(model: TrainedModel, weights: dict[str, torch.Tensor] | None) -> nn.Module:
     """The training's network with these weights, or initialised anew with a fixed seed."""
     predictor = model.predictor
     with torch.random.fork_rng(devices=[]):
@@ -160,7 +160,7 @@ def _embed(branch: Branch, images: torch.Tensor) -> torch.Tensor:
     return torch.cat([i for i in embeddings if i is not None])
 
 
-def _crop(model: Model, files: Sequence[Path], reference: Path) -> tuple[torch.Tensor, torch.Tensor]:
+def _crop(model: TrainedModel, files: Sequence[Path], reference: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Image (channels, X, Y[, Z]) and labels (X, Y[, Z]) of a patch around the foreground, preprocessed by nnU-Net."""
     predictor = model.predictor
     configuration = predictor.configuration_manager
