@@ -1,6 +1,6 @@
 """Measure what semi-supervised training costs: losses, a step, loading, and how all of it grows.
 
-    python scripts/benchmarks/benchmark.py losses   # needs no data
+    python scripts/benchmarks/benchmark.py losses gradients     # need no data
     python scripts/benchmarks/benchmark.py step loader pictures -d 901 -p nnUNetPlans_quickstart [-device cuda]
     python scripts/benchmarks/benchmark.py cases            # 10 to 10,000 made-up unlabelled cases
 
@@ -26,9 +26,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from benchmark_pictures import pictures_rows
 
-from nnunet_dycon.losses import FeCLoss, UnCLoss
+from nnunet_dycon.losses import FeCLoss, UnCLoss, consistency_dice, consistency_mse
 
 STAGES = ("student", "teacher", "losses", "EMA")
 SHORTEST_TURN_S = 0.05
@@ -138,12 +137,12 @@ def forward_backward(loss: Callable[..., torch.Tensor], *arguments) -> Callable[
 
 def benchmark_losses(args: argparse.Namespace) -> dict:
     device, rows = torch.device(args.device), []
-    for n in (256, 1024, 4096):
+    for n in (256,) if args.small else (256, 1024, 4096):
         z = F.normalize(torch.randn(2, n, 128, device=device), dim=-1)
         labels = (torch.rand(2, n, device=device) < 0.2).long()
         calls = {"ours": forward_backward(FeCLoss(), z, labels), "plain": forward_backward(plain_fecl, z, labels)}
         rows.append(compared("FeCL, B 2, D 128", f"N {n}", calls, device, args.repeats))
-    for size in (32, 64, 96):
+    for size in (32,) if args.small else (32, 64, 96):
         student, teacher = torch.randn(2, 2, 2, size, size, size, device=device)
         calls = {
             "ours": forward_backward(UnCLoss(), student, teacher, 2.0),
@@ -169,6 +168,41 @@ def compared(loss: str, size: str, calls: dict, device: torch.device, repeats: i
         "less memory": memory["plain"] / max(memory["ours"], 0.1),
         "difference": difference,
     }
+
+
+def benchmark_gradients(args: argparse.Namespace) -> dict:
+    """Gradients of float16 logits at a real crop's size, as a gradient scaler asks for them, against float32."""
+    shape, rows = [16] * 3 if args.small else [112, 112, 80], []
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn((2, 4, *[i // 8 for i in shape]), generator=generator)
+    maps = F.interpolate(coarse, size=shape, mode="trilinear").half().to(args.device)
+    teacher, student = 4 * maps[:, :2], 4 * maps[:, :2] + maps[:, 2:]
+    losses = {
+        "UnCL, beta 5": (lambda s, t: UnCLoss(entropy_weight=0.01)(s, t, 5.0), 5.0),
+        "UnCL, beta 1": (lambda s, t: UnCLoss(entropy_weight=0.01)(s, t, 1.0), 5.0),
+        "UnCL, beta 0.5": (lambda s, t: UnCLoss(entropy_weight=0.01)(s, t, 0.5), 5.0),
+        "MSE": (consistency_mse, 10.0),
+        "Dice": (consistency_dice, 1.0),
+    }
+    for name, (loss, weight) in losses.items():
+        exact = input_gradient(loss, student.float(), teacher.float(), 1.0).double()
+        for scale in (1024.0, 65536.0):
+            found = input_gradient(loss, student, teacher, weight * scale).double() / (weight * scale)
+            cosine = float(F.cosine_similarity(found.flatten(), exact.flatten(), dim=0))
+            row = {
+                "loss": name,
+                "weight x scale": f"{weight:g} x {scale:g}",
+                "finite": float(found.isfinite().double().mean()),
+            }
+            row |= {"not 0": float((found != 0).double().mean()), "cosine": cosine}
+            rows.append(row | {"length": float(found.norm() / exact.norm())})
+    table(f"Gradients of float16 logits, 2 x 2 x {' x '.join(map(str, shape))}", rows)
+    return {"gradients": rows}
+
+
+def input_gradient(loss: Callable, student: torch.Tensor, teacher: torch.Tensor, factor: float) -> torch.Tensor:
+    leaf = student.clone().requires_grad_()
+    return torch.autograd.grad(loss(leaf, teacher) * factor, leaf)[0]
 
 
 # --------------------------------------------------------------------------------------------------------- step
@@ -206,7 +240,7 @@ def benchmark_step(args: argparse.Namespace) -> dict:
     os.environ["nnUNet_results"] = results
     rows = []
     stock = make_trainer(args, "nnUNetTrainer")
-    for name, (settings, floor_share) in STEPS.items():
+    for name, (settings, floor_share) in list(STEPS.items())[: args.steps]:
         ours = make_trainer(args, "nnUNetTrainerDyCON", settings)
         batch = made_up_batch(ours, ours.batch_size)
         calls = {"stock": lambda: stock.train_step(batch), "ours": lambda: ours.train_step(batch)}  # noqa: B023
@@ -304,6 +338,8 @@ def benchmark_loader(args: argparse.Namespace) -> dict:
 
 def benchmark_pictures(args: argparse.Namespace) -> dict:
     """What drawing costs in a training, as a share of its epochs."""
+    from benchmark_pictures import pictures_rows
+
     with tempfile.TemporaryDirectory() as results:
         os.environ["nnUNet_results"] = results
         epoch_s, rows = pictures_rows(make_trainer(args, "nnUNetTrainerDyCON", "ramp_start=0"), args.repeats)
@@ -388,6 +424,7 @@ def made_up_plans() -> tuple[dict, dict]:
 def main() -> None:
     parts = {
         "losses": benchmark_losses,
+        "gradients": benchmark_gradients,
         "step": benchmark_step,
         "loader": benchmark_loader,
         "cases": benchmark_cases,
@@ -403,7 +440,11 @@ def main() -> None:
     parser.add_argument("-o", type=Path, help="JSON file to write as well")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--batches", type=int, default=150, help="batches that the loaders are timed over")
+    parser.add_argument("--steps", type=int, choices=range(1, len(STEPS) + 1), help="kinds of steps; all by default")
+    parser.add_argument("--small", action="store_true", help="losses and gradients at the smallest size, to try it out")
     args = parser.parse_args()
+    # as nnU-Net's own command sets it
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, torch.cuda.is_available()
     if args.d is None and {"step", "loader", "pictures"} & set(args.parts):
         parser.error("step, loader and pictures need -d DATASET_ID")
     torch.manual_seed(0)
