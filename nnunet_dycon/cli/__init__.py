@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -28,6 +29,7 @@ COMMANDS = {
     "figures": "draw the figures of a finished training: segmentations, entropy, gradients, similarities",
     "export": "write a plain nnU-Net model with the teacher or the student of a finished training",
     "phantom": "write a small phantom dataset to try the package on",
+    "variant": "give settings a trainer name of their own, and so their own results folder",
     "trainer-path": "print the folder to put into nnUNet_extTrainer",
 }
 
@@ -52,6 +54,7 @@ def _run(prog: str, name: str, arguments: Sequence[str]) -> int:
     parser = Parser(prog=prog, description=f"{text[0].upper()}{text[1:]}.")
     module = importlib.import_module(f"nnunet_dycon.cli.{name.replace('-', '_')}")
     module.add_arguments(parser)
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of the libraries, about each other
     return module.run(parser.parse_args(arguments)) or 0
 
 

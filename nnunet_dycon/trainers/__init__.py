@@ -1,5 +1,7 @@
 """The trainers, as ``nnUNetv2_train -tr NAME`` finds them."""
 
+from typing import Any
+
 from nnunet_dycon.trainers.co_training import nnUNetTrainerCoTraining, nnUNetTrainerDyCONCoTraining
 from nnunet_dycon.trainers.dycon import nnUNetTrainerDyCON
 from nnunet_dycon.trainers.mean_teacher import (
@@ -9,6 +11,7 @@ from nnunet_dycon.trainers.mean_teacher import (
 )
 from nnunet_dycon.trainers.semi_supervised import nnUNetTrainerSemiSupervised
 from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
+from nnunet_dycon.trainers.variants import variant
 
 __all__ = [
     "nnUNetTrainerCoTraining",
@@ -20,3 +23,10 @@ __all__ = [
     "nnUNetTrainerSemiSupervised",
     "nnUNetTrainerSupervised",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A variant such as ``nnUNetTrainerDyCON_50epochs``, made when it is asked for."""
+    if (found := variant(name, {i: globals()[i] for i in __all__})) is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, found)

@@ -18,6 +18,7 @@ from nnunet_dycon.models.export import export_model, plain_checkpoint
 from nnunet_dycon.models.trained_model import open_model
 from tests.conftest import blob, write_image
 
+TRAINER = "nnUNetTrainerDyCON_2epochs_NoMirroring"  # made on demand, found by each of the commands
 LENGTH = "num_iterations_per_epoch=1,num_val_iterations_per_epoch=1,max_patches=512"
 
 
@@ -33,10 +34,10 @@ def command(dataset, *arguments, **environment):
 
 
 def test_stock_commands_from_training_to_prediction(dataset, tmp_path, capsys):
-    train = ("nnUNetv2_train", "901", "3d_fullres", "0", "-tr", "nnUNetTrainerDyCON", "-device", "cpu")
-    out = command(dataset, *train, "--npz", nnUNet_dycon=f"num_epochs=2,{LENGTH}")
+    train = ("nnUNetv2_train", "901", "3d_fullres", "0", "-tr", TRAINER, "-device", "cpu")
+    out = command(dataset, *train, "--npz", nnUNet_dycon=LENGTH)
     assert "Mean Validation Dice" in out
-    model = dataset.results / "nnUNetTrainerDyCON__nnUNetPlans__3d_fullres"
+    model = dataset.results / f"{TRAINER}__nnUNetPlans__3d_fullres"
     fold = model / "fold_0"
     validated = {"teacher": probabilities(fold / "validation")}
     assert len(validated["teacher"]) == 2
@@ -56,13 +57,13 @@ def test_stock_commands_from_training_to_prediction(dataset, tmp_path, capsys):
     assert "Epoch 1" in out and "Epoch 0" not in out and "num_epochs: 2" in out
 
     predict = ("-i", dataset.raw / "imagesTs", "-device", "cpu", "--disable_tta")
-    where = ("-d", "901", "-f", "0", "-c", "3d_fullres", "-tr", "nnUNetTrainerDyCON")
+    where = ("-d", "901", "-f", "0", "-c", "3d_fullres", "-tr", TRAINER)
     command(dataset, "nnUNetv2_predict", *predict, *where, "-o", tmp_path / "teacher")
     teacher = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "teacher" / "test_00.nii.gz")))
     assert teacher.shape == (24, 24, 24)
 
     command(dataset, "nnUNetv2_export_model_to_zip", "-d", "901", "-o", tmp_path / "model.zip", "-f", "0",
-            "-c", "3d_fullres", "-tr", "nnUNetTrainerDyCON")  # fmt: skip
+            "-c", "3d_fullres", "-tr", TRAINER)  # fmt: skip
     assert (tmp_path / "model.zip").stat().st_size > 1000
 
 
@@ -155,10 +156,11 @@ def test_the_last_line_names_a_case_that_is_damaged_in_a_worker_process(dataset)
     with pytest.raises(AssertionError) as caught:
         command(dataset, *train, nnUNet_dycon=f"num_epochs=1,{LENGTH}")
     last = str(caught.value).rpartition("\nassert ")[0].strip().splitlines()[-1].strip()
-    assert last.startswith(f"nnunet_dycon.errors.UserError: crops of {case}") and "preprocess them again" in last
+    assert last.startswith(f"nnUNetv2_train: error: crops of {case}") and "preprocess them again" in last
 
 
 def test_errors_of_the_trainer_reach_the_user(dataset):
     write_image(blob(0)[0], dataset.raw / "imagesUn" / "case_00_0000.nii.gz")
-    with pytest.raises(AssertionError, match="also labelled for training: case_00"):
+    with pytest.raises(AssertionError, match="also labelled for training: case_00") as caught:
         command(dataset, "nnUNetv2_train", "901", "3d_fullres", "0", "-tr", "nnUNetTrainerDyCON", "-device", "cpu")
+    assert "Traceback" not in str(caught.value) and not dataset.results.exists()

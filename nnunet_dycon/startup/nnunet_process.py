@@ -1,0 +1,91 @@
+"""A process in which nnU-Net found one of our trainers: errors that a user can correct, and threads on a CPU.
+
+``ext_trainer`` calls ``prepare`` when nnU-Net searches it, so in nnUNetv2_train, nnUNetv2_predict and their like.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import torch
+
+from nnunet_dycon.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+KEEP_TRACEBACK = "nnUNet_dycon_traceback"
+"""Environment variable for developers: 1 keeps the traceback of errors that a user can correct."""
+
+_OF_A_FOLD = ("debug.json", "network_architecture.pdf")
+_OF_A_MODEL = ("plans.json", "dataset.json", "dataset_fingerprint.json")
+
+
+def prepare() -> None:
+    """Show errors that a user can correct without a traceback, and use no more threads than OMP_NUM_THREADS says."""
+    if os.environ.get(KEEP_TRACEBACK, "0") != "1":
+        sys.excepthook = show_error
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdecimal() and 0 < int(threads) < torch.get_num_threads():
+        torch.set_num_threads(int(threads))  # nnU-Net takes all cores with -device cpu
+
+
+def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The message alone, and nothing left of a training that did not start; other errors as Python shows them."""
+    if not isinstance(error, UserError):
+        sys.__excepthook__(kind, error, trace)
+        if "Could not find requested nnunet trainer" in str(error):
+            print(f"\n{_trainers()}", file=sys.stderr)
+        return
+    trainer = _trainer_of(trace)
+    if trainer is not None and trainer.local_rank == 0:
+        if _has_begun(trainer):
+            trainer.print_to_log_file(f"error: {error}", also_print_to_console=False)
+        else:
+            leave_nothing(Path(trainer.log_file))
+    sys.stdout.flush()
+    print(f"\n{Path(sys.argv[0]).stem}: error: {error}", file=sys.stderr)
+
+
+def _trainers() -> str:
+    from nnunet_dycon import trainers
+
+    return (
+        f"nnunet-dycon has {', '.join(trainers.__all__)}. Each also trains as NAME_100epochs (any number), as "
+        "NAME_NoMirroring and as NAME_100epochs_NoMirroring; other settings get a name by nnunet-dycon variant"
+    )
+
+
+def _trainer_of(trace: TracebackType | None) -> nnUNetTrainer | None:
+    """The trainer in whose code, or on whose behalf, an error was raised."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    values = (value for frame, _ in traceback.walk_tb(trace) for value in frame.f_locals.values())
+    return next((i for i in values if isinstance(i, nnUNetTrainer) and hasattr(i, "log_file")), None)
+
+
+def _has_begun(trainer: nnUNetTrainer) -> bool:
+    """Whether this process has begun an epoch."""
+    return len(trainer.logger.get_value("epoch_start_timestamps", step=None)) > trainer.current_epoch
+
+
+def leave_nothing(log_file: Path) -> None:
+    """Remove what a start that was refused has written: its log, and the folders that hold nothing else.
+
+    Args:
+        log_file: ``nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION/fold_X/training_log_TIME.txt``
+    """
+    log_file.unlink(missing_ok=True)
+    fold = log_file.parent
+    for folder, files in ((fold, _OF_A_FOLD), (fold.parent, _OF_A_MODEL), (fold.parents[1], ())):
+        if {i.name for i in folder.iterdir()} <= set(files):
+            for name in files:
+                (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another training has just begun there
+                folder.rmdir()

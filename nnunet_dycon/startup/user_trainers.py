@@ -1,0 +1,85 @@
+"""Trainers that a user names: a small file each, in a folder of the user's that nnU-Net searches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.whole_files import whole
+
+_FILE = '''\
+"""{base} with {listed}; written by nnunet-dycon variant."""
+
+from nnunet_dycon.trainers import {base}
+
+
+class {name}({base}):
+    default_settings = {base}.default_settings.override({values!r})
+'''
+
+
+def user_folder() -> Path:
+    """Where the files lie; ``nnunet_dycon_startup`` says the same without importing this package."""
+    return Path(os.environ.get("nnUNet_dycon_trainers") or "~/.nnunet_dycon/trainers").expanduser()
+
+
+def write_trainer(name: str, base: str, settings: Sequence[str], *, overwrite: bool = False) -> Path:
+    """Write a trainer that is ``base`` with other settings.
+
+    Args:
+        name: the new class.
+        base: a trainer of this package, or a variant of it such as ``nnUNetTrainerDyCON_50epochs``.
+        settings: ``key=value`` each.
+        overwrite: replace a file of this name with other content.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: a name that is taken or that nnU-Net could not use, an unknown base, or a setting that it refuses.
+    """
+    from nnunet_dycon import trainers
+
+    if not name.isidentifier() or "__" in name or not name.startswith("nnUNetTrainer"):
+        raise UserError(f"{name} is no name for a trainer; begin with nnUNetTrainer, then letters, digits and single _")
+    trainer = getattr(trainers, base, None) if base.startswith("nnUNetTrainer") else None
+    if trainer is None:
+        raise UserError(f"-tr {base}: give one of {', '.join(trainers.__all__)}, or NAME_100epochs, NAME_NoMirroring")
+    values = _values(settings)
+    chosen = trainer.default_settings.override(values)
+    values = {key: getattr(chosen, key) for key in values}
+    listed = ", ".join(f"{key}={value}" for key, value in values.items())
+    text = _FILE.format(base=base, name=name, listed=listed, values=values)
+    file = user_folder() / f"{name}.py"
+    if file.is_file():
+        if file.read_text() != text and not overwrite:
+            raise UserError(f"{file} exists with other settings; choose another name, or give --overwrite")
+    elif _exists(name):
+        raise UserError(f"there is a trainer {name} already; choose another name")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole(file) as partial:
+        partial.write_text(text)
+    return file
+
+
+def _values(settings: Sequence[str]) -> dict[str, Any]:
+    wrong = [i for i in settings if "=" not in i]
+    if wrong:
+        raise UserError(f"{wrong[0]} is no setting; write key=value, as in weight_fecl=0.05")
+    return {key.strip(): value.strip() for key, value in (i.split("=", 1) for i in settings)}
+
+
+def _exists(name: str) -> bool:
+    """Whether nnU-Net finds a trainer of this name."""
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    try:
+        with open(os.devnull, "w") as silence, redirect_stdout(silence):
+            recursive_find_trainer_class_by_name(name)
+    except RuntimeError:
+        return False
+    return True
