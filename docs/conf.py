@@ -6,11 +6,11 @@ import re
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
-from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
-from nnunet_dycon import __version__, settings
+from nnunet_dycon import __version__
+from nnunet_dycon.trainers import nnUNetTrainerDyCON
 
 project = "nnunet-dycon"
 author = "the nnunet-dycon authors"
@@ -38,18 +38,12 @@ class SettingsTable(SphinxDirective):
     """A row for each field of the settings, and a column for each preset that changes something."""
 
     def run(self) -> list[nodes.Node]:
-        meanings = ModuleAnalyzer.for_module(settings.__name__).find_attr_docs()
-        presets = {name: {"preset": name} | i for name, i in settings.PRESETS.items() if i}
-        header = ["setting", "type", "default", *(f"`{name}`" for name in presets), "meaning"]
+        header = ["setting", "type", "bounds", "default", "`paper`", "meaning"]
         rows = [header, ["---"] * len(header)]
-        for field in dataclasses.fields(settings.Settings):
-            values = [field.default, *(preset.get(field.name, field.default) for preset in presets.values())]
-            meaning = " ".join(meanings.get((settings.Settings.__name__, field.name), [])).strip()
-            if not meaning:
-                raise self.error(f"the setting {field.name} has no docstring")
-            kind = str(field.type).replace(" | None", " or none")
-            meaning = re.sub(r"(?<!`)--\w+", r"`\g<0>`", meaning)  # an option is code, not a dash
-            rows.append([f"`{field.name}`", kind, *(f"`{value}`" for value in values), meaning])
+        for row in nnUNetTrainerDyCON.default_settings.rows():
+            meaning = re.sub(r"(?<!`)--\w+", r"`\g<0>`", row.meaning)  # an option is code, not a dash
+            kind = row.type.replace(" | None", " or none")
+            rows.append([f"`{row.name}`", kind, row.bounds, f"`{row.default}`", f"`{row.paper}`", meaning])
         return self.parse_text_to_nodes("\n".join(f"| {' | '.join(row)} |" for row in rows))
 
 

@@ -1,4 +1,4 @@
-"""All settings of the semi-supervised trainers in one frozen dataclass."""
+"""Settings of the trainers: a frozen dataclass a method, with meaning, bounds and published value at each field."""
 
 from __future__ import annotations
 
@@ -7,225 +7,342 @@ import difflib
 import json
 import math
 import os
-from typing import Any, get_type_hints
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from nnunet_dycon.errors import UserError
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 ENVIRONMENT_VARIABLE = "nnUNet_dycon"
+_WEIGHT = "weight_"
+_TRUTH = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """What a value may be: one of ``choices``, or a number in a range whose ends ``above`` and ``below`` are open."""
+
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def allow(self, value: Any) -> bool:
+        """Whether a value is inside; None always is."""
+        if value is None:
+            return True
+        if self.choices:
+            return value in self.choices
+        return (
+            (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        if self.choices:
+            return " or ".join(self.choices)
+        low = f"[{self.low:g}" if self.low is not None else None if self.above is None else f"({self.above:g}"
+        high = f"{self.high:g}]" if self.high is not None else None if self.below is None else f"{self.below:g})"
+        if low and high:
+            return f"in {low}, {high}"
+        if self.low is not None:
+            return f"at least {self.low:g}"
+        return f"above {self.above:g}" if self.above is not None else ""
+
+
+def setting(default: Any, meaning: str, *, paper: Any = dataclasses.MISSING, free: bool = False, **bounds: Any) -> Any:
+    """A field of a settings class.
+
+    Args:
+        default: its value unless a trainer or the user says otherwise.
+        meaning: one sentence, for messages, ``nnunet-dycon settings`` and the documentation.
+        paper: the published value (Assefa et al., 2025), for ``preset=paper``.
+        free: whether a resumed training may choose it anew without ``change_on_resume``.
+        **bounds: see ``Bounds``.
+    """
+    metadata = {"meaning": meaning, "bounds": Bounds(**bounds), "paper": paper, "free": free}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Row(NamedTuple):
+    """A setting of a trainer, in words; ``paper`` is empty where the publication has no such value."""
+
+    name: str
+    meaning: str
+    type: str
+    bounds: str
+    default: str
+    paper: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Settings of a semi-supervised training.
-
-    The defaults are the best found on development data; ``preset=paper`` gives the published values.
+    """What every trainer of this package can be told; a method adds its own fields in a subclass.
 
     Every field can be set without code, in nnU-Net's manner, by the environment variable ``nnUNet_dycon``::
 
-        nnUNet_dycon="weight_fecl=0.1,ramp_length=0.4" nnUNetv2_train ...
-        nnUNet_dycon='{"weight_fecl": 0.1}' nnUNetv2_train ...
+        nnUNet_dycon="num_epochs=200,save_every=10" nnUNetv2_train ...
+        nnUNet_dycon='{"num_epochs": 200}' nnUNetv2_train ...
+        nnUNet_dycon=settings.json nnUNetv2_train ...
 
-    Progress and ramps are in shares of the whole training. ``None`` in an override is written ``none``.
+    ``None`` in an override is written ``none``.
+
+    Raises:
+        UserError: a value outside its bounds.
     """
 
-    preset: str = "default"
-    """Named set of values to start from: "default", or "paper" for the published ones."""
-
-    weight_uncl: float = 5.0
-    """Weight of UnCL at the end of the ramp-up."""
-    weight_fecl: float = 0.1
-    """Weight of FeCL at the end of the ramp-up; 0 also removes projection head and feature map."""
-    weight_mse: float = 0.0
-    """Weight of the plain mean-squared consistency at the end of the ramp-up."""
-    weight_dice: float = 1.0
-    """Weight of the soft Dice consistency on unlabelled crops at the end of the ramp-up; not in the paper."""
-    ramp_start: float = 0.4
-    """Progress at which the ramp-up of the weights begins; a teacher that is listened to earlier fixes its mistakes."""
-    ramp_length: float = 0.3
-    """Share of the training that the ramp-up takes."""
-
-    num_epochs: int | None = None
-    """Epochs; None is nnU-Net's 1000, or what a subclass sets."""
-    num_iterations_per_epoch: int | None = None
-    """Training steps an epoch; None is nnU-Net's 250, or what a subclass sets."""
-    num_val_iterations_per_epoch: int | None = None
-    """Validation steps an epoch; None is nnU-Net's 50, or what a subclass sets."""
-
-    save_every: int | None = None
-    """Epochs from one checkpoint_latest.pth to the next; None is nnU-Net's 50."""
-    picture_every_epochs: int = 50
-    """Epochs from one picture of prediction and uncertainty to the next, also after the last; 0 draws none."""
-    change_on_resume: bool = False
-    """Whether --c may continue with other settings than those of the checkpoint; they are refused otherwise."""
-
-    ema_decay: float = 0.99
-    """Decay of the teacher's moving average per step."""
-    teacher_noise: float = 0.0
-    """Standard deviation of the Gaussian noise on the teacher's input, clipped at two of them."""
-    weak_teacher_view: bool = True
-    """Whether the teacher sees unlabelled crops without nnU-Net's intensity augmentation; the student sees it."""
-    strong_student_view: bool = True
-    """Whether the student sees unlabelled crops with strong changes of appearance on top of nnU-Net's."""
-    student_zoom: float = 1.6
-    """Largest factor by which the student sees unlabelled crops larger or smaller than the teacher does; 1 is none."""
-    strong_labeled_view: float = 0.5
-    """Probability with which a labelled crop is seen with these changes of appearance, too; 0 in the control."""
-    cutmix: float = 0.0
-    """Probability that the student sees unlabelled crops with a box of another one pasted in (needs two a batch)."""
-    teach_labeled: bool = False
-    """UnCL also on the labelled crops, which the teacher then sees too; always where masks have an ignore label."""
-    unlabeled_batch_size: int | None = None
-    """Unlabelled crops in a batch; None is as many as labelled ones."""
-    predict_with: str = "teacher"
-    """Network that validation and inference use: "teacher" or "student"."""
-
-    beta_max: float = 5.0
-    """UnCL's beta at the start."""
-    beta_min: float = 0.5
-    """UnCL's beta at the end."""
-    entropy_weight: float = 0.01
-    """Factor on UnCL's entropy term."""
-
-    temperature: float = 0.6
-    """Temperature of FeCL's similarities."""
-    gamma: float = 2.0
-    """Exponent of FeCL's focal factors."""
-    negative_focal: bool = True
-    """Whether hard negatives count more in FeCL."""
-    top_k: int = 10
-    """Teacher patches of another class that FeCL pushes an anchor away from."""
-    lambda_cross: float = 1.0
-    """Weight of FeCL's teacher term; 0 spares the teacher's projection."""
-    uncertainty_weighting: bool = True
-    """Whether uncertain patches count up to twice in FeCL."""
-    max_patches: int = 512
-    """FeCL reads the shallowest encoder stage with at most this many positions for the plan's patch size."""
-    patch_foreground_share: float | None = None
-    """Foreground share from which a patch counts as foreground; None: the class with the largest share wins."""
-    patch_min_purity: float = 0.8
-    """Smallest share of its class that a patch must have; others carry no label."""
-    pseudo_label_min_confidence: float = 0.8
-    """Smallest teacher probability with which a voxel of an unlabelled crop counts for patch labels."""
+    preset: str = setting(
+        "default", "Named set of values to start from; paper has the published ones.", choices=("default", "paper")
+    )
+    num_epochs: int | None = setting(None, "Epochs; none is nnU-Net's 1000, or what a subclass sets.", low=1)
+    num_iterations_per_epoch: int | None = setting(
+        None, "Training steps an epoch; none is nnU-Net's 250, or what a subclass sets.", low=1
+    )
+    num_val_iterations_per_epoch: int | None = setting(
+        None, "Validation steps an epoch; none is nnU-Net's 50, or what a subclass sets.", low=1
+    )
+    save_every: int | None = setting(
+        None, "Epochs from one checkpoint_latest.pth to the next; none is nnU-Net's 50.", low=1, free=True
+    )
+    strong_labeled_view: float = setting(
+        0.0,
+        "Probability with which a labelled crop is seen with the strong changes of appearance, too.",
+        low=0,
+        high=1,
+        paper=0.0,
+    )
 
     def __post_init__(self) -> None:
-        for name in (
-            "weight_uncl",
-            "weight_fecl",
-            "weight_mse",
-            "weight_dice",
-            "ramp_start",
-            "ramp_length",
-            "teacher_noise",
-            "picture_every_epochs",
-        ):
-            if getattr(self, name) < 0:
-                raise UserError(f"setting {name} must not be negative, got {getattr(self, name)}")
-        for name in ("strong_labeled_view", "cutmix"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"setting {name} is a probability and must lie in [0, 1], got {getattr(self, name)}")
-        if self.student_zoom < 1:
-            raise UserError(f"setting student_zoom must be at least 1, got {self.student_zoom}")
-        if not 0 <= self.ema_decay < 1:
-            raise UserError(f"setting ema_decay must lie in [0, 1), got {self.ema_decay}")
-        if self.predict_with not in ("teacher", "student"):
-            raise UserError(f"setting predict_with must be teacher or student, got {self.predict_with!r}")
-        lengths = ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "save_every")
-        for name in (*lengths, "unlabeled_batch_size"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UserError(f"setting {name} must be at least 1, got {value}")
+        for field in dataclasses.fields(self):
+            value, metadata = getattr(self, field.name), field.metadata
+            if metadata and not metadata["bounds"].allow(value):
+                raise UserError(
+                    f"setting {field.name} must be {metadata['bounds']}, got {value}. {metadata['meaning']}"
+                )
+
+    def warnings(self) -> Iterator[str]:
+        """What is allowed and hardly meant."""
+        return iter(())
 
     def to_dict(self) -> dict[str, Any]:
         """All values by name, as JSON can hold them."""
         return dataclasses.asdict(self)
 
-    def override(self, values: dict[str, Any]) -> Settings:
+    def rows(self, leave_out: Sequence[str] = ()) -> list[Row]:
+        """All settings but those left out, with these values as the defaults."""
+        hints, paper = get_type_hints(type(self)), self.override({"preset": "paper"})
+        return [
+            Row(
+                field.name,
+                field.metadata.get("meaning", ""),
+                _type_name(hints[field.name]),
+                str(field.metadata.get("bounds", "")),
+                _text(getattr(self, field.name)),
+                _text(getattr(paper, field.name)) if _has_paper(field) else "",
+            )
+            for field in dataclasses.fields(self)
+            if field.name not in leave_out
+        ]
+
+    @classmethod
+    def loss_names(cls) -> tuple[str, ...]:
+        """Losses that this method weights: NAME of each field ``weight_NAME``."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return tuple(name.removeprefix(_WEIGHT) for name in names if name.startswith(_WEIGHT))
+
+    def weight(self, loss: str) -> float:
+        """Weight of a loss at the end of the ramp-up."""
+        return getattr(self, _WEIGHT + loss)
+
+    @classmethod
+    def free_on_resume(cls) -> set[str]:
+        """Settings that do not touch the training."""
+        return {field.name for field in dataclasses.fields(cls) if field.metadata.get("free")}
+
+    def override(self, values: dict[str, Any], *, trainer: str = "this trainer", unused: Sequence[str] = ()) -> Self:
         """A copy with some values replaced.
 
         Args:
             values: new values by name; text is read as the field's type.
+            trainer: who is set, for messages.
+            unused: fields that this trainer does not read.
 
         Raises:
-            UserError: an unknown name (the nearest one is named), or a value that does not fit.
+            UserError: a setting that is unknown or not this trainer's, or a value that does not fit.
         """
-        hints = get_type_hints(type(self))
+        hints = {name: hint for name, hint in get_type_hints(type(self)).items() if name not in unused}
         for name in values:
             if name not in hints:
-                near = difflib.get_close_matches(name, hints, n=1, cutoff=0)
-                raise UserError(f"unknown setting {name!r}; did you mean {near[0]!r}? All settings: {', '.join(hints)}")
+                raise UserError(_unknown(name, trainer, list(hints)))
         values = {name: _cast(name, i, hints[name]) for name, i in values.items()}
-        preset = self._preset(values["preset"]) if "preset" in values else {}
+        preset = self._paper() if values.get("preset") == "paper" else {}
         return dataclasses.replace(self, **(preset | values))
 
-    def _preset(self, name: str) -> dict[str, Any]:
-        """Values of a preset; a loss that this trainer leaves out stays out."""
-        if name not in PRESETS:
-            raise UserError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
-        default = Settings()
-        return {i: value for i, value in PRESETS[name].items() if getattr(self, i) or not getattr(default, i)}
+    def _paper(self) -> dict[str, Any]:
+        """The published values; a loss that this trainer leaves out stays out."""
+        fields = [field for field in dataclasses.fields(self) if _has_paper(field)]
+        return {i.name: i.metadata["paper"] for i in fields if getattr(self, i.name) or not i.default}
 
 
-PAPER: dict[str, Any] = {
-    "weight_uncl": 0.5,
-    "weight_fecl": 0.5,
-    "weight_mse": 0.1,
-    "weight_dice": 0.0,
-    "ramp_start": 0.0,
-    "ramp_length": 1.0,
-    "ema_decay": 0.99,
-    "teacher_noise": 0.1,
-    "weak_teacher_view": False,
-    "strong_student_view": False,
-    "student_zoom": 1.0,
-    "strong_labeled_view": 0.0,
-    "cutmix": 0.0,
-    "teach_labeled": True,
-    "beta_max": 5.0,
-    "beta_min": 0.5,
-    "entropy_weight": 1.0,
-    "max_patches": 4096,
-    "patch_min_purity": 0.0,
-    "pseudo_label_min_confidence": 0.0,
-}
-"""The published values (Assefa et al., 2025), wherever a default of this project may differ."""
+@dataclasses.dataclass(frozen=True)
+class SemiSupervisedSettings(Settings):
+    """What every method with a teacher and unlabelled crops has; progress and ramps are shares of the training."""
 
-PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
+    strong_labeled_view: float = setting(
+        0.5,
+        "Probability with which a labelled crop is seen with the strong changes of appearance, too.",
+        low=0,
+        high=1,
+        paper=0.0,
+    )
+    ramp_start: float = setting(
+        0.4, "Share of the training after which the ramp-up of the weights begins.", low=0, high=1, paper=0.0
+    )
+    ramp_length: float = setting(0.3, "Share of the training that the ramp-up takes.", low=0, high=1, paper=1.0)
+    ema_decay: float = setting(0.99, "Decay of the teacher's moving average per step.", low=0, below=1, paper=0.99)
+    teacher_noise: float = setting(
+        0.0, "Standard deviation of the noise on the teacher's input, clipped at two of them.", low=0, paper=0.1
+    )
+    weak_teacher_view: bool = setting(
+        True,
+        "Whether the teacher sees unlabelled crops without nnU-Net's intensity augmentation; the student sees it.",
+        paper=False,
+    )
+    strong_student_view: bool = setting(
+        True,
+        "Whether the student sees unlabelled crops with strong changes of appearance on top of nnU-Net's.",
+        paper=False,
+    )
+    student_zoom: float = setting(
+        1.6,
+        "Largest factor by which the student sees unlabelled crops larger or smaller than the teacher does; 1 is none.",
+        low=1,
+        high=8,
+        paper=1.0,
+    )
+    cutmix: float = setting(
+        0.0,
+        "Probability that the student sees unlabelled crops with a box of another one pasted in (needs two a batch).",
+        low=0,
+        high=1,
+        paper=0.0,
+    )
+    teach_labeled: bool = setting(
+        False,
+        "Whether the teacher sees the labelled crops, too; always where masks have an ignore label.",
+        paper=True,
+    )
+    unlabeled_batch_size: int | None = setting(
+        None, "Unlabelled crops in a batch; none is as many as labelled ones.", low=1
+    )
+    predict_with: str = setting(
+        "teacher", "Network that validation and inference use.", choices=("teacher", "student"), free=True
+    )
+    picture_every_epochs: int = setting(
+        50,
+        "Epochs from one picture of prediction and uncertainty to the next, also after the last; 0 draws none.",
+        low=0,
+        free=True,
+    )
+    change_on_resume: bool = setting(
+        False,
+        "Whether --c may continue with other settings than those of the checkpoint; they are refused otherwise.",
+        free=True,
+    )
+
+    def warnings(self) -> Iterator[str]:
+        if self.ramp_start + self.ramp_length > 1:
+            yield (
+                f"ramp_start {self.ramp_start:g} and ramp_length {self.ramp_length:g} add up to more than the training "
+                "(both are shares of it): the unlabelled scans never count with their full weight"
+            )
+        if self.loss_names() and not any(self.weight(name) for name in self.loss_names()):
+            yield "all weights are 0: the unlabelled scans are loaded and change nothing"
 
 
 def overrides_from_environment() -> dict[str, Any]:
-    """Settings named in the environment variable ``nnUNet_dycon``, as JSON or as ``key=value,key=value``.
+    """Settings named in ``nnUNet_dycon``: ``key=value,key=value``, JSON, or the name of a JSON file.
 
     Raises:
-        UserError: text that is neither.
+        UserError: text that is none of them, or a file that cannot be read.
     """
     text = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
     if text.startswith("{"):
+        return _read_json(text, ENVIRONMENT_VARIABLE)
+    if text.lower().endswith(".json") and "=" not in text:
         try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{ENVIRONMENT_VARIABLE} is no valid JSON ({error}): {text}") from error
+            content = Path(text).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{ENVIRONMENT_VARIABLE} names {text}, which cannot be read: {error}") from error
+        return _read_json(content, text)
     pairs = [i.strip() for i in text.split(",") if i.strip()]
     for pair in pairs:
         if "=" not in pair:
-            raise UserError(f"{ENVIRONMENT_VARIABLE} must be JSON or key=value,key=value; {pair!r} has no '='")
+            raise UserError(
+                f"{ENVIRONMENT_VARIABLE} must be key=value,key=value, JSON, or a file that ends in .json; "
+                f"{pair!r} has no '='"
+            )
     return {key.strip(): value.strip() for key, value in (i.split("=", 1) for i in pairs)}
+
+
+def _read_json(text: str, name: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{name} is no valid JSON ({error}): {text[:200]}") from error
+    if not isinstance(values, dict):
+        raise UserError(f'{name} must hold a JSON object, like {{"num_epochs": 200}}, not {text[:200]}')
+    return values
+
+
+def _has_paper(field: dataclasses.Field) -> bool:
+    return field.metadata.get("paper", dataclasses.MISSING) is not dataclasses.MISSING
+
+
+def _text(value: Any) -> str:
+    """A value as it is written in ``nnUNet_dycon``."""
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+
+
+def _type_name(hint: Any) -> str:
+    return str(getattr(hint, "__name__", hint))
+
+
+def _unknown(name: str, trainer: str, names: list[str]) -> str:
+    """Message for a setting that a trainer does not have."""
+    advice = "nnunet-dycon settings -tr NAME lists the settings of a trainer"
+    if name in _names_of_all(Settings):
+        return f"setting {name} has no effect on {trainer}, which does not use it; leave it out ({advice})"
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return f"unknown setting {name!r}; {hint}({advice})"
+
+
+def _names_of_all(kind: type[Settings]) -> set[str]:
+    names = {field.name for field in dataclasses.fields(kind)}
+    return names.union(*(_names_of_all(i) for i in kind.__subclasses__()))
 
 
 def _cast(name: str, value: Any, hint: Any) -> Any:
     """Read ``value`` as the annotated type of the field ``name``."""
     text = str(value).strip().lower()
-    hint_text = str(getattr(hint, "__name__", hint))
     try:
         if "None" in str(hint) and text in ("none", "null"):
             return None
-        if hint is bool:
-            return {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}[text]
         if hint is str:
             return str(value).strip()
-        if hint is int or hint == int | None:
-            return int(text)
-        number = float(text)
+        if hint is bool:
+            return _TRUTH[text]
+        number = int(text) if hint is int or hint == int | None else float(text)
         if not math.isfinite(number):
             raise ValueError
         return number
     except (ValueError, KeyError):
-        raise UserError(f"setting {name} must be {hint_text}, got {value!r}") from None
+        advice = "; separate settings by commas" if any(i in str(value) for i in ";= ") else ""
+        raise UserError(f"setting {name} must be {_type_name(hint)}, got {value!r}{advice}") from None

@@ -95,7 +95,7 @@ def dataset(planned_dataset: Nnunet, tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(key, value)
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     length = "num_epochs=1,num_iterations_per_epoch=2,num_val_iterations_per_epoch=1"
-    monkeypatch.setenv("nnUNet_dycon", f"max_patches=512,{length}")
+    monkeypatch.setenv("nnUNet_dycon", length)
     # drawing takes longer than these trainings; tests of the pictures put it back
     monkeypatch.setattr("nnunet_dycon.pictures.training.write_picture", lambda folder, picture: None)
     return nnunet

@@ -15,8 +15,10 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 import nnunet_dycon
 from nnunet_dycon.cli import COMMANDS, main
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.settings import Settings, overrides_from_environment
+from nnunet_dycon.settings import overrides_from_environment
+from nnunet_dycon.trainers.dycon import DyCONSettings
 from nnunet_dycon.training.curves import SemiSupervisedLogger
+from nnunet_dycon.training.step import Step, Taught
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -52,10 +54,10 @@ def test_the_example_of_a_new_method_trains_and_continues(example, dataset, monk
 def test_the_example_of_a_new_method_handles_regions(example):
     trainer = example()
     trainer.nonlinearity = "sigmoid"
-    step = type("Step", (), {"num_labeled": 1, "teacher_logits": torch.randn(1, 3, 4, 4, 4)})()
-    step.student_logits = torch.randn(2, 3, 4, 4, 4, requires_grad=True)
+    logits = torch.randn(2, 3, 4, 4, 4, requires_grad=True)
+    step = Step(0.5, torch.zeros(1, 1, 4, 4, 4), logits, Taught(torch.randn(1, 3, 4, 4, 4)))
     trainer.semi_supervised_losses(step)["pseudo"].backward()
-    assert not step.student_logits.grad[0].any() and step.student_logits.grad[1].any()
+    assert not logits.grad[0].any() and logits.grad[1].any()
 
 
 # -------------------------------------------------------------------------------------------- what the pages say
@@ -115,7 +117,7 @@ def test_settings_exist(monkeypatch):
             names |= overrides_from_environment()
     names.pop("confidence")  # the example's own
     assert len(names) > 3
-    Settings().override(names)
+    DyCONSettings().override(names)
 
 
 def test_files_exist():

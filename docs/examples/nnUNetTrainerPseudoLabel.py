@@ -7,30 +7,27 @@ import dataclasses
 import torch
 import torch.nn.functional as F
 
-from nnunet_dycon.settings import Settings
+from nnunet_dycon.settings import SemiSupervisedSettings, setting
 from nnunet_dycon.trainers import nnUNetTrainerSemiSupervised
 from nnunet_dycon.training.step import Step
 
 
 @dataclasses.dataclass(frozen=True)
-class PseudoLabelSettings(Settings):
+class PseudoLabelSettings(SemiSupervisedSettings):
     """The common settings and two more."""
 
-    weight_pseudo: float = 1.0
-    """Weight of the cross-entropy on pseudo-labels at the end of the ramp-up."""
-    confidence: float = 0.95
-    """Smallest teacher probability with which a voxel counts."""
+    weight_pseudo: float = setting(1.0, "Weight of the cross-entropy on pseudo-labels after the ramp-up.", low=0)
+    confidence: float = setting(0.95, "Smallest teacher probability with which a voxel counts.", low=0.5, high=1)
 
 
 class nnUNetTrainerPseudoLabel(nnUNetTrainerSemiSupervised):
     """Cross-entropy on the unlabelled voxels of which the teacher is sure; it sees a weaker augmentation."""
 
-    default_settings = PseudoLabelSettings(weak_teacher_view=True, teach_labeled=False)
-    loss_names = ("pseudo",)
+    default_settings = PseudoLabelSettings()
+    curves = nnUNetTrainerSemiSupervised.curves | {"share of voxels": ("confident_share",)}
 
     def semi_supervised_losses(self, step: Step) -> dict[str, torch.Tensor]:
-        student = step.student_logits[step.num_labeled :].float()
-        teacher = step.teacher_logits[-len(student) :].float()
+        student, teacher = (i.float() for i in step.compared())
         if self.nonlinearity == "sigmoid":  # regions
             labels = (teacher > 0).float()
             sure = torch.sigmoid(teacher.abs()) >= self.settings.confidence

@@ -3,12 +3,12 @@
 from typing import Any
 
 from nnunet_dycon.trainers.co_training import nnUNetTrainerCoTraining, nnUNetTrainerDyCONCoTraining
-from nnunet_dycon.trainers.dycon import nnUNetTrainerDyCON
-from nnunet_dycon.trainers.mean_teacher import (
-    nnUNetTrainerMeanTeacher,
+from nnunet_dycon.trainers.dycon import (
+    nnUNetTrainerDyCON,
     nnUNetTrainerMeanTeacherFeCL,
     nnUNetTrainerMeanTeacherUnCL,
 )
+from nnunet_dycon.trainers.mean_teacher import nnUNetTrainerMeanTeacher
 from nnunet_dycon.trainers.semi_supervised import nnUNetTrainerSemiSupervised
 from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
 from nnunet_dycon.trainers.variants import variant

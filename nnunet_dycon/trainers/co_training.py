@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import replace
 
-import torch
 from torch import nn
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.settings import Settings
-from nnunet_dycon.trainers.dycon import nnUNetTrainerDyCON
+from nnunet_dycon.trainers.dycon import DyCONSettings, nnUNetTrainerDyCON
+from nnunet_dycon.trainers.mean_teacher import nnUNetTrainerMeanTeacher
 from nnunet_dycon.training.embeddings import Branch
-from nnunet_dycon.training.step import Crops, Step
+from nnunet_dycon.training.step import Crops, Losses, Step, Taught
 from nnunet_dycon.training.teacher import Peer
 
 
-class nnUNetTrainerDyCONCoTraining(nnUNetTrainerDyCON):
-    """Two students with different initialisation, and UnCL and FeCL between them; the teaching one gets no gradient.
+class nnUNetTrainerCoTraining(nnUNetTrainerMeanTeacher):
+    """Plain co-training: two students with different initialisation, and mean-squared consistency between them.
 
     The second student stands where Mean Teacher has the teacher: in the log, the checkpoint and ``predict_with``.
-    Both see the same crops, without noise.
+    Both see the same crops, without noise; the teaching one gets no gradient.
     """
+
+    unused_settings = ("ema_decay", "teacher_noise", "weak_teacher_view", "student_zoom", "cutmix", "teach_labeled")
 
     def make_teacher(self, modules: nn.ModuleDict) -> Peer:
         if self.is_ddp:
@@ -42,28 +42,23 @@ class nnUNetTrainerDyCONCoTraining(nnUNetTrainerDyCON):
     def student_branches(self) -> list[Branch]:
         return [self.student_branch, self.teacher_branch]
 
-    def _losses(self, crops: Crops) -> tuple[torch.Tensor, torch.Tensor | float]:
-        with self._autocast():
+    def losses(self, crops: Crops) -> list[Losses]:
+        """Each student's, taught by the other."""
+        with self.autocast():
             passes = [branch(crops.images) for branch in self.student_branches()]
-            supervised = torch.stack([self._supervised_loss(outputs, crops) for outputs, _ in passes])
-        total: torch.Tensor | float = 0.0
-        for (outputs, embeddings), (other_outputs, other_embeddings) in (passes, passes[::-1]):
-            step = Step(
-                self.progress, crops.num_labeled, slice(0, len(crops.images)), crops.targets[0],
-                outputs[0], other_outputs[0].detach(), embeddings, _detached(other_embeddings), self.grid,
-            )  # fmt: skip
-            total = total + self.weighted_losses(step)
-        return supervised, total
+            supervised = [self.supervised_loss(outputs, crops) for outputs, _ in passes]
+        said = [Taught(outputs[0], embeddings).detach() for outputs, embeddings in passes]
+        steps = [
+            Step(self.progress, crops.targets[0], outputs[0], other, embeddings, self.grid)
+            for (outputs, embeddings), other in zip(passes, said[::-1], strict=True)
+        ]
+        return [Losses(i, self.semi_supervised_losses(step)) for i, step in zip(supervised, steps, strict=True)]
 
 
-class nnUNetTrainerCoTraining(nnUNetTrainerDyCONCoTraining):
-    """Plain co-training: mean-squared consistency between two students."""
+class nnUNetTrainerDyCONCoTraining(nnUNetTrainerCoTraining, nnUNetTrainerDyCON):
+    """Co-training with UnCL and FeCL between the students."""
 
-    default_settings = replace(Settings(), weight_uncl=0.0, weight_fecl=0.0, weight_dice=0.0, weight_mse=10.0)
-
-
-def _detached(embeddings: torch.Tensor | None) -> torch.Tensor | None:
-    return None if embeddings is None else embeddings.detach()
+    default_settings = DyCONSettings()
 
 
 def _initialize(module: nn.Module) -> None:

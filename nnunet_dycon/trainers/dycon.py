@@ -2,20 +2,82 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
 import torch
 
-from nnunet_dycon.losses import FeCLoss, UnCLoss, consistency_dice, consistency_mse, entropy, max_entropy
+from nnunet_dycon.losses import FeCLoss, UnCLoss, max_entropy
 from nnunet_dycon.losses.patches import patch_labels, pool_to_grid, predicted_labels, regions_to_labels
-from nnunet_dycon.trainers.semi_supervised import Step, nnUNetTrainerSemiSupervised
+from nnunet_dycon.settings import setting
+from nnunet_dycon.trainers.mean_teacher import MeanTeacherSettings, nnUNetTrainerMeanTeacher
 from nnunet_dycon.training.processes import mean_over_processes
 from nnunet_dycon.training.schedules import beta_schedule
+from nnunet_dycon.training.step import Step
 
 
-class nnUNetTrainerDyCON(nnUNetTrainerSemiSupervised):
+@dataclasses.dataclass(frozen=True)
+class DyCONSettings(MeanTeacherSettings):
+    """Settings of DyCON; the defaults are the best found on development data."""
+
+    weight_uncl: float = setting(5.0, "Weight of UnCL at the end of the ramp-up.", low=0, paper=0.5)
+    weight_fecl: float = setting(
+        0.1,
+        "Weight of FeCL at the end of the ramp-up; 0 also removes projection head and feature map.",
+        low=0,
+        paper=0.5,
+    )
+    beta_max: float = setting(5.0, "UnCL's beta at the start.", above=0, paper=5.0)
+    beta_min: float = setting(0.5, "UnCL's beta at the end.", above=0, paper=0.5)
+    entropy_weight: float = setting(0.01, "Factor on UnCL's entropy term.", low=0, paper=1.0)
+    temperature: float = setting(0.6, "Temperature of FeCL's similarities.", above=0)
+    gamma: float = setting(2.0, "Exponent of FeCL's focal factors.", low=0)
+    negative_focal: bool = setting(True, "Whether hard negatives count more in FeCL.")
+    top_k: int = setting(10, "Teacher patches of another class that FeCL pushes an anchor away from.", low=1)
+    lambda_cross: float = setting(1.0, "Weight of FeCL's teacher term; 0 spares the teacher's projection.", low=0)
+    uncertainty_weighting: bool = setting(True, "Whether uncertain patches count up to twice in FeCL.")
+    max_patches: int = setting(
+        512,
+        "FeCL reads the shallowest encoder stage with at most this many positions for the plan's patch size.",
+        low=2,
+        paper=4096,
+    )
+    patch_foreground_share: float | None = setting(
+        None,
+        "Foreground share from which a patch counts as foreground; none: the class with the largest share wins.",
+        above=0,
+        high=1,
+    )
+    patch_min_purity: float = setting(
+        0.8, "Smallest share of its class that a patch must have; others carry no label.", low=0, high=1, paper=0.0
+    )
+    pseudo_label_min_confidence: float = setting(
+        0.8,
+        "Smallest teacher probability with which a voxel of an unlabelled crop counts for patch labels.",
+        low=0,
+        below=1,
+        paper=0.0,
+    )
+
+
+class nnUNetTrainerDyCON(nnUNetTrainerMeanTeacher):
     """nnU-Net's trainer with DyCON on the unlabelled scans.
 
     ``weight_uncl`` and ``weight_fecl`` switch the two losses off at 0; what is left is a plain Mean Teacher.
     """
+
+    default_settings: DyCONSettings = DyCONSettings()
+    curves: ClassVar[Mapping[str, Sequence[str]]] = {
+        "ramp-up, beta": ("ramp_up", "beta"),
+        "entropy [nats], patch share": (
+            "student_entropy",
+            "teacher_entropy",
+            "patch_share_unlabeled",
+            "patch_share_foreground",
+        ),
+    }
+    settings: DyCONSettings
 
     def initialize(self) -> None:
         super().initialize()
@@ -28,29 +90,19 @@ class nnUNetTrainerDyCON(nnUNetTrainerSemiSupervised):
             lambda_cross=self.settings.lambda_cross,
         )
 
-    def needs_embeddings(self) -> bool:
-        return self.settings.weight_fecl > 0
+    def embedding_patches(self) -> int:
+        return self.settings.max_patches if self.settings.weight_fecl > 0 else 0
 
     def semi_supervised_losses(self, step: Step) -> dict[str, torch.Tensor]:
-        settings = self.settings
+        """Mean Teacher's, on all crops that the teacher has seen UnCL, and on all crops FeCL."""
+        settings, student_entropy = self.settings, self.log_entropies(step)
+        losses = self.consistency(step)
         beta = beta_schedule(step.progress, beta_max=settings.beta_max, beta_min=settings.beta_min)
         self.log_step("beta", beta)
-        student_entropy = entropy(step.student_logits.detach(), self.nonlinearity)
-        self.log_step("student_entropy", student_entropy.mean())
-        self.log_step("teacher_entropy", entropy(step.teacher_logits, self.nonlinearity).mean())
-        losses = {}
-        taught_logits = step.student_logits[step.taught]
         if settings.weight_uncl > 0:
-            losses["uncl"] = self.uncl(taught_logits, step.teacher_logits, beta)
+            losses["uncl"] = self.uncl(*step.compared(with_labeled=True), beta)
         if settings.weight_fecl > 0:
             losses["fecl"] = self._contrast(step, student_entropy)
-        first = 0 if self.label_manager.has_ignore_label else step.num_labeled
-        unlabeled = step.student_logits[first:]
-        teacher = step.teacher_logits[-len(unlabeled) :]
-        if settings.weight_mse > 0:
-            losses["mse"] = consistency_mse(unlabeled, teacher, self.nonlinearity)
-        if settings.weight_dice > 0:
-            losses["dice"] = consistency_dice(unlabeled, teacher, self.nonlinearity, ddp=self.is_ddp)
         return losses
 
     def _contrast(self, step: Step, student_entropy: torch.Tensor) -> torch.Tensor:
@@ -77,9 +129,8 @@ class nnUNetTrainerDyCON(nnUNetTrainerSemiSupervised):
 
     def _contrasted(self, step: Step) -> list[tuple[slice, torch.Tensor | None]]:
         """Groups of crops that go through FeCL together, with their teacher embeddings."""
-        if step.taught.start in (None, 0):
-            return [(slice(None), step.teacher_embeddings)]
-        return [(slice(0, step.num_labeled), None), (step.taught, step.teacher_embeddings)]
+        first, embeddings = step.first_taught, step.teacher.embeddings
+        return [*([(slice(0, first), None)] if first else []), (slice(first, None), embeddings)]
 
     @torch.no_grad()
     def _patch_labels(self, step: Step) -> torch.Tensor:
@@ -87,7 +138,7 @@ class nnUNetTrainerDyCON(nnUNetTrainerSemiSupervised):
         manager, settings = self.label_manager, self.settings
         order = manager.regions_class_order if manager.has_regions else None
         pseudo = predicted_labels(
-            step.teacher_logits, class_order=order, min_confidence=settings.pseudo_label_min_confidence
+            step.teacher.logits, class_order=order, min_confidence=settings.pseudo_label_min_confidence
         )
         labels = self._true_labels(step.target, order)
         if manager.has_ignore_label:  # the teacher has seen the labelled crops, too
@@ -110,3 +161,15 @@ class nnUNetTrainerDyCON(nnUNetTrainerSemiSupervised):
             return labels if ignore is None else labels.masked_fill(labels == ignore, -1)
         labels = regions_to_labels(target[:, : len(order)], order)
         return labels.masked_fill(target[:, -1] > 0, -1) if self.label_manager.has_ignore_label else labels
+
+
+class nnUNetTrainerMeanTeacherUnCL(nnUNetTrainerDyCON):
+    """Mean Teacher with UnCL; DyCON without FeCL."""
+
+    default_settings = DyCONSettings(weight_fecl=0.0)
+
+
+class nnUNetTrainerMeanTeacherFeCL(nnUNetTrainerDyCON):
+    """Mean Teacher with FeCL; DyCON without UnCL."""
+
+    default_settings = DyCONSettings(weight_uncl=0.0)

@@ -3,49 +3,57 @@
 from __future__ import annotations
 
 import io
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import autocast, nn
 
+from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, checked, nnUNetUnlabeledDataLoader
+from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
+from nnunet_dycon.dataset.splits import check_disjoint
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.whole_files import whole
+from nnunet_dycon.losses import max_entropy
 from nnunet_dycon.models.checkpoints import load_checkpoint_file
-from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, Settings
-from nnunet_dycon.trainers.unlabeled_cases import nnUNetTrainerUnlabeledCases
-from nnunet_dycon.training.cascade import predict_for_next_stages
+from nnunet_dycon.pictures import training as pictures
+from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, SemiSupervisedSettings
+from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
+from nnunet_dycon.trainers.unlabeled_cases import UnlabeledCases
+from nnunet_dycon.training.cascade import NextStages, preprocessed_next_stages
 from nnunet_dycon.training.curves import SemiSupervisedLogger
-from nnunet_dycon.training.cutmix import cutmix
 from nnunet_dycon.training.embeddings import Branch, EncoderTap, ProjectionHead, choose_stage, skip_shapes
+from nnunet_dycon.training.pictures import TrainingPictures
 from nnunet_dycon.training.processes import sum_over_processes, wrap
 from nnunet_dycon.training.random_state import get_random_state, set_random_state
 from nnunet_dycon.training.schedules import sigmoid_rampup
 from nnunet_dycon.training.skipped_steps import SkippedSteps
-from nnunet_dycon.training.step import Crops, Step
+from nnunet_dycon.training.step import Crops, Losses, Step, Taught, seen_by_student
+from nnunet_dycon.training.step_log import StepLog
+from nnunet_dycon.training.student_views import student_views
 from nnunet_dycon.training.teacher import EMATeacher, Peer, submodule_weights
 from nnunet_dycon.training.unwrapping import unwrap
-from nnunet_dycon.training.zoom import zoom
-
-_FREE_ON_RESUME = ("predict_with", "change_on_resume", "save_every", "picture_every_epochs")
 
 
-class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
+class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
     """nnU-Net's trainer with an EMA teacher and unlabelled crops in every batch.
 
     A method is a subclass with ``semi_supervised_losses``; each loss it returns under NAME is weighted with the
-    setting ``weight_NAME`` and the ramp-up. nnU-Net's own loss on the labelled crops stays as it is.
+    setting ``weight_NAME`` and the ramp-up. nnU-Net's own loss on the labelled crops stays as it is. A method that
+    changes what goes through the networks has ``losses`` and ``labeled_losses`` for it.
     """
 
-    loss_names = ("uncl", "fecl", "mse", "dice")
-    """Names that ``semi_supervised_losses`` may return."""
-    default_settings = Settings()
+    default_settings: SemiSupervisedSettings = SemiSupervisedSettings()
+    curves: ClassVar[Mapping[str, Sequence[str]]] = {"ramp-up": ("ramp_up",)}
+    """Names logged with ``log_step`` that get curves, by the title of their panel in progress.png."""
+    settings: SemiSupervisedSettings
     network: nn.Module
     teacher_network: nn.Module
 
@@ -59,11 +67,28 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.nonlinearity = "sigmoid" if self.label_manager.has_regions else "softmax"
-        self.logger.local_logger = SemiSupervisedLogger(self.loss_names)
+        self.logger.local_logger = SemiSupervisedLogger(self.settings.loss_names(), self.curves)
         self.head: nn.Module | None = None
         self.grid: tuple[int, ...] = ()
-        self._step_logs: dict[str, list[torch.Tensor | float]] = defaultdict(list)
+        self.steps_done = 0
+        self.generator = torch.Generator()
+        self._seed = torch.initial_seed()
+        self._step_log = StepLog()
         self._random_state: dict[str, Any] | None = None
+        self.unlabeled_cases = UnlabeledCases(
+            self.plans_manager,
+            self.dataset_json,
+            self.configuration_name,
+            self.fold,
+            Path(self.preprocessed_dataset_folder_base),
+            self._preprocessed_cases,
+            self._first_stage() if self.is_cascaded else None,
+            is_first_process=self.local_rank == 0,
+        )
+
+    def _first_stage(self) -> tuple[Path, str]:
+        model_folder = Path(self.folder_with_segs_from_previous_stage).parents[1]
+        return model_folder, self.command_of_first_stage(self.fold)
 
     # ------------------------------------------------------------------------------------------ what a method adds
 
@@ -71,21 +96,81 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
         """Unweighted losses of a step by name; see ``Step`` for what they may use."""
         raise NotImplementedError
 
-    def needs_embeddings(self) -> bool:
-        """Whether the losses read patch embeddings; without, no projection head is made."""
-        return False
+    def embedding_patches(self) -> int:
+        """Largest number of patches of a crop whose embeddings the losses read; 0 makes no projection head."""
+        return 0
+
+    def losses(self, crops: Crops) -> list[Losses]:
+        """Losses of a step on all crops, of each network that is trained."""
+        with self.autocast():
+            taught = self.teach(crops)
+            unlabeled, taught = seen_by_student(crops.unlabeled, taught, self.views, self.grid, self.generator)
+            outputs, embeddings = self.student_branch(torch.cat([crops.labeled, unlabeled]))
+            supervised = self.supervised_loss(outputs, crops)
+        step = Step(self.progress, crops.targets[0], outputs[0], taught, embeddings, self.grid)
+        return [Losses(supervised, self.semi_supervised_losses(step))]
+
+    def labeled_losses(self, crops: Crops) -> list[Losses]:
+        """Losses of a step on the labelled crops alone: all that counts while the ramp-up is 0."""
+        with self.autocast():
+            return [Losses(self.supervised_loss(i.logits(crops.labeled), crops)) for i in self.student_branches()]
+
+    def student_branches(self) -> list[Branch]:
+        """The networks that are trained."""
+        return [self.student_branch]
 
     def log_step(self, name: str, value: torch.Tensor | float) -> None:
         """Record a number of this step; its mean over the epoch is logged. It stays on the device until then."""
-        self._step_logs[name].append(value.detach() if isinstance(value, torch.Tensor) else value)
+        self._step_log.add(name, value)
+
+    # ---------------------------------------------------------------------------------------------------- the crops
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """nnU-Net's loaders; the one for training also yields unlabelled crops, from the same workers.
+
+        Raises:
+            UserError: as ``get_unlabeled_dataset``, or what a worker stumbled over.
+        """
+        unlabeled = self.get_unlabeled_dataset()
+        train, val = super().get_dataloaders()
+        labeled = _loader(train)
+        size = self.settings.unlabeled_batch_size or self.batch_size
+        views = {"weak_view": self.settings.weak_teacher_view, "strong_view": self.settings.strong_student_view}
+        two_streams = TwoStreamDataLoader(labeled, nnUNetUnlabeledDataLoader(unlabeled, labeled, size, **views))
+        if isinstance(train, SingleThreadedAugmenter):
+            train.data_loader = two_streams
+        else:
+            train._finish()
+            train.generator = two_streams
+        self.dataloader_train, self.dataloader_val = train, val
+        checked(next(train))
+        return train, val
+
+    def get_unlabeled_dataset(self) -> nnUNetDatasetUnlabeled:
+        """All unlabelled cases, in a cascade's second stage with the predictions of the first.
+
+        Raises:
+            UserError: there is none, a case is labelled as well, or a prediction is missing.
+        """
+        files = self.unlabeled_cases.images()
+        train, val = self.do_split()
+        check_disjoint(train, val, files)
+        if not files:
+            raise UserError(
+                f"{self.plans_manager.dataset_name} has no unlabelled case: put scans without masks into the raw "
+                "dataset's folder imagesUn, or name cases under 'unlabeled' in a fold of splits_final.json"
+            )
+        self.print_to_log_file(f"This split has {len(train)} labelled and {len(files)} unlabelled training cases.")
+        return self.unlabeled_cases.open(files)
 
     # ------------------------------------------------------------------------------------------------ the networks
 
     def initialize(self) -> None:
         super().initialize()
         self.skipped_steps = SkippedSteps(self.device)
+        self.views = student_views(self.settings)
         modules = nn.ModuleDict({"network": unwrap(self.network)})
-        stage = self._add_head(modules) if self.needs_embeddings() else None
+        stage = self._add_head(modules) if self.embedding_patches() else None
         self.teacher = self.make_teacher(modules)
         self.teacher_network = self.teacher.module.get_submodule("network")
         taps = [None if stage is None else EncoderTap(i, stage) for i in (modules["network"], self.teacher_network)]
@@ -104,7 +189,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
     def _add_head(self, modules: nn.ModuleDict) -> int:
         """Add a projection head on the encoder stage that suits the settings; returns the stage."""
         shapes = skip_shapes(modules["network"], self.num_input_channels, self.configuration_manager.patch_size)
-        stage = choose_stage(shapes, self.settings.max_patches)
+        stage = choose_stage(shapes, self.embedding_patches())
         channels, *grid = shapes[stage]
         self.grid = tuple(grid)
         with torch.random.fork_rng(devices=()):  # a seed draws the same crops with and without the head
@@ -145,11 +230,14 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
 
     def on_train_start(self) -> None:
         super().on_train_start()
-        if self.teacher.step == 0:
+        if self.steps_done == 0:
             self.teacher.restart()  # the student may have got pretrained weights
+        self.pictures = self._training_pictures()
         self.logger.update_config({"semi_supervised": self.settings.to_dict()})
         lines = [f"  {name}: {value}" for name, value in self.settings.to_dict().items()]
         self.print_to_log_file("Semi-supervised settings:\n" + "\n".join(lines), add_timestamp=False)
+        for text in self.settings.warnings():
+            self.print_to_log_file(f"WARNING: {text}")
         if self._random_state is not None:
             set_random_state(self._random_state)
             self._random_state = None
@@ -157,81 +245,83 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
     @property
     def progress(self) -> float:
         """Share of the planned training steps that is done, in [0, 1]."""
-        return min(1.0, self.teacher.step / (self.num_epochs * self.num_iterations_per_epoch))
+        return self._progress(self.steps_done)
+
+    def _progress(self, step: int) -> float:
+        return min(1.0, step / (self.num_epochs * self.num_iterations_per_epoch))
 
     def ramp_up(self) -> float:
         """Factor on the weights of all semi-supervised losses at this step, in [0, 1]."""
-        return sigmoid_rampup(self.progress, start=self.settings.ramp_start, length=self.settings.ramp_length)
+        return self._ramp_up(self.steps_done)
+
+    def _ramp_up(self, step: int) -> float:
+        settings = self.settings
+        return sigmoid_rampup(self._progress(step), start=settings.ramp_start, length=settings.ramp_length)
+
+    def uses_unlabeled(self, step: int) -> bool:
+        """Whether a step, counted from 0, needs the unlabelled crops: all do from the start of the ramp-up on.
+
+        Before, the first step of an epoch does all the same: too little memory shows at once, not after days, and each
+        curve has a value.
+        """
+        return self.is_first_of_epoch(step) or self._ramp_up(step) > 0
+
+    def is_first_of_epoch(self, step: int) -> bool:
+        """Whether a step, counted from 0, is an epoch's first."""
+        return step % self.num_iterations_per_epoch == 0
 
     def train_step(self, batch: dict) -> dict:
-        crops = Crops.from_batch(batch, self.device)
+        whole_step = self.uses_unlabeled(self.steps_done)
+        crops = Crops.from_batch(batch, self.device, with_unlabeled=whole_step)
+        self.generator.manual_seed(self._seed_of_step())
         self.optimizer.zero_grad(set_to_none=True)
-        if self.ramp_up() > 0 or not self._step_logs:
-            supervised, semi_supervised = self._losses(crops)
-        else:
-            supervised, semi_supervised = self._labeled_losses(crops), 0.0
-        self._descend(supervised.sum() + semi_supervised)
-        self.teacher.update()
+        losses = self.losses(crops) if whole_step else self.labeled_losses(crops)
+        supervised = torch.stack([i.supervised for i in losses])
+        total = supervised.sum()
+        if whole_step:
+            total = total + sum(self._weighted(i.others) for i in losses)
+        self._descend(total)
+        self.teacher.update(self.steps_done)
+        self.steps_done += 1
         return {"loss": supervised.mean().detach().cpu().numpy()}
 
-    def _losses(self, crops: Crops) -> tuple[torch.Tensor, torch.Tensor | float]:
-        """Supervised losses, one for each network that is trained, and the weighted sum of the others."""
-        with self._autocast():
-            taught, teacher_logits, teacher_embeddings = self._teach(crops)
-            if torch.rand(()) < self.settings.cutmix:
-                teacher_logits, teacher_embeddings = cutmix(crops, teacher_logits, teacher_embeddings, self.grid)
-            if (largest := self.settings.student_zoom) > 1:
-                teacher_logits, teacher_embeddings = zoom(crops, teacher_logits, teacher_embeddings, self.grid, largest)
-            outputs, embeddings = self.student_branch(crops.images)
-            supervised = self._supervised_loss(outputs, crops)
-        step = Step(
-            self.progress, crops.num_labeled, taught, crops.targets[0],
-            outputs[0], teacher_logits, embeddings, teacher_embeddings, self.grid,
-        )  # fmt: skip
-        return supervised[None], self.weighted_losses(step)
+    def _seed_of_step(self) -> int:
+        """Of the step's own random numbers: one generator for all would move the crops with what a method draws."""
+        return (self._seed + self.steps_done + 1_000_003 * self.local_rank) % 2**63
 
-    def _labeled_losses(self, crops: Crops) -> torch.Tensor:
-        """Supervised losses, one for each network that is trained, from the labelled crops alone.
-
-        All that counts while the ramp-up is 0, and less than half the work. The first step of an epoch is a whole one
-        all the same: too little memory shows at once, not after days, and each curve has a value.
-        """
-        images = crops.images[: crops.num_labeled]
-        with self._autocast():
-            return torch.stack([self._supervised_loss(i.logits(images), crops) for i in self.student_branches()])
-
-    def student_branches(self) -> list[Branch]:
-        """The networks that are trained."""
-        return [self.student_branch]
-
-    def _supervised_loss(self, outputs: list[torch.Tensor], crops: Crops) -> torch.Tensor:
-        """nnU-Net's loss on the labelled crops."""
-        mine = [i[: crops.num_labeled] for i in outputs]
+    def supervised_loss(self, outputs: list[torch.Tensor], crops: Crops) -> torch.Tensor:
+        """nnU-Net's loss on the labelled crops, the first of those that gave the outputs."""
+        mine = [i[: len(crops.labeled)] for i in outputs]
         return self.loss(mine, crops.targets) if self.enable_deep_supervision else self.loss(mine[0], crops.targets[0])
 
-    def _autocast(self) -> Any:
+    def autocast(self) -> AbstractContextManager:
         """nnU-Net's choice: autocast on CUDA only."""
         return autocast(self.device.type, enabled=True) if self.device.type == "cuda" else nullcontext()
 
     @torch.inference_mode()
-    def _teach(self, crops: Crops) -> tuple[slice, torch.Tensor, torch.Tensor | None]:
-        """Run the teacher on noisy copies of the crops: which of them, its logits and its embeddings."""
+    def teach(self, crops: Crops) -> Taught:
+        """What the teacher says of the unlabelled crops, and of the labelled ones where the losses want it."""
         images = crops.weak_unlabeled
         if self.settings.teach_labeled or self.label_manager.has_ignore_label:  # whose voxels are not all annotated
-            images = torch.cat([crops.images[: crops.num_labeled], images])
-        sigma = self.settings.teacher_noise
-        noise = torch.randn_like(images).mul_(sigma).clamp_(-2 * sigma, 2 * sigma)
-        outputs, embeddings = self.teacher_branch(images + noise)
-        return slice(len(crops.images) - len(images), len(crops.images)), outputs[0], embeddings
+            images = torch.cat([crops.labeled, images])
+        if sigma := self.settings.teacher_noise:
+            noise = torch.empty_like(images).normal_(generator=self._noise_generator())
+            images = images + noise.mul_(sigma).clamp_(-2 * sigma, 2 * sigma)
+        outputs, embeddings = self.teacher_branch(images)
+        return Taught(outputs[0], embeddings)
 
-    def weighted_losses(self, step: Step) -> torch.Tensor | float:
+    def _noise_generator(self) -> torch.Generator | None:
+        """Noise is drawn where the images are: by the step's own generator on a CPU, by the device's elsewhere."""
+        return self.generator if self.device.type == "cpu" else None
+
+    def _weighted(self, losses: dict[str, torch.Tensor]) -> torch.Tensor | float:
         """Sum of the semi-supervised losses, each with its weight and the ramp-up."""
         ramp = self.ramp_up()
         self.log_step("ramp_up", ramp)
         total: torch.Tensor | float = 0.0
-        for name, loss in self.semi_supervised_losses(step).items():
+        for name, loss in losses.items():
             self.log_step(name, loss)
-            total = total + ramp * getattr(self.settings, f"weight_{name}") * loss
+            total = total + ramp * self.settings.weight(name) * loss
         return total
 
     def _descend(self, loss: torch.Tensor) -> None:
@@ -255,10 +345,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
             self.grad_scaler.update()
         self.log_step("skipped", self.skipped_steps.add(norm))
         if self.skipped_steps.is_due:
-            self.skipped_steps.check({"sum of all terms": float(loss.detach()), **self._step_means()})
-
-    def _step_means(self) -> dict[str, float]:
-        return {name: _mean(i) for name, i in self._step_logs.items()}
+            self.skipped_steps.check({"sum of all terms": float(loss.detach()), **self._step_log.means()})
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         """nnU-Net's, with the mean of the other steps in place of a loss that is not finite.
@@ -269,12 +356,42 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
         if (finite := np.isfinite(losses)).any():
             losses[~finite] = losses[finite].mean()
         super().on_train_epoch_end([{"loss": np.asarray(i)} for i in losses])
-        means = self._step_means()
-        self._step_logs.clear()
+        means = self._step_log.means()
+        self._step_log.clear()
         for name in self.logger.local_logger.step_keys:
             self.logger.log(name, means.get(name, float("nan")), self.current_epoch)
         self.print_to_log_file(", ".join(f"{name} {value:.4g}" for name, value in means.items()))
         self.skipped_steps.check({"supervised": float(np.mean([i["loss"] for i in train_outputs])), **means})
+
+    # ---------------------------------------------------------------------------------------------------- pictures
+
+    def on_epoch_end(self) -> None:
+        epoch = self.current_epoch
+        super().on_epoch_end()
+        if self.local_rank == 0:
+            self.pictures.after_epoch(epoch, is_last=epoch == self.num_epochs - 1)
+
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        if self.local_rank == 0:
+            self.logger.local_logger.plot_last_progress_png(self.output_folder)
+            self.pictures.after_training()
+
+    def _training_pictures(self) -> TrainingPictures:
+        manager = self.label_manager
+        order = manager.regions_class_order if manager.has_regions else None
+        data = _loader(self.dataloader_train).unlabeled._data, _loader(self.dataloader_val)._data
+        patch_size, labels = self.configuration_manager.patch_size, manager.foreground_labels
+        return TrainingPictures(
+            folder=Path(self.output_folder) / pictures.FOLDER,
+            every_epochs=self.settings.picture_every_epochs,
+            crops=lambda: pictures.fixed_crops(*data, patch_size, labels),
+            network=self.predicting_network,
+            how=pictures.Prediction(self.nonlinearity, order, self.device, self.autocast),
+            spacing=self.configuration_manager.spacing,
+            highest_entropy=max_entropy(manager.num_segmentation_heads, self.nonlinearity),
+            log=self.print_to_log_file,
+        )
 
     # -------------------------------------------------------------------------------------------------- validation
 
@@ -308,7 +425,24 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         with self._using(self.settings.predict_with):
             super().perform_actual_validation(save_probabilities)
-        predict_for_next_stages(self)
+        self._predict_for_next_stages()
+
+    def _predict_for_next_stages(self) -> None:
+        """The unlabelled cases, too, for a cascade's next stages."""
+        plans, configuration = self.plans_manager, self.configuration_manager
+        stages = preprocessed_next_stages(plans, configuration, Path(self.preprocessed_dataset_folder_base))
+        if not stages:
+            return
+        targets = {name: self.unlabeled_cases.images(name) for name in stages}
+        data = self.unlabeled_cases.open(self.unlabeled_cases.images())
+        self.set_deep_supervision_enabled(False)
+        predictor = nnUNetPredictor(device=self.device, allow_tqdm=False)
+        mirroring, name = self.inference_allowed_mirroring_axes, type(self).__name__
+        network = self.predicting_network()
+        predictor.manual_initialization(network, plans, configuration, None, self.dataset_json, name, mirroring)
+        folder, labels = Path(self.output_folder).parent, self.label_manager.foreground_labels
+        NextStages(predictor, folder, self.fold, labels, self.print_to_log_file).predict(data, targets)
+        self.set_deep_supervision_enabled(True)
 
     # ------------------------------------------------------------------------------------------------- checkpoints
 
@@ -329,7 +463,8 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
             "student_weights": checkpoint["network_weights"],
             "head_weights": None if self.head is None else unwrap(self.head).state_dict(),
             "teacher": teacher,
-            "step": self.teacher.step,
+            "step": self.steps_done,
+            "seed": self._seed,
             "random_state": get_random_state(),
         }
         if self.settings.predict_with == "teacher":
@@ -360,14 +495,21 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
         if self.head is not None:
             unwrap(self.head).load_state_dict(state["head_weights"])
         self.teacher.load_state_dict(state["teacher"])
+        self.steps_done, self._seed = state["step"], state.get("seed", self._seed)
         if not self.is_ddp:  # the processes of a distributed training must not draw the same numbers
             self._random_state = state.get("random_state")
 
     def _adopt_settings(self, stored: dict[str, Any]) -> None:
-        """Take the settings of a checkpoint; only the network to predict with may be chosen anew."""
+        """Take the settings of a checkpoint, of which only those that do not touch the training may be chosen anew.
+
+        Settings that an earlier version stored for a trainer that does not read them are dropped.
+        """
+        known = {row.name for row in self.default_settings.rows(self.unused_settings)}
+        stored = {name: value for name, value in stored.items() if name in known}
         settings = self.default_settings.override(stored)
-        asked = self.settings if self.was_initialized else settings.override(self._overrides)
-        changed = [i for i in stored if getattr(asked, i) != getattr(settings, i) and i not in _FREE_ON_RESUME]
+        asked = self.settings if self.was_initialized else cast(SemiSupervisedSettings, self.with_overrides(settings))
+        fixed = stored.keys() - settings.free_on_resume()
+        changed = [i for i in stored if i in fixed and getattr(asked, i) != getattr(settings, i)]
         if changed and not asked.change_on_resume:
             listed = ", ".join(f"{i} {getattr(settings, i)} -> {getattr(asked, i)}" for i in changed)
             raise UserError(
@@ -377,6 +519,6 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerUnlabeledCases):
         self.use_settings(asked)
 
 
-def _mean(values: list[torch.Tensor | float]) -> float:
-    """Mean of an epoch's numbers, read from the device once."""
-    return float(torch.stack([torch.as_tensor(i, dtype=torch.float32) for i in values]).mean())
+def _loader(augmenter: Any) -> Any:
+    """The data loader behind nnU-Net's augmenter."""
+    return augmenter.data_loader if isinstance(augmenter, SingleThreadedAugmenter) else augmenter.generator

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2
@@ -26,7 +27,9 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
     length of the training from the settings; all else is nnU-Net's.
     """
 
-    default_settings = Settings(strong_labeled_view=0.0)
+    default_settings: Settings = Settings()
+    unused_settings: ClassVar[Sequence[str]] = ()
+    """Fields of the settings that this trainer does not read, and therefore refuses."""
     local_rank: int
     network: torch.nn.Module
 
@@ -41,8 +44,13 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.is_ddp:
             self._use_device_of_process(device)
+        self._split: tuple[list[str], list[str]] | None = None
         self._overrides = overrides_from_environment()
-        self.use_settings(self.default_settings.override(self._overrides))
+        self.use_settings(self.with_overrides(self.default_settings))
+
+    def with_overrides(self, settings: Settings) -> Settings:
+        """These settings with what the user asks for."""
+        return settings.override(self._overrides, trainer=type(self).__name__, unused=self.unused_settings)
 
     def use_settings(self, settings: Settings) -> None:
         """Take these settings, with the lengths of training and the time of checkpoints that they name."""
@@ -84,7 +92,15 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         self.network, self.loss = wrap(self.network, self.device), self._build_loss()
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        """nnU-Net's split, without the cases that are unlabelled for this fold."""
+        """nnU-Net's split, without the cases that are unlabelled for this fold; made, and told of, once."""
+        if self._split is None:
+            self._split = self._new_split()
+            for name, cases in zip(("labelled training", "validation"), self._split, strict=True):
+                self.print_to_log_file(f"{len(cases)} {name} case(s): {', '.join(cases)}")
+        train, val = self._split
+        return list(train), list(val)
+
+    def _new_split(self) -> tuple[list[str], list[str]]:
         splits = read_splits(self.preprocessed_dataset_folder_base)
         unlabeled = unlabeled_in_splits(splits, self.fold)
         if splits is None and self.fold != "all" and len(cases := self._preprocessed_cases()) < 5:

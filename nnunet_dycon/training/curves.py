@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
@@ -27,26 +27,27 @@ class SemiSupervisedLogger(LocalLogger):
 
     Args:
         loss_names: names of the semi-supervised losses.
+        curves: other names, by the title of their panel.
     """
 
-    def __init__(self, loss_names: Sequence[str]) -> None:
+    def __init__(self, loss_names: Sequence[str], curves: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
-        self.step_keys = (*loss_names, "skipped", "ramp_up", "beta", "student_entropy", "teacher_entropy")
-        self.step_keys += ("patch_share_unlabeled", "patch_share_foreground")
+        self.step_keys = (*loss_names, "skipped", *(name for names in curves.values() for name in names))
         self.dice_keys = ("student_mean_fg_dice", "teacher_mean_fg_dice")
-        self._panels = {
-            "loss": ("train_losses", *loss_names),
-            "ramp-up, beta": ("ramp_up", "beta"),
-            "entropy [nats], patch share": self.step_keys[-4:],
-            "pseudo Dice": self.dice_keys,
-        }
+        self._panels = {"loss": ("train_losses", *loss_names), **curves, "pseudo Dice": self.dice_keys}
         for key in (*self.step_keys, *self.dice_keys):
             self.my_fantastic_logging[key] = []
         self._next_drawing_seconds = 0.0
         self._drawn_epochs = 0
 
+    def load_checkpoint(self, checkpoint: dict) -> None:
+        """nnU-Net's; what an earlier version did not log has no value in its epochs."""
+        super().load_checkpoint(checkpoint)
+        for key in (*self.step_keys, *self.dice_keys):
+            checkpoint.setdefault(key, [float("nan")] * self._num_epochs)
+
     def plot_progress_png(self, output_folder: str) -> None:
-        """nnU-Net's ``progress.png`` with four more panels below.
+        """nnU-Net's ``progress.png`` with more panels below, two in a row.
 
         The picture stays as it is until 100 times as long as the added panels took has passed since it was drawn.
         """
@@ -84,13 +85,15 @@ class SemiSupervisedLogger(LocalLogger):
             picture.save(partial, compress_level=1)
 
     def panels(self) -> Figure:
-        """The added panels: losses, ramp-up and beta, entropies and shares of patches, pseudo Dice."""
+        """The added panels: losses, the method's own curves, pseudo Dice."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(_WIDTH_INCHES, 2 * _PANEL_HEIGHT_INCHES), dpi=100, facecolor="white")
+        rows = -(-len(self._panels) // 2)
+        figure = Figure(figsize=(_WIDTH_INCHES, rows * _PANEL_HEIGHT_INCHES), dpi=100, facecolor="white")
         FigureCanvasAgg(figure)
-        for ax, (title, keys) in zip(figure.subplots(2, 2).flat, self._panels.items(), strict=True):
+        for place, (title, keys) in enumerate(self._panels.items(), start=1):
+            ax: Any = figure.add_subplot(rows, 2, place)
             for key, color, line in zip(keys, _COLORS, _LINES, strict=False):
                 values = np.asarray(self.my_fantastic_logging[key], dtype=float)
                 if np.isfinite(values).any():

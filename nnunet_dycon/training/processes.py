@@ -33,6 +33,13 @@ def left_together() -> Iterator[None]:
     dist.barrier(group)
 
 
+def process() -> tuple[int, int]:
+    """Number of this process, and of how many."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
 def sum_over_processes(array: np.ndarray) -> np.ndarray:
     """Sum of an array of each process, in all of them; the array itself in a training that is not distributed."""
     if not (dist.is_available() and dist.is_initialized()):

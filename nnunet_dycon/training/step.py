@@ -1,58 +1,127 @@
-"""A training step: the crops that go in, and what the semi-supervised losses see of it."""
+"""A training step: the crops that go in, what the teacher saw, and what the losses are given and give back."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from nnunet_dycon.data.two_stream_loader import checked
+from nnunet_dycon.training.student_views import StudentView, Unlabeled
 
 
-@dataclass
+@dataclass(frozen=True)
 class Crops:
     """A batch on the device."""
 
-    images: torch.Tensor
-    """Crops as the student sees them, labelled first, (B, channels, X, Y[, Z])."""
-    num_labeled: int
-    """Labelled crops b."""
+    labeled: torch.Tensor
+    """(b, channels, X, Y[, Z])"""
     targets: list[torch.Tensor]
     """nnU-Net's targets of the labelled crops, full resolution first, (b, 1 or regions, X, Y[, Z])."""
+    unlabeled: torch.Tensor
+    """As the student sees them before further views, (U, channels, X, Y[, Z]); none where a step does not use them."""
     weak_unlabeled: torch.Tensor
-    """Unlabelled crops as the teacher sees them, (B - b, channels, X, Y[, Z])."""
+    """As the teacher sees them, likewise."""
 
     @classmethod
-    def from_batch(cls, batch: dict[str, Any], device: torch.device) -> Crops:
+    def from_batch(cls, batch: dict[str, Any], device: torch.device, *, with_unlabeled: bool = True) -> Crops:
         """Move a batch of the two-stream loader to the device; a UserError if there is none, see ``checked``."""
         target = checked(batch)["target"]
         targets = [i.to(device, non_blocking=True) for i in (target if isinstance(target, list) else [target])]
-        labeled, unlabeled = (batch[i].to(device, non_blocking=True) for i in ("data", "unlabeled"))
+        labeled = batch["data"].to(device, non_blocking=True)
+        if not with_unlabeled:
+            return cls(labeled, targets, labeled[:0], labeled[:0])
+        unlabeled = batch["unlabeled"].to(device, non_blocking=True)
         weak = batch.get("unlabeled_weak")
-        weak = unlabeled if weak is None else weak.to(device, non_blocking=True)
-        return cls(torch.cat([labeled, unlabeled]), len(labeled), targets, weak)
+        return cls(labeled, targets, unlabeled, unlabeled if weak is None else weak.to(device, non_blocking=True))
+
+    @property
+    def images(self) -> torch.Tensor:
+        """All crops, labelled first, (b + U, channels, X, Y[, Z])."""
+        return torch.cat([self.labeled, self.unlabeled])
 
 
-@dataclass
+@dataclass(frozen=True)
+class Taught:
+    """What the teacher said of the crops that it has seen: the last ones of the batch, or all."""
+
+    logits: torch.Tensor
+    """(T, C, X, Y[, Z])"""
+    embeddings: torch.Tensor | None = None
+    """(T, N, D)"""
+
+    def with_last(self, logits: torch.Tensor, embeddings: torch.Tensor | None) -> Taught:
+        """Other answers for the last crops."""
+        if len(logits) == len(self.logits):
+            return Taught(logits, embeddings)
+        first = slice(0, len(self.logits) - len(logits))
+        if embeddings is not None and self.embeddings is not None:
+            embeddings = torch.cat([self.embeddings[first], embeddings])
+        return Taught(torch.cat([self.logits[first], logits]), embeddings)
+
+    def detach(self) -> Taught:
+        """Without gradient."""
+        return Taught(self.logits.detach(), None if self.embeddings is None else self.embeddings.detach())
+
+
+def seen_by_student(
+    unlabeled: torch.Tensor,
+    taught: Taught,
+    views: Sequence[StudentView],
+    grid: tuple[int, ...],
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, Taught]:
+    """Unlabelled crops (U, channels, X, Y[, Z]) after all views, and the teacher's answer changed alike."""
+    if not views:
+        return unlabeled, taught
+    first, embeddings = -len(unlabeled), taught.embeddings
+    crops = Unlabeled(unlabeled, taught.logits[first:], None if embeddings is None else embeddings[first:], grid)
+    for view in views:
+        crops = view(crops, generator)
+    return crops.images, taught.with_last(crops.logits, crops.embeddings)
+
+
+@dataclass(frozen=True)
 class Step:
     """What the losses see of a training step. Crops are labelled first, then unlabelled, along the batch axis."""
 
     progress: float
     """Training progress in [0, 1]."""
-    num_labeled: int
-    """Labelled crops b."""
-    taught: slice
-    """Crops of the batch that the teacher has seen."""
     target: torch.Tensor
     """nnU-Net's target of the labelled crops at full resolution, (b, 1 or regions, X, Y[, Z])."""
     student_logits: torch.Tensor
     """(B, C, X, Y[, Z])"""
-    teacher_logits: torch.Tensor
-    """(B taught, C, X, Y[, Z])"""
-    student_embeddings: torch.Tensor | None
+    teacher: Taught
+    """What the teacher said of the last T crops of the batch, without gradient."""
+    student_embeddings: torch.Tensor | None = None
     """(B, N, D)"""
-    teacher_embeddings: torch.Tensor | None
-    """(B taught, N, D)"""
-    grid: tuple[int, ...]
+    grid: tuple[int, ...] = ()
     """Patches along each axis; N is their product."""
+
+    @property
+    def num_labeled(self) -> int:
+        """Labelled crops b."""
+        return len(self.target)
+
+    @property
+    def first_taught(self) -> int:
+        """Index of the first crop of the batch that the teacher has seen: 0 or b."""
+        return len(self.student_logits) - len(self.teacher.logits)
+
+    def compared(self, *, with_labeled: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Student's and teacher's logits of the unlabelled crops, or of all that the teacher has seen."""
+        first = self.first_taught if with_labeled else self.num_labeled
+        student = self.student_logits[first:]
+        return student, self.teacher.logits[len(self.teacher.logits) - len(student) :]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a step's passes through one network give."""
+
+    supervised: torch.Tensor
+    """Scalar that counts from the start."""
+    others: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Unweighted scalars by name, each multiplied by the setting ``weight_NAME`` and the ramp-up."""

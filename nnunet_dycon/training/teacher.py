@@ -10,19 +10,17 @@ from torch import nn
 
 
 class _Teacher:
-    """A module with a count of training steps, saved together."""
+    """A module that teaches, saved with its weights."""
 
     module: nn.Module
-    step: int
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and step."""
-        return {"module": self.module.state_dict(), "step": self.step}
+        """The weights."""
+        return {"module": self.module.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self.module.load_state_dict(state["module"])
-        self.step = state["step"]
 
 
 class EMATeacher(_Teacher):
@@ -41,7 +39,6 @@ class EMATeacher(_Teacher):
     def __init__(self, student: nn.Module, decay: float) -> None:
         self.module = deepcopy(student).eval().requires_grad_(False)
         self.decay = decay
-        self.step = 0
         self._student = student
         source, target = _tensors(student), _tensors(self.module)
         if source.keys() != target.keys():
@@ -51,23 +48,25 @@ class EMATeacher(_Teacher):
         self._copied = [(target[key], source[key]) for key in source if not source[key].is_floating_point()]
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Move the teacher towards the student's present weights by one step."""
-        decay = min(1 - 1 / (self.step + 1), self.decay)
+    def update(self, step: int) -> None:
+        """Move the teacher towards the student's present weights.
+
+        Args:
+            step: training steps done before this one.
+        """
+        decay = min(1 - 1 / (step + 1), self.decay)
         torch._foreach_lerp_(*self._averaged, 1 - decay)
         for target, source in self._copied:
             target.copy_(source)
-        self.step += 1
 
     @torch.no_grad()
     def restart(self) -> None:
-        """Make the teacher equal to the student and start to count anew."""
+        """Make the teacher equal to the student."""
         self.module.load_state_dict(self._student.state_dict())
-        self.step = 0
 
 
 class Peer(_Teacher):
-    """Co-training's second student in the place of the teacher: trained itself, it follows nobody.
+    """Co-training's second student in the place of the teacher: the optimiser trains it, it follows nobody.
 
     Args:
         module: the second student's modules.
@@ -75,15 +74,12 @@ class Peer(_Teacher):
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.step = 0
 
-    def update(self) -> None:
-        """Count a step; the optimiser has made it."""
-        self.step += 1
+    def update(self, step: int) -> None:
+        """Nothing: the optimiser has moved it."""
 
     def restart(self) -> None:
-        """Keep the weights: two students must differ."""
-        self.step = 0
+        """Nothing: two students must differ."""
 
 
 def submodule_weights(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:

@@ -293,7 +293,7 @@ def stage_seconds(trainer, batch: dict, device: torch.device, repeats: int) -> d
         return call
 
     methods = {
-        "teacher": (trainer, "_teach"),
+        "teacher": (trainer, "teach"),
         "losses": (trainer, "semi_supervised_losses"),
         "EMA": (trainer.teacher, "update"),
     }

@@ -39,16 +39,16 @@ def pictures_rows(trainer: Any, repeats: int) -> tuple[float, list[dict]]:
     batch, validation = next(trainer.dataloader_train), next(trainer.dataloader_val)
     epoch_s = trainer.num_iterations_per_epoch * seconds(lambda: trainer.train_step(batch))
     epoch_s += trainer.num_val_iterations_per_epoch * seconds(lambda: trainer.validation_step(validation))
-    logger = SemiSupervisedLogger(trainer.loss_names)
+    logger = SemiSupervisedLogger(trainer.settings.loss_names(), trainer.curves)
     for values in logger.my_fantastic_logging.values():
         values.extend(np.linspace(1, 0.1, EPOCHS) + 0.01 * np.random.default_rng(0).random(EPOCHS))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         own = seconds(lambda: LocalLogger.plot_progress_png(logger, name))
         added = seconds(lambda: logger.add_panels(folder / "progress.png"))
-        one = seconds(lambda: pictures.write_picture(folder, trainer._picture(EPOCHS - 1)))
+        one = seconds(lambda: pictures.write_picture(folder, trainer.pictures.picture(EPOCHS - 1)))
         for epoch in range(pictures.FILM_STRIP_EPOCHS):
-            pictures.write_picture(folder, trainer._picture(epoch))
+            pictures.write_picture(folder, trainer.pictures.picture(epoch))
         strip = seconds(lambda: pictures.write_film_strip(folder))
 
     def row(what: str, cost_s: float, every: Callable[[float], int]) -> dict:

@@ -16,7 +16,7 @@ from nnunet_dycon.errors import UserError
 from nnunet_dycon.pictures import drawing
 from nnunet_dycon.pictures import training as pictures
 from nnunet_dycon.pictures.views import Picture, View
-from nnunet_dycon.settings import Settings
+from nnunet_dycon.settings import SemiSupervisedSettings
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
 from nnunet_dycon.training.curves import SemiSupervisedLogger
 from tests.conftest import UNLABELED
@@ -58,7 +58,7 @@ def state_of(trainer):
 def test_training_is_the_same_with_and_without_pictures(with_pictures, monkeypatch):
     drawn = train(with_pictures, monkeypatch, "picture_every_epochs=5")
     with_state = state_of(drawn)
-    folder = drawn._picture_folder
+    folder = drawn.pictures.folder
     names = {file.name for file in folder.iterdir()}
     stems = ("epoch_0000", "epoch_0001")  # every fifth, and the last
     assert names == {f"{stem}.{ending}" for stem in stems for ending in ("png", "npz")} | {"film_strip.png"}
@@ -70,7 +70,7 @@ def test_training_is_the_same_with_and_without_pictures(with_pictures, monkeypat
     shutil.rmtree(with_pictures.results)
 
     plain = train(with_pictures, monkeypatch, "picture_every_epochs=0")
-    assert not plain._picture_folder.exists()
+    assert not plain.pictures.folder.exists()
     weights, log, random_state = state_of(plain)
     for key, value in weights.items():
         assert torch.equal(value, with_state[0][key]), key
@@ -123,7 +123,7 @@ def test_only_the_first_process_draws(dataset, monkeypatch):
     trainer = make_trainer(dataset)
     drawn = []
     monkeypatch.setattr(nnUNetTrainer, "on_epoch_end", lambda self: None)
-    monkeypatch.setattr(trainer, "_picture", lambda epoch: drawn.append(epoch))
+    trainer.pictures = SimpleNamespace(after_epoch=lambda epoch, is_last: drawn.append(epoch))
     for rank in (1, 0):
         trainer.local_rank = rank
         trainer.on_epoch_end()
@@ -144,8 +144,8 @@ def test_checkpoints_from_before_the_setting_load(dataset, monkeypatch, tmp_path
 
 
 def test_setting_must_not_be_negative():
-    with pytest.raises(UserError, match="picture_every_epochs must not be negative"):
-        Settings(picture_every_epochs=-1)
+    with pytest.raises(UserError, match="picture_every_epochs must be at least 0"):
+        SemiSupervisedSettings(picture_every_epochs=-1)
 
 
 # ------------------------------------------------------------------------------------- what a picture shows

@@ -22,7 +22,6 @@ from nnunet_dycon.pictures.drawing import film_strip_figure
 from nnunet_dycon.pictures.overlay import CaseFiles, dice
 from nnunet_dycon.pictures.training import FOLDER
 from nnunet_dycon.pictures.views import Picture, View
-from nnunet_dycon.settings import Settings
 from nnunet_dycon.tools.evaluate.classes import classes_from_labels
 from nnunet_dycon.tools.figures import make
 from nnunet_dycon.tools.figures.entropy import entropy_figure
@@ -45,6 +44,7 @@ from nnunet_dycon.tools.figures.surface import surface, surface_figure
 from nnunet_dycon.tools.figures.trained_run import TrainedRun
 from nnunet_dycon.tools.figures.uncl_gradient import gradient_magnitude, gradient_of_a_difference, uncl_gradient_figure
 from nnunet_dycon.trainers import nnUNetTrainerSupervised
+from nnunet_dycon.trainers.dycon import DyCONSettings
 from tests.conftest import UNLABELED, blob, write_image
 from tests.helpers.trained_model import make_trainer, write_model
 
@@ -78,7 +78,7 @@ def test_gradient_of_a_difference_is_the_slope_at_fixed_entropies():
 
 
 def run_with_log(**log):
-    state = {"settings": Settings(entropy_weight=0.0).to_dict() | {"removed_setting": 3}}
+    state = {"settings": DyCONSettings(entropy_weight=0.0).to_dict() | {"removed_setting": 3}}
     return TrainedRun(Path("fold_0"), "checkpoint_final.pth", {"semi_supervised": state, "logging": log})
 
 
@@ -135,9 +135,9 @@ def test_patch_classes_are_those_of_the_training(dataset, ignore):
     target = [torch.isin(reference, torch.tensor(region)) for region in manager.foreground_regions]
     target = torch.stack([*target, *[reference == 3] * ignore], dim=1)
     trained = patch_labels(trainer._true_labels(target, [2, 1]), [0, 2, 1], (2, 2, 2), min_purity=0.4)
-    found = _patch_classes(reference, (2, 2, 2), Settings(patch_min_purity=0.4), manager)
+    found = _patch_classes(reference, (2, 2, 2), DyCONSettings(patch_min_purity=0.4), manager)
     assert torch.equal(found, trained) and found.unique().tolist()[-2:] == [1, 2]
-    single = _patch_classes(torch.full((1, 2, 2, 2), 1), (1, 1, 1), Settings(), manager)
+    single = _patch_classes(torch.full((1, 2, 2, 2), 1), (1, 1, 1), DyCONSettings(), manager)
     assert single.tolist() == [[2]]
 
 

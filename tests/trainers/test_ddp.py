@@ -40,7 +40,7 @@ for _ in range(3):
     trainer.train_step({"data": images[mine], "target": targets, "unlabeled": unlabeled[mine]})
 from nnunet_dycon.training.unwrapping import unwrap
 state = {"student": unwrap(trainer.network), "head": unwrap(trainer.head), "teacher": trainer.teacher.module}
-logs = {name: [float(i) for i in values] for name, values in trainer._step_logs.items()}
+logs = {name: [float(i) for i in values] for name, values in trainer._step_log.values.items()}
 torch.save({"logs": logs} | {name: network.state_dict() for name, network in state.items()}, f"{target}_{rank}.pth")
 if world > 1:
     dist.destroy_process_group()

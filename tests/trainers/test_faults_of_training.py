@@ -13,7 +13,8 @@ from nnunet_dycon.dataset.case_names import check_case_names
 from nnunet_dycon.dataset.raw_dataset import read_dataset_json
 from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.settings import Settings, overrides_from_environment
+from nnunet_dycon.settings import overrides_from_environment
+from nnunet_dycon.trainers.dycon import DyCONSettings
 from tests.conftest import LABELED, UNLABELED
 from tests.helpers.training import make_trainer, without_plots  # noqa: F401
 
@@ -257,7 +258,7 @@ def test_broken_plans_are_named_by_the_command(dataset, capsys, content, message
         ("weight_fecl=nan", "weight_fecl must be float"),
         ('{"weight_fecl": Infinity}', "weight_fecl must be float"),
         ('{"weight_fecl": [1]}', "weight_fecl must be float"),
-        ("weight_fecl=-1", "weight_fecl must not be negative"),
+        ("weight_fecl=-1", "weight_fecl must be at least 0, got -1"),
         ("top_k=1.5", "top_k must be int"),
         ("teach_labeled=maybe", "teach_labeled must be bool"),
         ("predict_with=../x", "predict_with must be teacher or student"),
@@ -266,7 +267,7 @@ def test_broken_plans_are_named_by_the_command(dataset, capsys, content, message
 def test_broken_settings_are_named(monkeypatch, text, message):
     monkeypatch.setenv("nnUNet_dycon", text)
     with pytest.raises(UserError, match=message):
-        Settings().override(overrides_from_environment())
+        DyCONSettings().override(overrides_from_environment())
 
 
 # ------------------------------------------------------------------------------------------------------ security
@@ -279,7 +280,7 @@ def test_the_package_unpickles_nothing_but_checkpoints(dataset, in_process, monk
     shutil.rmtree(unlabeled_folder(dataset))
     monkeypatch.setattr("pickle.load", _refuse)
     monkeypatch.setattr("pickle.loads", _refuse)
-    cases = make_trainer(dataset)._preprocess_unlabeled("3d_fullres")
+    cases = make_trainer(dataset).unlabeled_cases.preprocess("3d_fullres")
     loaded = nnUNetDatasetUnlabeled({case: unlabeled_folder(dataset) / f"{case}.b2nd" for case in cases})
     assert loaded.load_image(UNLABELED[0])[:].shape == (1, 24, 24, 24)
     endings = {i.suffix for i in unlabeled_folder(dataset).iterdir()}

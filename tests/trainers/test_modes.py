@@ -14,7 +14,7 @@ from nnunet_dycon.dataset.reading import read_volume, reader_of
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.losses.patches import patch_labels
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
-from nnunet_dycon.training.step import Step
+from nnunet_dycon.training.step import Step, Taught
 from nnunet_dycon.training.unwrapping import unwrap
 from tests.conftest import Nnunet
 from tests.helpers.tiny_dataset import CASES, SCANS, Commands, Spec, shrink_plans, threads_for_processes
@@ -250,7 +250,7 @@ def test_unannotated_voxels_are_left_out_of_the_supervised_loss_and_labelled_by_
     assert (fine[whole == 1] == -1).all() and (fine[whole < 1] >= 0).all() and (whole == 1).any()
     logits = torch.full((2 * len(labels), manager.num_segmentation_heads, *labels.shape[1:]), -10.0)
     logits[:, 0 if order else 1] = 10  # the teacher sees the first foreground class everywhere
-    step = Step(0.5, len(labels), slice(0, len(logits)), target, logits, logits, None, None, trainer.grid)
+    step = Step(0.5, target, logits, Taught(logits), grid=trainer.grid)
     filled = trainer._patch_labels(step)[: len(labels)].reshape(len(labels), *trainer.grid)
     assert (filled[whole == 1] == (order[0] if order else 1)).all()
     annotated = filled[(whole == 0) & (filled >= 0)]
@@ -265,14 +265,14 @@ def test_unannotated_voxels_are_left_out_of_the_supervised_loss_and_labelled_by_
 def test_a_tif_scan_whose_spacing_changes_is_preprocessed_again(commands):
     commands.plan_and_preprocess(MODES["2d, tif"][0], "2d")
     trainer = make_trainer(commands.nnunet, configuration="2d")
-    trainer._preprocess_unlabeled("2d")
+    trainer.unlabeled_cases.preprocess("2d")
     record = commands.nnunet.preprocessed / "nnUNetPlans_2d_unlabeled" / f"{SCANS[0]}.json"
     before = record.read_text()
     spacing = commands.nnunet.raw / "imagesUn" / f"{SCANS[0]}.json"
     shutil.copy(spacing, spacing.with_suffix(".old"))
     spacing.write_text('{"spacing": [2.0, 3.0, 3.0]}')
     spacing.with_suffix(".old").unlink()
-    trainer._preprocess_unlabeled("2d")
+    trainer.unlabeled_cases.preprocess("2d")
     assert record.read_text() != before
 
 

@@ -53,7 +53,7 @@ def test_an_interrupted_training_ends_bit_identical(dataset, monkeypatch, traine
     assert_same_state(state_of(whole), state_of(resumed))
     for a, b in zip(whole.optimizer.state.values(), resumed.optimizer.state.values(), strict=True):
         assert torch.equal(a["momentum_buffer"], b["momentum_buffer"])
-    assert whole.teacher.step == resumed.teacher.step == 8
+    assert whole.steps_done == resumed.steps_done == 8
     assert_same_log(logged(whole), logged(resumed))
 
 
@@ -67,7 +67,7 @@ def test_a_longer_training_may_be_asked_for(dataset, monkeypatch):
     trainer = make_trainer(dataset)
     maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
     trainer.run_training()
-    assert (trainer.current_epoch, trainer.teacher.step) == (2, 4)
+    assert (trainer.current_epoch, trainer.steps_done) == (2, 4)
 
 
 def test_a_checkpoint_is_whole_whenever_its_writing_stops(dataset, monkeypatch):

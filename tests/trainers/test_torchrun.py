@@ -34,7 +34,7 @@ class nnUNetTrainerRecorded(nnUNetTrainerDyCON):
     def train_step(self, batch):
         output = super().train_step(batch)
         names = ("crops", "losses", "uncl")
-        values = (batch["unlabeled"].double().sum(), output["loss"], self._step_logs["uncl"][-1])
+        values = (batch["unlabeled"].double().sum(), output["loss"], self._step_log.values["uncl"][-1])
         for name, value in zip(names, values):
             self.record.setdefault(name, []).append(float(value))
         return output

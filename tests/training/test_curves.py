@@ -21,7 +21,7 @@ def test_progress_png_has_the_added_panels(dataset):
     logger = trainer.logger.local_logger
     panels = {axis.get_ylabel(): axis for axis in logger.panels().axes}
     curves = {
-        "loss": ["train_losses", "uncl", "fecl", "dice"],  # mse is off by default
+        "loss": ["train_losses", "dice", "uncl", "fecl"],  # mse is off by default
         "ramp-up, beta": ["ramp_up", "beta"],
         "entropy [nats], patch share": [
             "student_entropy", "teacher_entropy", "patch_share_unlabeled", "patch_share_foreground",
@@ -38,7 +38,7 @@ def test_progress_png_has_the_added_panels(dataset):
 
 
 def test_progress_png_takes_a_hundredth_of_the_time(monkeypatch):
-    clock, drawn, logger = SimpleNamespace(now=1000.0), [], SemiSupervisedLogger(("uncl",))
+    clock, drawn, logger = SimpleNamespace(now=1000.0), [], SemiSupervisedLogger(("uncl",), {})
     losses = logger.my_fantastic_logging["train_losses"]
 
     def two_seconds(file):

@@ -67,4 +67,4 @@ def test_the_reason_is_said_long_before_the_end_of_a_long_epoch(dataset, monkeyp
     with pytest.raises(UserError, match=r"not finite in the last \d\d steps.*sum of all terms nan"):
         for _ in range(1000):
             trainer.train_step(bad)
-    assert MAX_IN_A_ROW <= trainer.teacher.step < CHECK_EVERY_STEPS + MAX_IN_A_ROW
+    assert MAX_IN_A_ROW <= trainer.steps_done < CHECK_EVERY_STEPS + MAX_IN_A_ROW

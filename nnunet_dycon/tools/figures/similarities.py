@@ -17,8 +17,8 @@ from torch import nn
 from nnunet_dycon.losses.patches import UNLABELED, patch_labels, regions_to_labels
 from nnunet_dycon.models.trained_model import TrainedModel
 from nnunet_dycon.pictures.style import BLUE, VERMILION, empty_figure
-from nnunet_dycon.settings import Settings
 from nnunet_dycon.tools.figures.trained_run import TrainedRun
+from nnunet_dycon.trainers.dycon import DyCONSettings
 from nnunet_dycon.training.embeddings import Branch, EncoderTap, ProjectionHead, choose_stage, skip_shapes
 
 if TYPE_CHECKING:
@@ -178,7 +178,9 @@ def _crop(model: TrainedModel, files: Sequence[Path], reference: Path) -> tuple[
     return image, torch.from_numpy(cut.astype(np.int64))
 
 
-def _patch_classes(references: torch.Tensor, grid: Sequence[int], settings: Settings, manager: Any) -> torch.Tensor:
+def _patch_classes(
+    references: torch.Tensor, grid: Sequence[int], settings: DyCONSettings, manager: Any
+) -> torch.Tensor:
     """(B, N): class of each patch, by the rule of the training.
 
     Args:

@@ -15,7 +15,7 @@ from nnunet_dycon.dataset.splits import read_splits, unlabeled_in_splits
 from nnunet_dycon.dataset.unlabeled_scans import raw_unlabeled_folder
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.models.checkpoints import load_checkpoint_file
-from nnunet_dycon.settings import Settings
+from nnunet_dycon.trainers.dycon import DyCONSettings
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,18 @@ class TrainedRun:
         return self.checkpoint.get("semi_supervised")
 
     @property
-    def settings(self) -> Settings | None:
-        """Settings of the training; fields that a later version added have their defaults, removed ones are dropped."""
+    def settings(self) -> DyCONSettings | None:
+        """Settings of the training, losses that it did not have with weight 0.
+
+        Fields that a later version added have their defaults, removed ones are dropped.
+        """
         state = self.semi_supervised
         if state is None:
             return None
-        known = {field.name for field in dataclasses.fields(Settings)}
-        return Settings().override({name: value for name, value in state["settings"].items() if name in known})
+        known = {field.name for field in dataclasses.fields(DyCONSettings)}
+        return DyCONSettings(weight_uncl=0.0, weight_fecl=0.0).override(
+            {name: value for name, value in state["settings"].items() if name in known}
+        )
 
     def curve(self, name: str) -> np.ndarray:
         """A logged number by epoch; empty where it was not logged."""
