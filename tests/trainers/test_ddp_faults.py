@@ -20,20 +20,24 @@ import torch
 from torch import distributed as dist
 from nnunet_dycon.training.skipped_steps import SkippedSteps
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
+from nnunet_dycon.trainers.unlabeled_cases import UnlabeledCases
 
 PATIENCE_S = 8
 rank, folder = int(os.environ["RANK"]), Path(sys.argv[1])
 dist.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE_S))
 
-class Trainer(nnUNetTrainerDyCON):
-    def _preprocess_unlabeled(self, *args):
-        if rank == 0:
-            time.sleep(PATIENCE_S + 2)
-        return super()._preprocess_unlabeled(*args)
+preprocess = UnlabeledCases.preprocess
+
+def slow(self, name):
+    if rank == 0:
+        time.sleep(PATIENCE_S + 2)
+    return preprocess(self, name)
+
+UnlabeledCases.preprocess = slow
 
 plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
 dataset_json = json.loads((folder / "dataset.json").read_text())
-trainer = Trainer(plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
+trainer = nnUNetTrainerDyCON(plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
 trainer.skipped_steps = SkippedSteps(torch.device("cpu"))
 losses = [[1.0, 1.0, 1.0], [np.nan, 4.0, 4.0]][rank]
 trainer.on_train_epoch_end([{"loss": np.array(i, np.float32)} for i in losses])
