@@ -23,14 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out the disagreement of student and teacher, which needs a second prediction; twice as fast",
     )
+    options.count(parser, 6, "least sure cases in the picture")
     options.overwrite(parser, "predict again what the output folder already holds")
 
 
 def run(args: argparse.Namespace) -> None:
     """Predict, print the table and say what was written."""
     from nnunet_dycon.models.prediction import MAPS, TABLE, predict_folder
-    from nnunet_dycon.models.table import text_table
+    from nnunet_dycon.models.table import uncertainty_table
     from nnunet_dycon.models.trained_model import open_model
+    from nnunet_dycon.tools.least_sure import draw_least_sure
 
     model = open_model(
         options.model_folder(args),
@@ -48,10 +50,11 @@ def run(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
         progress=True,
     )
-    print("\n" + text_table(rows))
+    picture = draw_least_sure(rows, args.i, args.output, model, args.count)
+    print("\n" + uncertainty_table(rows))
     print(
-        f"\n{args.output} holds {len(rows)} segmentation(s), their entropy maps in {MAPS} and this table as {TABLE}; "
-        "the least sure case comes first above"
+        f"\n{args.output} holds {len(rows)} segmentation(s), their entropy maps in {MAPS}, the numbers as {TABLE}, and "
+        f"the first cases of this ranking, the least sure ones, as {picture.name}"
     )
     print(
         "Next: look at the first cases; where there are reference masks, nnunet-dycon evaluate "

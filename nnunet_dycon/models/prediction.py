@@ -23,7 +23,7 @@ from nnunet_dycon.files.whole_files import partial_folder
 from nnunet_dycon.losses.entropy import entropy_of_probabilities
 from nnunet_dycon.models import measures
 from nnunet_dycon.models.maps import map_ending, write_map
-from nnunet_dycon.models.table import CaseUncertainty, read_table, write_table
+from nnunet_dycon.models.table import CaseUncertainty, ranked, read_table, write_table
 from nnunet_dycon.models.trained_model import TrainedModel, Weights
 
 TABLE, RECORD, MAPS = "uncertainty.csv", "uncertainty.json", "entropy"
@@ -91,7 +91,7 @@ def predict_folder(
             continue
         _write_case(output, case, prediction, model)
         rows[case] = row
-        write_table([rows[i] for i in sorted(rows)], output / TABLE)
+        write_table(ranked(rows.values()), output / TABLE)
     if failures:
         raise UserError(
             f"{len(failures)} of {len(scans)} scans could not be predicted. Correct what follows, or remove the scans, "

@@ -1,4 +1,4 @@
-"""The table of a prediction's uncertainty: a row a case, as CSV and as text."""
+"""The table of a prediction's uncertainty: a row a case, ranked, as CSV and as text."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.text import text_table
 from nnunet_dycon.files.whole_files import whole
 
 
@@ -63,20 +64,19 @@ def _read_row(row: Sequence[str]) -> CaseUncertainty:
     return CaseUncertainty(row[0], *(float(i) if i else math.nan for i in row[1:]))
 
 
-def text_table(rows: Sequence[CaseUncertainty]) -> str:
-    """The table for a terminal, least sure cases first; columns without any number are left out."""
-    ranked = sorted(rows, key=lambda i: (-_ranked_by(i), i.case))
+def ranked(rows: Iterable[CaseUncertainty]) -> list[CaseUncertainty]:
+    """The least sure case first: most entropy at the border; a case without any prediction before all."""
+    return sorted(rows, key=lambda i: (-_ranked_by(i), i.case))
+
+
+def uncertainty_table(rows: Sequence[CaseUncertainty]) -> str:
+    """The ranking for a terminal; columns without any number are left out."""
     kept = [name for name in _COLUMNS if name == "case" or any(not math.isnan(getattr(i, name)) for i in rows)]
-    lines = [kept] + [[_cell(getattr(row, name)) for name in kept] for row in ranked]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(kept))]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(i.rjust(w) for i, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    )
+    cells = [[str(rank), *(_cell(getattr(row, name)) for name in kept)] for rank, row in enumerate(ranked(rows), 1)]
+    return text_table(["rank", *kept], cells, right=True)
 
 
 def _ranked_by(row: CaseUncertainty) -> float:
-    """Entropy at the boundary; a case without prediction is the least sure of all."""
     return math.inf if math.isnan(row.boundary_entropy_nats) else row.boundary_entropy_nats
 
 

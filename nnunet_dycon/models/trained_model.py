@@ -86,15 +86,15 @@ class TrainedModel:
                 stage.
         """
         assert self.checkpoints and self.dataset_json and self.plans  # whose errors name the file
-        predictor = nnUNetPredictor(
-            tile_step_size=self.tile_step_size,
-            use_mirroring=self.mirroring,
-            perform_everything_on_device=self.device.type == "cuda",
-            device=self.device,
-            allow_tqdm=False,
-        )
         try:
             with redirect_stdout(StringIO()):  # nnU-Net tells where it looks for the trainer
+                predictor = nnUNetPredictor(
+                    tile_step_size=self.tile_step_size,
+                    use_mirroring=self.mirroring,
+                    perform_everything_on_device=self.device.type == "cuda",
+                    device=self.device,
+                    allow_tqdm=False,
+                )
                 predictor.initialize_from_trained_model_folder(str(self.folder), self.folds, self.checkpoint_name)
         except RuntimeError as error:
             raise UserError(f"{self.folder} cannot be loaded: {error}") from error
@@ -126,6 +126,14 @@ class TrainedModel:
             "tile_step_size": self.tile_step_size,
             "mirroring": self.mirroring,
         }
+
+    @property
+    def validated_on(self) -> str:
+        """What the first fold's validation crops are of, as far as its checkpoint tells."""
+        stored = self.checkpoints[0].get("semi_supervised", {}).get("validates_on_training_cases")
+        if stored or self.folds[0] == "all":
+            return "cases that are trained on"
+        return "validation cases" if stored is False else "nnU-Net's validation crops"
 
     def curve(self, name: str) -> np.ndarray:
         """What the first fold's training logged under a name, by epoch; empty where it logged nothing."""
@@ -181,12 +189,15 @@ def open_model(
     if missing := [name for name in ("plans.json", "dataset.json") if not (folder / name).is_file()]:
         raise UserError(f"{folder} is no trained model folder (it has no {' and no '.join(missing)}); {_there(folder)}")
     chosen = tuple(finished_folds(folder, checkpoint_name) if folds is None else folds)
-    absent = [i for i in chosen if not (folder / f"fold_{i}" / checkpoint_name).is_file()]
-    if absent or not chosen:
-        there = sorted(str(file.relative_to(folder)) for file in folder.glob("fold_*/*.pth"))
-        file = folder / f"fold_{absent[0] if absent else '*'}" / checkpoint_name
-        raise UserError(f"{file} does not exist; choose with -f and -chk among: {', '.join(there) or 'nothing'}")
+    _check_folds(folder, chosen, checkpoint_name)
     return TrainedModel(folder, chosen, checkpoint_name, device or torch.device("cpu"), tile_step_size, mirroring)
+
+
+def _check_folds(folder: Path, folds: Sequence[int | str], checkpoint_name: str) -> None:
+    for fold in folds or ["*"]:
+        if not (file := folder / f"fold_{fold}" / checkpoint_name).is_file():
+            there = sorted(str(i.relative_to(folder)) for i in folder.glob("fold_*/*.pth"))
+            raise UserError(f"{file} does not exist; choose with -f and -chk among: {', '.join(there) or 'nothing'}")
 
 
 def finished_folds(folder: Path, checkpoint_name: str = CHECKPOINT) -> list[int | str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib.style
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
@@ -20,9 +19,8 @@ from nnunet_dycon.data.previous_stage import network_input
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.losses import entropy
 from nnunet_dycon.losses.patches import predicted_labels
-from nnunet_dycon.pictures.drawing import epoch_figure, film_strip_figure, spread
-from nnunet_dycon.pictures.overlay import save_figure
-from nnunet_dycon.pictures.views import Picture, View
+from nnunet_dycon.pictures.canvas import Slice, save_figure
+from nnunet_dycon.pictures.film import Picture, film_strip_figure, spread, views_figure
 
 FOLDER = "uncertainty"
 FILM_STRIP_EPOCHS = 8
@@ -50,6 +48,8 @@ class Crop:
     """(channels, X, Y[, Z]), float32, on the CPU."""
     reference: np.ndarray | None
     """Labels, shaped like a channel; None for an unlabelled case."""
+    start: int = 0
+    """Place of its first slice in the case."""
 
 
 def centre_crop(title: str, image: Any, reference: Any | None, patch_size: Sequence[int]) -> Crop:
@@ -67,7 +67,7 @@ def centre_crop(title: str, image: Any, reference: Any | None, patch_size: Seque
     box = [[i, i + length] for i, length in zip(start, size, strict=True)]
     drop = (slice(None), *[0] * dropped)
     labels = None if reference is None else crop_and_pad_nd(reference, box, -1)[drop][0]
-    return Crop(title, torch.from_numpy(crop_and_pad_nd(image, box, 0)[drop]).float().contiguous(), labels)
+    return Crop(title, torch.from_numpy(crop_and_pad_nd(image, box, 0)[drop]).float().contiguous(), labels, start[0])
 
 
 def fixed_crops(
@@ -75,8 +75,12 @@ def fixed_crops(
     validation: nnUNetBaseDataset,
     patch_size: Sequence[int],
     foreground_labels: Sequence[int],
+    trained: Collection[str] = (),
 ) -> list[Crop]:
-    """The first unlabelled case, of which only the image is read, and the first validation case."""
+    """The first unlabelled case, of which only the image is read, and the first validation case.
+
+    A validation case that is also among those ``trained`` on is called so.
+    """
     name = unlabeled.identifiers[0]
     image = network_input(unlabeled.load_image(name), unlabeled.load_previous(name), foreground_labels)
     crops = [centre_crop(f"unlabelled\n{name}", image, None, patch_size)]
@@ -84,7 +88,8 @@ def fixed_crops(
         name = sorted(validation.identifiers)[0]
         image, labels, previous, _ = validation.load_case(name)
         image = network_input(image, previous, foreground_labels)
-        crop = centre_crop(f"validation\n{name}", image, labels, patch_size)
+        role = "trained on" if name in trained else "validation"
+        crop = centre_crop(f"{role}\n{name}", image, labels, patch_size)
         assert crop.reference is not None
         annotated = np.isin(crop.reference, foreground_labels)  # not ignored
         crops.append(replace(crop, reference=np.where(annotated, crop.reference, 0)))
@@ -92,7 +97,7 @@ def fixed_crops(
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Reading:
     """How logits are read.
 
     ``nonlinearity`` is "softmax" or "sigmoid"; ``class_order`` is the label of each region, None for classes;
@@ -106,7 +111,7 @@ class Prediction:
 
 
 @torch.inference_mode()
-def view_of(crop: Crop, network: nn.Module, how: Prediction, spacing: Sequence[float]) -> View:
+def view_of(crop: Crop, network: nn.Module, how: Reading, spacing: Sequence[float]) -> Slice:
     """Predict a crop and keep one slice: the middle one, or the one with most reference foreground.
 
     Args:
@@ -125,9 +130,10 @@ def view_of(crop: Crop, network: nn.Module, how: Prediction, spacing: Sequence[f
     logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
     labels = predicted_labels(logits, class_order=how.class_order)[0].cpu().numpy()
     uncertainty = entropy(logits, how.nonlinearity)[0].cpu().numpy()
-    place: Any = _shown_slice(crop) if labels.ndim == 3 else ...
-    return View(
-        title=crop.title,
+    shown = _shown_slice(crop) if labels.ndim == 3 else 0
+    place: Any = shown if labels.ndim == 3 else ...
+    return Slice(
+        title=f"{crop.title}\nslice {crop.start + shown} of preprocessed axis 0",
         image=crop.image[0].numpy()[place],
         prediction=labels[place].astype(np.int16),
         entropy=uncertainty[place].astype(np.float32),
@@ -154,8 +160,8 @@ def write_picture(folder: Path, picture: Picture) -> None:
             file.unlink()
     stem = f"epoch_{picture.epoch:04d}"
     picture.save(folder / f"{stem}.npz")
-    with matplotlib.style.context("default"):
-        save_figure(epoch_figure(picture), folder / f"{stem}.png")
+    figure = views_figure(picture.views, picture.highest_entropy, f"epoch {picture.epoch}; mean entropy of the crop")
+    save_figure(figure, folder / f"{stem}.png")
 
 
 def write_film_strip(folder: Path) -> Path | None:
@@ -168,8 +174,7 @@ def write_film_strip(folder: Path) -> Path | None:
     if not pictures:
         return None
     file = folder / "film_strip.png"
-    with matplotlib.style.context("default"):
-        save_figure(film_strip_figure(spread(pictures, FILM_STRIP_EPOCHS)), file)
+    save_figure(film_strip_figure(spread(pictures, FILM_STRIP_EPOCHS)), file)
     return file
 
 

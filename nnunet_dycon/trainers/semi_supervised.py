@@ -233,6 +233,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         if self.steps_done == 0:
             self.teacher.restart()  # the student may have got pretrained weights
         self.pictures = self._training_pictures()
+        self.logger.local_logger.validates_on_training_cases = self.validates_on_training_cases
         self.logger.update_config({"semi_supervised": self.settings.to_dict()})
         lines = [f"  {name}: {value}" for name, value in self.settings.to_dict().items()]
         self.print_to_log_file("Semi-supervised settings:\n" + "\n".join(lines), add_timestamp=False)
@@ -381,13 +382,17 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         manager = self.label_manager
         order = manager.regions_class_order if manager.has_regions else None
         data = _loader(self.dataloader_train).unlabeled._data, _loader(self.dataloader_val)._data
-        patch_size, labels = self.configuration_manager.patch_size, manager.foreground_labels
+        patch_size, labels, trained = (
+            self.configuration_manager.patch_size,
+            manager.foreground_labels,
+            self.do_split()[0],
+        )
         return TrainingPictures(
             folder=Path(self.output_folder) / pictures.FOLDER,
             every_epochs=self.settings.picture_every_epochs,
-            crops=lambda: pictures.fixed_crops(*data, patch_size, labels),
+            crops=lambda: pictures.fixed_crops(*data, patch_size, labels, trained),
             network=self.predicting_network,
-            how=pictures.Prediction(self.nonlinearity, order, self.device, self.autocast),
+            how=pictures.Reading(self.nonlinearity, order, self.device, self.autocast),
             spacing=self.configuration_manager.spacing,
             highest_entropy=max_entropy(manager.num_segmentation_heads, self.nonlinearity),
             log=self.print_to_log_file,
@@ -465,6 +470,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
             "teacher": teacher,
             "step": self.steps_done,
             "seed": self._seed,
+            "validates_on_training_cases": self.validates_on_training_cases,
             "random_state": get_random_state(),
         }
         if self.settings.predict_with == "teacher":

@@ -100,6 +100,12 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         train, val = self._split
         return list(train), list(val)
 
+    @property
+    def validates_on_training_cases(self) -> bool:
+        """As with fewer than five labelled cases, and in fold "all": the pseudo Dice is optimistic then."""
+        train, val = self.do_split()
+        return bool(set(train) & set(val))
+
     def _new_split(self) -> tuple[list[str], list[str]]:
         splits = read_splits(self.preprocessed_dataset_folder_base)
         unlabeled = unlabeled_in_splits(splits, self.fold)

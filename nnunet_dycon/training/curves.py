@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from PIL import Image
 
 from nnunet_dycon.files import whole_files
+from nnunet_dycon.pictures import canvas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe-Ito, safe for colour-blind readers
+_NETWORK_COLOURS = {"student": canvas.STUDENT, "teacher": canvas.TEACHER}  # the same in every picture
+_OTHER_COLOURS = (canvas.GREEN, canvas.ORANGE, canvas.PURPLE, canvas.SKY_BLUE, "#000000")
+_LOSSES = {"uncl": "UnCL", "fecl": "FeCL", "mse": "consistency MSE", "dice": "consistency Dice"}
 _LINES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))  # curves that coincide stay visible
-_WIDTH_INCHES, _PANEL_HEIGHT_INCHES = 30, 9  # the width of nnU-Net's own figure
+_WIDTH_INCHES, _PANEL_HEIGHT_INCHES = 30, 18  # of nnU-Net's own panels
 _LARGEST_SHARE = 0.01  # of the training's time, for drawing the added panels
 
 
@@ -37,6 +41,7 @@ class SemiSupervisedLogger(LocalLogger):
         self._panels = {"loss": ("train_losses", *loss_names), **curves, "pseudo Dice": self.dice_keys}
         for key in (*self.step_keys, *self.dice_keys):
             self.my_fantastic_logging[key] = []
+        self.validates_on_training_cases = False
         self._next_drawing_seconds = 0.0
         self._drawn_epochs = 0
 
@@ -47,7 +52,7 @@ class SemiSupervisedLogger(LocalLogger):
             checkpoint.setdefault(key, [float("nan")] * self._num_epochs)
 
     def plot_progress_png(self, output_folder: str) -> None:
-        """nnU-Net's ``progress.png`` with more panels below, two in a row.
+        """nnU-Net's ``progress.png`` with more panels below.
 
         The picture stays as it is until 100 times as long as the added panels took has passed since it was drawn.
         """
@@ -85,25 +90,33 @@ class SemiSupervisedLogger(LocalLogger):
             picture.save(partial, compress_level=1)
 
     def panels(self) -> Figure:
-        """The added panels: losses, the method's own curves, pseudo Dice."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        rows = -(-len(self._panels) // 2)
-        figure = Figure(figsize=(_WIDTH_INCHES, rows * _PANEL_HEIGHT_INCHES), dpi=100, facecolor="white")
-        FigureCanvasAgg(figure)
-        for place, (title, keys) in enumerate(self._panels.items(), start=1):
-            ax: Any = figure.add_subplot(rows, 2, place)
-            for key, color, line in zip(keys, _COLORS, _LINES, strict=False):
+        """The added panels: losses, the method's own curves, pseudo Dice; each as large as one of nnU-Net's."""
+        rows = len(self._panels)
+        figure = canvas.empty_figure(_WIDTH_INCHES, rows * _PANEL_HEIGHT_INCHES, dpi=100)
+        for axis, (title, keys) in zip(
+            figure.subplots(rows, 1, squeeze=False)[:, 0], self._panels.items(), strict=True
+        ):
+            other = itertools.cycle(_OTHER_COLOURS)
+            for key, line in zip(keys, itertools.cycle(_LINES), strict=False):
                 values = np.asarray(self.my_fantastic_logging[key], dtype=float)
+                colour = _NETWORK_COLOURS.get(key.partition("_")[0]) or next(other)
                 if np.isfinite(values).any():
                     marker = "o" if len(values) < 20 else None
-                    ax.plot(values, color=color, linestyle=line, linewidth=4, label=key, marker=marker)
-            ax.set(xlabel="epoch", ylabel=title)
-            ax.xaxis.get_major_locator().set_params(integer=True)
+                    axis.plot(values, color=colour, linestyle=line, linewidth=4, label=self._label(key), marker=marker)
+            axis.set(xlabel="epoch", ylabel=self._title(title))
+            axis.xaxis.get_major_locator().set_params(integer=True)
             if title == "loss":
-                ax.set_yscale("symlog", linthresh=0.01)  # UnCL is small, nnU-Net's loss negative
-            if ax.lines:
-                ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, fontsize="small")
+                axis.set_yscale("symlog", linthresh=0.01)  # UnCL is small, nnU-Net's loss negative
+            if axis.lines:
+                axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2)
         figure.tight_layout()
         return figure
+
+    def _title(self, panel: str) -> str:
+        trained_on = panel == "pseudo Dice" and self.validates_on_training_cases
+        return "pseudo Dice (of cases that are trained on)" if trained_on else panel
+
+    def _label(self, key: str) -> str:
+        if key == "train_losses":
+            return "supervised loss, labelled crops"
+        return f"{_LOSSES.get(key, key)} loss" if key in self._panels["loss"] else key.replace("_mean_fg_dice", "")

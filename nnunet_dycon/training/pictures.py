@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from nnunet_dycon.pictures import training as pictures
-from nnunet_dycon.pictures.views import Picture
+from nnunet_dycon.pictures.film import Picture
 
 
 @dataclass
@@ -26,7 +26,7 @@ class TrainingPictures:
     """What is drawn; called once, with the first picture."""
     network: Callable[[], nn.Module]
     """The plain network that predicts."""
-    how: pictures.Prediction
+    how: pictures.Reading
     spacing: Sequence[float]
     highest_entropy: float
     log: Callable[[str], None]

@@ -3,6 +3,7 @@
 import io
 import shutil
 import zipfile
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.pictures import drawing
 from nnunet_dycon.pictures import training as pictures
-from nnunet_dycon.pictures.views import Picture, View
+from nnunet_dycon.pictures.canvas import Slice
+from nnunet_dycon.pictures.film import Picture, film_strip_figure, spread, views_figure
 from nnunet_dycon.settings import SemiSupervisedSettings
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
 from nnunet_dycon.training.curves import SemiSupervisedLogger
@@ -65,7 +66,8 @@ def test_training_is_the_same_with_and_without_pictures(with_pictures, monkeypat
     with Image.open(folder / "film_strip.png") as strip, Image.open(folder / "epoch_0001.png") as picture:
         assert np.asarray(strip.convert("L")).std() > 20 and np.asarray(picture.convert("L")).std() > 20
     unlabeled, validation = Picture.load(folder / "epoch_0001.npz").views
-    assert unlabeled.title == f"unlabelled\n{UNLABELED[0]}" and unlabeled.reference is None
+    assert unlabeled.title == f"unlabelled\n{UNLABELED[0]}\nslice 12 of preprocessed axis 0"
+    assert unlabeled.reference is None
     assert validation.title.startswith("validation\ncase_") and validation.reference.max() == 1
     shutil.rmtree(with_pictures.results)
 
@@ -105,7 +107,7 @@ def damaged_pictures(whole):
 
 
 def test_damaged_pictures_are_a_warning_at_the_end_of_the_training(tmp_path):
-    view = View("a", *np.zeros((3, 8, 8)), 0.1)
+    view = Slice("a", *np.zeros((3, 8, 8)), 0.1)
     Picture(0, 1.0, (view,)).save(tmp_path / "epoch_0000.npz")
     Picture(1, 1.0, (view,)).save(tmp_path / "epoch_0001.npz")
     file = tmp_path / "epoch_0000.npz"
@@ -178,7 +180,7 @@ class Dropping(nn.Module):
 
 
 def how(nonlinearity="softmax", order=None):
-    return pictures.Prediction(nonlinearity, order, torch.device("cpu"), torch.no_grad)
+    return pictures.Reading(nonlinearity, order, torch.device("cpu"), torch.no_grad)
 
 
 def test_view_shows_the_slice_with_most_reference_and_leaves_network_and_random_state():
@@ -211,8 +213,8 @@ def picture(epoch, title="a", reference=True):
     rng = np.random.default_rng(epoch)
     labels = np.zeros((6, 8), np.int16)
     labels[2:4, 2 : 4 + epoch] = 1
-    view = View(title, rng.random((6, 8)), labels, rng.random((6, 8)), 0.25, 1.5, labels if reference else None)
-    return Picture(epoch, float(np.log(2)), (view, View("b", view.image, labels, view.entropy, 0.5)))
+    view = Slice(title, rng.random((6, 8)), labels, rng.random((6, 8)), 0.25, 1.5, labels if reference else None)
+    return Picture(epoch, float(np.log(2)), (view, Slice("b", view.image, labels, view.entropy, 0.5)))
 
 
 def test_pictures_survive_saving(tmp_path):
@@ -238,28 +240,28 @@ def test_pictures_of_an_earlier_training_do_not_get_into_the_film_strip(tmp_path
 
 
 def test_figures_have_a_panel_for_everything():
-    figure = drawing.epoch_figure(picture(2))
+    figure = views_figure(picture(2).views, 0.7, "epoch 2")
     titles = [axis.get_title() for axis in figure.axes[:3]]
     assert titles == ["image", "prediction", "entropy"] and len(figure.axes) == 2 * 3 + 1
-    strip = drawing.film_strip_figure([picture(i) for i in (0, 1, 2)])
+    strip = film_strip_figure([picture(i) for i in (0, 1, 2)])
     assert [i.get_title() for i in strip.axes if i.get_title()] == ["epoch 0", "epoch 1", "epoch 2"]
     assert len(strip.axes) == 3 * 4 + 1
     assert {i.get_clim() for axis in strip.axes for i in axis.images if i.get_cmap().name == "magma"} == {
         (0.0, float(np.log(2)))
     }
-    assert drawing.spread(range(100), 4) == [0, 33, 66, 99] and drawing.spread([1, 2], 4) == [1, 2]
+    assert spread(range(100), 4) == [0, 33, 66, 99] and spread([1, 2], 4) == [1, 2]
     with pytest.raises(ValueError, match="different cases"):
-        drawing.film_strip_figure([picture(0), picture(1, title="c")])
+        film_strip_figure([picture(0), picture(1, title="c")])
 
 
 def test_each_class_of_the_reference_has_a_contour():
     labels = np.zeros((6, 8), np.int16)
     labels[2:4, 2:4], labels[2:4, 4:6] = 1, 2
-    view = View("a", np.random.default_rng(0).random((6, 8)), labels, labels / 2, 0.5, reference=labels)
-    figure = drawing.epoch_figure(Picture(0, 1.0, (view,)))
+    view = Slice("a", np.random.default_rng(0).random((6, 8)), labels, labels / 2, 0.5, reference=labels)
+    figure = views_figure([view, replace(view, prediction=labels * 0, reference=None)], 1.0, "")
     assert [len(axis.collections) for axis in figure.axes[:3]] == [0, 4, 0]
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["prediction, class 1", "prediction, class 2", "reference, each class"]
+    assert names == ["reference", "prediction", "class 1", "class 2"]
 
 
 def test_ignored_voxels_are_no_reference():
@@ -269,6 +271,9 @@ def test_ignored_voxels_are_no_reference():
     first, second = pictures.fixed_crops(unlabeled, validation, (4, 4, 4), [1])
     assert first.reference is None
     np.testing.assert_array_equal(second.reference, labels[0] == 1)
+    assert second.title == "validation\nv"
+    again = pictures.fixed_crops(unlabeled, validation, (4, 4, 4), [1], trained=["u", "v"])
+    assert [crop.title for crop in again] == ["unlabelled\nu", "trained on\nv"]
 
 
 def test_nothing_to_draw_is_no_film_strip(tmp_path):

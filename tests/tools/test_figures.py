@@ -1,147 +1,27 @@
 """Figures of a finished training."""
 
-import json
-import math
 import os
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.colors import to_hex
 from PIL import Image
 
 from nnunet_dycon.cli import main
-from nnunet_dycon.errors import UserError
-from nnunet_dycon.losses.patches import patch_labels
 from nnunet_dycon.models.trained_model import open_model
-from nnunet_dycon.pictures import style as look
-from nnunet_dycon.pictures.drawing import film_strip_figure
-from nnunet_dycon.pictures.overlay import CaseFiles, dice
+from nnunet_dycon.pictures import canvas
+from nnunet_dycon.pictures.canvas import Slice
+from nnunet_dycon.pictures.cases import Case
+from nnunet_dycon.pictures.film import Picture, film_strip_figure
 from nnunet_dycon.pictures.training import FOLDER
-from nnunet_dycon.pictures.views import Picture, View
-from nnunet_dycon.tools.evaluate.classes import classes_from_labels
-from nnunet_dycon.tools.figures import make
-from nnunet_dycon.tools.figures.entropy import entropy_figure
-from nnunet_dycon.tools.figures.segmentation import (
-    SegmentedCase,
-    read_segmented_case,
-    segmentation_figure,
-    shown_slices,
-    shown_window,
-)
-from nnunet_dycon.tools.figures.similarities import (
-    BINS,
-    Similarities,
-    _patch_classes,
-    pair_similarities,
-    similarities,
-    similarity_figure,
-)
+from nnunet_dycon.tools.figures import run as make
+from nnunet_dycon.tools.figures.curves import entropy_figure
+from nnunet_dycon.tools.figures.segmentation import segmentation_figure
 from nnunet_dycon.tools.figures.surface import surface, surface_figure
-from nnunet_dycon.tools.figures.trained_run import TrainedRun
-from nnunet_dycon.tools.figures.uncl_gradient import gradient_magnitude, gradient_of_a_difference, uncl_gradient_figure
 from nnunet_dycon.trainers import nnUNetTrainerSupervised
-from nnunet_dycon.trainers.dycon import DyCONSettings
 from tests.conftest import UNLABELED, blob, write_image
-from tests.helpers.trained_model import make_trainer, write_model
-
-# ------------------------------------------------------------------------------------------------ gradient
-
-
-def test_gradient_of_uncl_in_closed_form():
-    """Two classes: the loss is 2 d^2 / (e^(b H_s) + e^(b H_t)) + w b H_s, with d = p_s - p_t and H binary entropies."""
-    student, teacher, beta, weight = np.array([0.2, 0.6, 0.95]), 0.9, 1.7, 0.4
-
-    def binary_entropy(p):
-        return -p * np.log(p) - (1 - p) * np.log(1 - p)
-
-    def loss(p):
-        denominator = np.exp(beta * binary_entropy(p)) + np.exp(beta * binary_entropy(teacher))
-        return 2 * (p - teacher) ** 2 / denominator + weight * beta * binary_entropy(p)
-
-    step = 1e-6
-    slope = (loss(student + step) - loss(student - step)) / (2 * step) * student * (1 - student)
-    actual = gradient_magnitude(student, teacher, beta, entropy_weight=weight)
-    np.testing.assert_allclose(actual, math.sqrt(2) * np.abs(slope), rtol=1e-5)
-
-
-def test_gradient_of_a_difference_is_the_slope_at_fixed_entropies():
-    student, teacher, beta = np.array([0.1, 0.6]), np.array([0.2, 0.3]), np.array([5.0, 0.5])
-    difference = torch.ones(2, dtype=torch.float64, requires_grad=True)
-    weight = torch.from_numpy(1 / (np.exp(beta * student) + np.exp(beta * teacher)))
-    (weight * difference**2).sum().backward()
-    np.testing.assert_allclose(gradient_of_a_difference(student, teacher, beta), difference.grad)
-    assert gradient_of_a_difference(student, teacher, np.asarray(0.0)).tolist() == [1, 1]
-
-
-def run_with_log(**log):
-    state = {"settings": DyCONSettings(entropy_weight=0.0).to_dict() | {"removed_setting": 3}}
-    return TrainedRun(Path("fold_0"), "checkpoint_final.pth", {"semi_supervised": state, "logging": log})
-
-
-def test_gradient_figure_draws_a_line_a_beta():
-    log = {"beta": [4.0, 2.0, 1.0], "student_entropy": [0.3, 0.2, 0.1], "teacher_entropy": [0.4, 0.1, 0.0]}
-    figure = uncl_gradient_figure(run_with_log(**log), betas=(0.5, 2.0))
-    first, second, over_time = figure.axes
-    curves = [line.get_ydata() for line in first.lines[:2]]
-    assert len(curves[0]) == 499 and curves[0].max() > curves[1].max()  # a higher beta damps
-    np.testing.assert_allclose(second.lines[0].get_ydata(), curves[0])  # no entropy term, no difference
-    assert [line.get_label() for line in over_time.lines] == ["beta 0.5", "beta 2", "this training: 5 to 0.5"]
-    progress = [math.log(5 / beta, 10) for beta in log["beta"]]  # beta falls from 5 to 0.5
-    expected = [2 / (math.exp(b * s) + math.exp(b * t)) for b, s, t in zip(*log.values(), strict=True)]
-    np.testing.assert_allclose(over_time.lines[2].get_ydata(), expected)
-    np.testing.assert_allclose(over_time.lines[1].get_ydata()[1], expected[1])  # beta is 2 there
-    for line in over_time.lines:
-        np.testing.assert_allclose(line.get_xdata(), progress)
-
-
-def test_progress_of_a_constant_beta_is_the_middle_of_the_epochs():
-    run = run_with_log(beta=[2.0, 2.0])
-    run.semi_supervised["settings"] |= {"beta_max": 2.0, "beta_min": 2.0}
-    assert run.progress().tolist() == [0.25, 0.75]
-    assert uncl_gradient_figure(run) is None  # no entropies
-
-
-# -------------------------------------------------------------------------------------------- similarities
-
-
-def test_pairs_of_patches_by_hand():
-    x, y = [1.0, 0.0], [0.0, 1.0]
-    embeddings = torch.tensor([[x, x, y, y], [x, y, x, x]])
-    labels = torch.tensor([[0, 0, 1, -1], [1, 0, -1, -1]])  # pairs between crops do not count
-    found = pair_similarities(embeddings, labels)
-    assert found.positive.sum() == 1 and found.positive[-1] == 1
-    assert found.negative.sum() == 3 and found.negative[BINS // 2] == 3
-    assert found.separation() == 1.0
-    assert Similarities(found.negative, found.positive).separation() == 0.0
-    assert Similarities(found.negative, found.negative).separation() == 0.5
-    titles = [axis.get_title() for axis in similarity_figure(found, found).axes]
-    assert titles == ["untrained network (AUC 1.00)", "trained network (AUC 1.00)"]
-
-
-@pytest.mark.parametrize("ignore", [False, True])
-def test_patch_classes_are_those_of_the_training(dataset, ignore):
-    """Label 1 lies in the first region alone, which is exported as label 2; label 2 in both, exported as 1."""
-    labels = {"background": 0, "all": [1, 2], "core": 2} | ({"ignore": 3} if ignore else {})
-    file = dataset.preprocessed / "dataset.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"labels": labels, "regions_class_order": [2, 1]}))
-    trainer = make_trainer(dataset)
-    trainer.initialize()
-    reference = torch.from_numpy(np.random.default_rng(0).choice([0, 1, 2, 2 + ignore], (2, 4, 4, 4)))
-    manager = trainer.label_manager
-    target = [torch.isin(reference, torch.tensor(region)) for region in manager.foreground_regions]
-    target = torch.stack([*target, *[reference == 3] * ignore], dim=1)
-    trained = patch_labels(trainer._true_labels(target, [2, 1]), [0, 2, 1], (2, 2, 2), min_purity=0.4)
-    found = _patch_classes(reference, (2, 2, 2), DyCONSettings(patch_min_purity=0.4), manager)
-    assert torch.equal(found, trained) and found.unique().tolist()[-2:] == [1, 2]
-    single = _patch_classes(torch.full((1, 2, 2, 2), 1), (1, 1, 1), DyCONSettings(), manager)
-    assert single.tolist() == [[2]]
-
-
-# ------------------------------------------------------------------------------------ slices and surfaces
+from tests.helpers.trained_model import write_model
 
 
 def ball_case(radius_mm=8.0, spacing_mm=(2.0, 1.0, 1.0), shift=0.0, empty=False, classes=None):
@@ -157,7 +37,7 @@ def ball_case(radius_mm=8.0, spacing_mm=(2.0, 1.0, 1.0), shift=0.0, empty=False,
     reference, prediction = masks
     prediction[:] *= not empty
     entropy = np.full(reference.shape, 0.3)
-    return SegmentedCase("a", grid[0], reference, prediction, classes or {"ball": (1,)}, spacing_mm, entropy)
+    return Case("a", grid[0], reference, (prediction,), classes or {"ball": (1,)}, spacing_mm, entropy)
 
 
 def test_surface_is_in_millimetres_and_seen_from_the_front():
@@ -172,34 +52,34 @@ def test_surface_is_in_millimetres_and_seen_from_the_front():
     assert len(surface(single & False, (1, 1, 1))[0]) == 0
 
 
+def titles(figure):
+    return [axis.get_title() for axis in figure.axes if axis.get_title()]
+
+
 def test_surface_figure_colours_by_distance_and_bears_empty_masks():
-    figure = surface_figure([ball_case(shift=2.0), ball_case(empty=True)])
-    assert [axis.get_title() for axis in figure.axes[:4]] == [
-        "a: reference", figure.axes[1].get_title(), "a: reference", "prediction, Dice 0.000",
-    ]  # fmt: skip
-    assert [len(axis.collections) for axis in figure.axes[:4]] == [1, 1, 1, 0]
-    colours = figure.axes[1].collections[0].get_facecolor()
-    assert len(np.unique(colours.round(2), axis=0)) > 20
+    figure = surface_figure([ball_case(shift=2.0), ball_case(empty=True)], "note")
+    assert titles(figure)[2:] == ["a\nball, reference", "prediction\nDice 0.000"]
+    surfaces = [[i for i in axis.collections if "Poly3D" in type(i).__name__] for axis in figure.axes[:4]]
+    assert [len(i) for i in surfaces] == [1, 1, 1, 0]
+    assert len(np.unique(surfaces[1][0].get_facecolor().round(2), axis=0)) > 20
 
 
-def test_slices_cover_the_segmented_part():
-    case = ball_case()
-    segmented = np.flatnonzero(case.reference.any(axis=(1, 2)))
-    slices = shown_slices(case, 3)
-    assert slices == sorted(set(slices)) and slices[0] >= segmented[0] and slices[-1] <= segmented[-1]
-    assert abs(slices[1] - (segmented[0] + segmented[-1]) / 2) <= 1
-    assert shown_window(case) == (slice(0, 28), slice(0, 28))
-    nothing = replace(case, reference=case.reference * 0, prediction=case.prediction * 0)
-    assert shown_slices(nothing, 2) == [7, 7] and shown_window(nothing) == (slice(None), slice(None))
+def test_surface_figure_has_a_tripod_with_directions_and_scale():
+    for case, names in ((ball_case(), "LPH"), (replace(ball_case(), is_oriented=False), "210")):
+        axis = surface_figure([case]).axes[0]
+        assert [text.get_text() for text in axis.texts] == [*names, "2 mm"]  # a fifth of 16 mm, rounded down
+        arms = [np.stack(line.get_data_3d(), axis=1) for line in axis.lines]
+        np.testing.assert_allclose([end - start for start, end in arms], 2 * np.eye(3), atol=1e-9)
 
 
 def test_segmentation_figure_has_both_contours_and_the_entropy():
-    figure = segmentation_figure([ball_case(shift=3.0)], slices=2, highest_entropy=0.7)
+    figure = segmentation_figure([ball_case(shift=3.0)], slices=2, highest_entropy=0.7, note="Predicted anew")
     assert len(figure.axes) == 2 + 1 + 1  # slices, entropy, scale
     assert [len(axis.collections) for axis in figure.axes[:3]] == [2, 2, 0]
-    assert figure.axes[2].images[0].get_clim() == (0, 0.7)
-    without = replace(ball_case(), entropy=None)
-    assert len(segmentation_figure([without], slices=2).axes) == 2
+    assert figure.axes[2].images[0].get_clim() == (0, 0.7) and figure.axes[3].get_ylabel() == "entropy [nats]"
+    assert figure.axes[0].texts[0].get_text().startswith("axial slice ")
+    assert "Predicted anew" in [text.get_text() for text in figure.texts]
+    assert len(segmentation_figure([replace(ball_case(), entropy=None)], slices=2).axes) == 2
     with pytest.raises(ValueError, match="no case"):
         segmentation_figure([])
 
@@ -215,15 +95,14 @@ def test_classes_and_regions_have_a_contour_and_a_dice_each():
     case = ball_case(shift=2.0, classes=REGIONS)
     figure = segmentation_figure([case], slices=1)
     contours = figure.axes[0].collections
-    assert [i.get_linestyle()[0][1] is None for i in contours] == [True, False, True, False]  # prediction, reference
+    assert [i.get_linestyle()[0][1] is None for i in contours] == [False, True, False, True]  # reference, prediction
     colours = [to_hex(i.get_edgecolor()[0]) for i in contours]
     assert colours[0] == colours[1] != colours[2] == colours[3]
     assert texts(figure) == ["reference", "prediction", "whole", "core"]
-    whole, core = (dice(*(np.isin(i, v) for i in (case.reference, case.prediction))) for v in REGIONS.values())
-    assert figure.axes[0].get_ylabel() == f"a\nwhole {whole:.3f}\ncore {core:.3f}" and core < whole
-    surfaces = surface_figure([case])
-    assert [axis.get_title() for axis in surfaces.axes[:4]] == [
-        "a\nwhole: reference", f"prediction, Dice {whole:.3f}", "a\ncore: reference", f"prediction, Dice {core:.3f}",
+    whole, core = case.dice().values()
+    assert figure.axes[0].get_ylabel() == f"a\nwhole Dice {whole:.3f}\ncore Dice {core:.3f}" and core < whole
+    assert titles(surface_figure([case])) == [
+        "a\nwhole, reference", f"prediction\nDice {whole:.3f}", "a\ncore, reference", f"prediction\nDice {core:.3f}",
     ]  # fmt: skip
 
 
@@ -232,20 +111,7 @@ def test_many_classes_have_a_mean_dice_and_one_surface_that_says_so():
     figure = segmentation_figure([case], slices=1)
     assert figure.axes[0].get_ylabel() == "a\nmean Dice 1.000\n(2 of 5 classes)"  # three are in neither mask
     assert texts(figure)[2:] == list(case.classes)
-    assert surface_figure([case]).axes[0].get_title() == "a\nall 5 classes together: reference"
-
-
-def test_ignored_voxels_do_not_count(tmp_path):
-    reference, prediction = np.zeros((2, 8, 8, 8), dtype=np.uint8)
-    reference[2:4], reference[4:6], prediction[2:6] = 1, 3, 1
-    for name, array in (("image", reference), ("reference", reference), ("prediction", prediction)):
-        write_image(array, tmp_path / f"{name}.nii.gz")
-    files = CaseFiles(
-        "a", *(tmp_path / f"{i}.nii.gz" for i in ("image", "reference")), (tmp_path / "prediction.nii.gz",)
-    )
-    classes = classes_from_labels({"background": 0, "ball": 1, "ignore": 3}, "test")
-    case = read_segmented_case(files, None, classes)
-    assert case.dice_text("ball") == "1.000" and case.foreground().sum() == 2 * 8 * 8
+    assert titles(surface_figure([case]))[0] == "a\nall 5 classes together, reference"
 
 
 # ------------------------------------------------------------------------------------------ a trained run
@@ -258,27 +124,38 @@ def references(dataset):
 
 
 def test_command_draws_everything_a_run_allows(dataset, references, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(look._PARAMETERS, "figure.dpi", 40)
-    run = write_model(dataset) / "fold_0"
+    monkeypatch.setitem(canvas._PARAMETERS, "figure.dpi", 40)
+    notes = []
+    monkeypatch.setattr(
+        make, "segmentation_figure", lambda *a, **k: notes.append(k["note"]) or segmentation_figure(*a, **k)
+    )
+    model, out = write_model(dataset), tmp_path / "out"
     cases = ["--images", str(dataset.raw / "imagesTs"), "--references", str(references), "-device", "cpu"]
-    assert main(["figures", str(run), "-o", str(tmp_path / "out"), *cases]) == 0
-    out = capsys.readouterr().out
-    assert "not drawn: film_strip: the training drew no pictures" in out
-    names = ("entropy", "uncl_gradient", "segmentation", "surface", "similarities")
+    assert main(["figures", "-m", str(model), "-o", str(out), "--disable_tta", *cases]) == 0
+    assert "not drawn: film_strip: nnUNetTrainerDyCON drew no pictures" in capsys.readouterr().out
+    names = ("entropy", "segmentation", "surface")
     files = {f"{name}.{ending}" for name in names for ending in ("pdf", "png")}
-    assert {i.name for i in (tmp_path / "out").iterdir()} == files | {"predictions"}
+    assert {i.name for i in out.iterdir()} == files | {"predictions"}
     for name in names:
-        assert (tmp_path / "out" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
-    assert (tmp_path / "out" / "predictions" / "entropy" / "test_00_entropy.nii.gz").is_file()
+        assert (out / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert (out / "predictions" / "entropy" / "test_00_entropy.nii.gz").is_file()
+    # the same predictions, as overlay draws them: no second Dice
+    given = ["--predictions", str(out / "predictions")]
+    assert main(["figures", str(model / "fold_0"), "-o", str(tmp_path / "again"), *given, *cases]) == 0
+    assert not (tmp_path / "again" / "predictions").exists()
+    assert notes == [
+        "Predicted anew by fold_0, checkpoint_final.pth, without mirroring. Dice: whole volume",
+        "Predictions as given in predictions. Dice: whole volume",
+    ]
 
 
 def test_film_strip_of_the_pictures_that_the_training_saved(dataset, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(look._PARAMETERS, "figure.dpi", 40)
+    monkeypatch.setitem(canvas._PARAMETERS, "figure.dpi", 40)
     run = write_model(dataset) / "fold_0"
     for epoch in (0, 7):
         pixels = np.full((6, 8), epoch / 10)
         (run / FOLDER).mkdir(exist_ok=True)
-        view = View("a", np.arange(48.0).reshape(6, 8), np.eye(6, 8, dtype=np.int16), pixels, 0.25)
+        view = Slice("a", np.arange(48.0).reshape(6, 8), np.eye(6, 8, dtype=np.int16), pixels, 0.25)
         Picture(epoch, 0.7, (view,)).save(run / FOLDER / f"epoch_{epoch:04d}.npz")
     drawn = []
     monkeypatch.setattr(
@@ -296,34 +173,28 @@ def test_plain_training_has_fewer_figures(dataset, tmp_path, capsys):
     run = write_model(dataset, nnUNetTrainerSupervised, student_differs=False) / "fold_0"
     assert main(["figures", str(run), "-o", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
-    assert [line.split(":")[1].strip() for line in out.splitlines() if line.startswith("not drawn")] == [
-        "entropy", "uncl_gradient", "film_strip", "segmentation, surface, similarities",
-    ]  # fmt: skip
-    assert "Wrote nothing" in out
+    assert [line.split(": ", 2)[2] for line in out.splitlines() if line.startswith("note: not drawn")] == [
+        "entropy: nnUNetTrainerSupervised logged none; the semi-supervised trainers do",
+        "film_strip: nnUNetTrainerSupervised drew no pictures in uncertainty (semi-supervised trainers do, unless "
+        "picture_every_epochs=0)",
+        "segmentation, surface: give --images and --references of test cases",
+    ]
+    assert "Wrote" not in out and not (tmp_path / "out").exists()
 
 
 def test_entropy_figure_shows_the_log(dataset):
-    run = TrainedRun.load(write_model(dataset) / "fold_0")
-    left, right = entropy_figure(run).axes
-    assert [line.get_label() for line in left.lines] == ["student", "teacher"]
+    model = open_model(write_model(dataset))
+    left, right = entropy_figure(model).axes
+    for axis in (left, right):
+        assert [line.get_label() for line in axis.lines] == ["student", "teacher"]
+        assert [line.get_color() for line in axis.lines] == [canvas.STUDENT, canvas.TEACHER]
+    assert left.get_ylabel() == "mean entropy [nats]" and right.get_ylabel() == "pseudo Dice"
+    assert right.get_title() == "Pseudo Dice, validation cases"
+    model.checkpoints[0]["semi_supervised"]["validates_on_training_cases"] = True  # fewer than five labels
+    assert entropy_figure(model).axes[1].get_title() == "Pseudo Dice, cases that are trained on"
+    del model.checkpoints[0]["semi_supervised"]["validates_on_training_cases"]  # of an earlier version
+    assert model.validated_on == "nnU-Net's validation crops"
     assert [line.get_ydata().tolist() for line in (*left.lines, *right.lines)] == [[0.5, 0.25]] * 4
-
-
-@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
-def test_similarities_of_a_run(dataset, references, configuration, monkeypatch):
-    monkeypatch.setenv("nnUNet_dycon", "patch_min_purity=0,pseudo_label_min_confidence=0")  # so that every patch counts
-    if configuration == "2d":
-        shutil.copytree(dataset.images, dataset.preprocessed / "nnUNetPlans_2d")
-    folder = write_model(dataset, configuration=configuration)
-    run, model = TrainedRun.load(folder / "fold_0"), open_model(folder, [0], device=torch.device("cpu"))
-    case = [dataset.raw / "imagesTs" / "test_00_0000.nii.gz"], references / "test_00.nii.gz"
-    before, after = similarities(run, model, [case])
-    patches = 512 if configuration == "3d_fullres" else 256  # of a patch of 16 voxels a side, every other one or all
-    assert before.positive.sum() + before.negative.sum() == after.positive.sum() + after.negative.sum()
-    assert before.positive.sum() + before.negative.sum() == patches * (patches - 1) / 2
-    assert not np.array_equal(before.positive, after.positive)
-    again, _ = similarities(run, model, [case])
-    np.testing.assert_array_equal(again.positive, before.positive)  # the untrained network has a fixed seed
 
 
 def test_masks_of_unlabelled_cases_stay_closed(dataset, tmp_path, capsys):
@@ -340,15 +211,11 @@ def test_masks_of_unlabelled_cases_stay_closed(dataset, tmp_path, capsys):
 
 def test_errors_say_what_to_give(dataset, references, tmp_path):
     model = write_model(dataset)
-    with pytest.raises(UserError, match=r"no output folder of a fold .*; give one of its folders fold_0"):
-        TrainedRun.load(model)
-    with pytest.raises(UserError, match="give TRAINER__PLANS__CONFIG/fold_X"):
-        TrainedRun.load(tmp_path)
     run = ["figures", str(model / "fold_0"), "-o", str(tmp_path / "out")]
     assert main([*run, "--images", str(dataset.raw / "imagesTs")]) == 2
     both = ["--images", str(dataset.raw / "imagesTs"), "--references", str(references), "-device", "cpu"]
-    for wrong in (["--cases", "test_09"], ["--slices", "0"], ["--count", "0"]):
-        assert main([*run, *both, *wrong]) == 2
+    assert main([*run, *both, "--cases", "test_09"]) == 2
+    assert main([*run, "--predictions", str(references)]) == 2
     os.remove(references / "test_00.nii.gz")
     assert main([*run, *both]) == 2
     assert not (tmp_path / "out").exists()

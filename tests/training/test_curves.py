@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
+from nnunet_dycon.pictures import canvas
 from nnunet_dycon.training.curves import SemiSupervisedLogger
 from tests.helpers.training import make_trainer, without_plots  # noqa: F401
 
@@ -14,26 +15,33 @@ def test_progress_png_has_the_added_panels(dataset):
     trainer.run_training()
     folder = dataset.results / "nnUNetTrainerDyCON__nnUNetPlans__3d_fullres" / "fold_0"
     with Image.open(folder / "progress.png") as image:
-        assert image.width == 3000 and image.height == 5400 + 1800
-        added = np.asarray(image.convert("RGB"))[5400:]
-    for quarter in (added[y : y + 900, x : x + 1500] for y in (0, 900) for x in (0, 1500)):
-        assert (quarter == (0, 114, 178)).all(-1).any()  # a curve in the first colour
+        assert image.width == 3000 and image.height == 5400 + 4 * 1800  # panels as large as nnU-Net's
     logger = trainer.logger.local_logger
     panels = {axis.get_ylabel(): axis for axis in logger.panels().axes}
     curves = {
-        "loss": ["train_losses", "dice", "uncl", "fecl"],  # mse is off by default
-        "ramp-up, beta": ["ramp_up", "beta"],
-        "entropy [nats], patch share": [
-            "student_entropy", "teacher_entropy", "patch_share_unlabeled", "patch_share_foreground",
-        ],
-        "pseudo Dice": ["student_mean_fg_dice", "teacher_mean_fg_dice"],
+        "loss": {  # mse is off by default
+            "supervised loss, labelled crops": "train_losses", "consistency Dice loss": "dice", "UnCL loss": "uncl",
+            "FeCL loss": "fecl",
+        },
+        "ramp-up, beta": {"ramp_up": "ramp_up", "beta": "beta"},
+        "entropy [nats], patch share": {
+            i: i for i in ("student_entropy", "teacher_entropy", "patch_share_unlabeled", "patch_share_foreground")
+        },
+        "pseudo Dice": {"student": "student_mean_fg_dice", "teacher": "teacher_mean_fg_dice"},
     }  # fmt: skip
     assert panels.keys() == curves.keys()
     for title, names in curves.items():
-        assert [text.get_text() for text in panels[title].get_legend().get_texts()] == names
-        for line, name in zip(panels[title].lines, names, strict=True):
-            assert line.get_label() == name
+        assert [text.get_text() for text in panels[title].get_legend().get_texts()] == list(names)
+        for line, (label, name) in zip(panels[title].lines, names.items(), strict=True):
+            assert line.get_label() == label
             np.testing.assert_array_equal(line.get_ydata(), logger.my_fantastic_logging[name])
+            network = name.partition("_")[0]
+            colour = {"student": canvas.STUDENT, "teacher": canvas.TEACHER}.get(network)
+            assert colour in (None, line.get_color()) and (
+                colour or line.get_color() not in (canvas.STUDENT, canvas.TEACHER)
+            )
+    logger.validates_on_training_cases = True
+    assert logger.panels().axes[-1].get_ylabel() == "pseudo Dice (of cases that are trained on)"
     assert not [i for i in folder.iterdir() if "partial" in i.name or "tmp" in i.name]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,20 +11,24 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
-from nnunet_dycon.pictures.style import SKY_BLUE, WIDTH_INCHES, empty_figure
-from nnunet_dycon.tools.figures.segmentation import SegmentedCase, short_name
+from nnunet_dycon.pictures import canvas
+from nnunet_dycon.pictures.cases import MOST_CLASSES, Case
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Mesh = tuple[np.ndarray, np.ndarray]  # as surface() returns it
 _SMOOTHING_VOXELS = 0.6  # takes the steps of the voxels away
 _MOST_VOXELS_A_SIDE = 96  # finer masks are read at every other voxel or so
 _HIGHEST_MM = 10.0  # so that one stray blob does not take all colours
-_TITLE: Any = {"fontsize": 8, "y": 0.96}
+_ARMS = (
+    "Arms: L to the left, P to the back, H to the head of the patient; 0, 1, 2 axes of a scan that tells no directions"
+)
+_TITLE: Any = {"fontsize": 7.5}
 _LIGHT = np.array([0.3, -0.8, 0.5])  # from the viewer's upper right; the viewer stands in front of the patient
 
 
-def surface(mask: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def surface(mask: np.ndarray, spacing_mm: Sequence[float]) -> Mesh:
     """Surface of a boolean mask (Z, Y, X).
 
     Returns:
@@ -43,39 +48,53 @@ def surface(mask: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray, 
     return (vertices + (low - 2) * np.asarray(spacing_mm))[:, ::-1], faces
 
 
-def surface_figure(cases: Sequence[SegmentedCase]) -> Figure:
+@canvas.style()
+def surface_figure(cases: Sequence[Case], note: str = "") -> Figure:
     """A row a case and class, seen from the front: the reference, and the prediction with its distance to it.
 
-    More than four classes are drawn as one, and the figure says so.
+    More than four classes are drawn as one, and the figure says so. A tripod shows directions and scale.
+
+    Args:
+        cases: all with the same classes.
+        note: where the predictions come from.
 
     Raises:
         ValueError: no case.
     """
     if not cases:
         raise ValueError("no case to draw")
-    rows = [(case, name) for case in (i.together() for i in cases) for name in case.classes]
-    figure = empty_figure(0.2 + 1.75 * len(rows), 0.8 * WIDTH_INCHES)
+    rows = [(case, name) for case in map(_together, cases) for name in case.classes]
+    figure = canvas.empty_figure(0.8 * canvas.WIDTH_INCHES, 0.3 + 2.0 * len(rows), layout="constrained")
     axes = figure.subplots(len(rows), 2, squeeze=False, subplot_kw={"projection": "3d", "proj_type": "ortho"})
     meshes = [[surface(mask, case.spacing_mm) for mask in case.masks(name)] for case, name in rows]
     distances = [_distances(*pair) for pair in meshes]
-    farthest = max([1.0, *(float(np.percentile(i, 98)) for i in distances if len(i))])
-    highest = min(farthest, _HIGHEST_MM)
-    scale = _scale(highest)
-    for row, (case, name), (reference, prediction), distance in zip(axes, rows, meshes, distances, strict=True):
-        _draw(row[0], reference, SKY_BLUE)
-        _draw(row[1], prediction, scale.to_rgba(distance))
-        _same_view(row, [reference[0], prediction[0]])
-        title = short_name(case.name, 24)
-        title += ": " if len(cases[0].classes) == 1 else f"\n{short_name(name, 30)}: "
-        row[0].set_title(f"{title}reference", **_TITLE)
-        row[1].set_title(f"prediction, Dice {case.dice_text(name)}", **_TITLE)
-    figure.colorbar(
-        scale, ax=axes, shrink=0.6, aspect=25, pad=0.02, extend="max", label="distance to the reference [mm]"
-    )
+    scale = _scale(distances)
+    for row, (case, name), pair, distance in zip(axes, rows, meshes, distances, strict=True):
+        _draw_row(row, case, name, pair, scale.to_rgba(distance))
+    label = "distance to the reference [mm]"
+    figure.colorbar(scale, ax=axes, shrink=0.6, aspect=25, pad=0.02, extend="max", label=label)
+    figure.supxlabel(f"{_ARMS}. {note}", fontsize=6.5, color="0.3")
     return figure
 
 
-def _distances(reference: tuple[np.ndarray, np.ndarray], prediction: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def _draw_row(row: Sequence[Any], case: Case, name: str, meshes: Sequence[Mesh], colours: np.ndarray) -> None:
+    for axis, mesh, colour in zip(row, meshes, (canvas.REFERENCE, colours), strict=True):
+        _draw(axis, mesh, colour)
+    _same_view(row, [vertices for vertices, _ in meshes], "LPH" if case.is_oriented else "210")
+    row[0].set_title(canvas.wrapped([case.name, f"{name}, reference"], 2.6), **_TITLE)
+    score = replace(case, classes={name: case.classes[name]}).dice_lines()[0]
+    row[1].set_title(f"prediction\n{score}", **_TITLE)
+
+
+def _together(case: Case) -> Case:
+    """The same case with all its classes as one, if there are too many to show one by one."""
+    if len(case.classes) <= MOST_CLASSES:
+        return case
+    values = tuple(sorted({value for i in case.classes.values() for value in i}))
+    return replace(case, classes={f"all {len(case.classes)} classes together": values})
+
+
+def _distances(reference: Mesh, prediction: Mesh) -> np.ndarray:
     """Distance of each triangle of the prediction to the nearest vertex of the reference, in mm."""
     centres = prediction[0][prediction[1]].mean(axis=1)
     if not len(reference[0]) or not len(centres):
@@ -83,14 +102,16 @@ def _distances(reference: tuple[np.ndarray, np.ndarray], prediction: tuple[np.nd
     return cKDTree(reference[0]).query(centres)[0]
 
 
-def _scale(highest: float) -> Any:
+def _scale(distances: Sequence[np.ndarray]) -> Any:
+    """Colours from 0 to where nearly all distances lie."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    return ScalarMappable(Normalize(0, highest), "cividis_r")  # made for colour-blind readers
+    farthest = max([1.0, *(float(np.percentile(i, 98)) for i in distances if len(i))])
+    return ScalarMappable(Normalize(0, min(farthest, _HIGHEST_MM)), "cividis_r")  # made for colour-blind readers
 
 
-def _draw(axis: Any, mesh: tuple[np.ndarray, np.ndarray], colours: Any) -> None:
+def _draw(axis: Any, mesh: Mesh, colours: Any) -> None:
     """Draw triangles, brighter where they face the light; as pixels inside the PDF, text stays text."""
     from matplotlib.colors import to_rgba_array
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
@@ -110,13 +131,27 @@ def _draw(axis: Any, mesh: tuple[np.ndarray, np.ndarray], colours: Any) -> None:
     axis.add_collection3d(collection)
 
 
-def _same_view(axes: Sequence[Any], points: Sequence[np.ndarray]) -> None:
-    """The same part of space in both panels, from the front, a little from above and from the left."""
+def _same_view(axes: Sequence[Any], points: Sequence[np.ndarray], names: str) -> None:
+    """The same part of space in both panels, from the front, a little from above and from the left, with a tripod."""
     together = np.concatenate(points)
     if not len(together):
         return
     low, high = together.min(axis=0), together.max(axis=0)
+    arm_mm = _round_length((high - low).max() / 5)
+    corner = np.array([low[0], low[1], low[2] - 1.5 * arm_mm])
     for axis in axes:
-        axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]))
-        axis.set_box_aspect(high - low, zoom=1.15)
+        for direction, name in zip(np.eye(3), names, strict=True):
+            end = corner + arm_mm * direction
+            axis.plot(*np.stack([corner, end], axis=1), color="0.2", linewidth=1.2)
+            axis.text(*(corner + 1.35 * arm_mm * direction), name, fontsize=6.5, ha="center", va="center")
+        axis.text(*(corner - [0, 0, 0.5 * arm_mm]), f"{arm_mm:g} mm", fontsize=6.5, ha="left", va="center")
+        low_z = corner[2] - 0.5 * arm_mm
+        axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low_z, high[2]))
+        axis.set_box_aspect(high - [low[0], low[1], low_z], zoom=1.15)
         axis.view_init(elev=15, azim=-65)
+
+
+def _round_length(mm: float) -> float:
+    """The largest of ..., 1, 2, 5, 10, 20, 50, ... that is not above."""
+    power = 10.0 ** np.floor(np.log10(mm))
+    return float(max(i * power for i in (1, 2, 5) if i * power <= mm))

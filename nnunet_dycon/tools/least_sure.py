@@ -1,0 +1,55 @@
+"""A picture of the cases that a model is least sure of: its prediction and entropy where it is unsure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nnunet_dycon.dataset.unlabeled_scans import find_raw_scans
+from nnunet_dycon.losses import max_entropy
+from nnunet_dycon.models.prediction import output_files
+from nnunet_dycon.models.table import CaseUncertainty, ranked
+from nnunet_dycon.models.trained_model import TrainedModel
+from nnunet_dycon.pictures.canvas import Slice, save_figure
+from nnunet_dycon.pictures.cases import CaseFiles, classes_of, read_case
+from nnunet_dycon.pictures.film import views_figure
+
+FILE = "least_sure.png"
+_MARGIN_MM = 20.0
+_DPI = 160
+
+
+def draw_least_sure(
+    rows: Sequence[CaseUncertainty], images: Path, output: Path, model: TrainedModel, count: int
+) -> Path:
+    """Draw the first cases of the ranking, each where its entropy is largest.
+
+    Args:
+        rows: what ``predict_folder`` returned.
+        images: folder of the scans.
+        output: folder of the predictions, into which the picture is written.
+        model: what predicted.
+        count: cases to draw.
+
+    Raises:
+        UserError: a file that cannot be drawn.
+    """
+    scans = find_raw_scans(images, model.dataset_json, model.predictor.plans_manager)
+    chosen = ranked(rows)[:count]
+    views = [_view(rank, row, scans[row.case][0], output, model) for rank, row in enumerate(chosen, start=1)]
+    highest = max_entropy(model.predictor.label_manager.num_segmentation_heads, model.nonlinearity)
+    title = f"the least sure {len(chosen)} of {len(rows)} cases; mean entropy of the scan"
+    save_figure(views_figure(views, highest, title, dpi=_DPI), output / FILE)
+    return output / FILE
+
+
+def _view(rank: int, row: CaseUncertainty, scan: Path, output: Path, model: TrainedModel) -> Slice:
+    segmentation, entropy_map = output_files(output, row.case, model)
+    files = CaseFiles(row.case, scan, segmentation, (segmentation,))
+    case = read_case(files, *classes_of(model.dataset_json), entropy_map)
+    assert case.entropy is not None
+    window = case.window(_MARGIN_MM)
+    index = int(case.turned(case.entropy)[:, window[0], window[1]].sum(axis=(1, 2)).argmax())
+    title = f"{rank}. {row.case}\nborder entropy {row.boundary_entropy_nats:.3f}\n{case.place(index)}"
+    return replace(case.view(index, window), title=title, reference=None, mean_entropy=row.mean_entropy_nats)
