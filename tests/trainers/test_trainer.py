@@ -402,7 +402,7 @@ def test_few_labelled_cases_without_splits_train_and_validate_on_all(dataset):
         for file in dataset.images.glob(f"{case}*"):
             file.unlink()
     trainer = make_trainer(dataset)
-    assert trainer.do_split() == (LABELED[:3], LABELED[:3])
+    assert trainer.do_split() == (LABELED[:3], LABELED[:3]) and trainer.validates_on_training_cases
     assert not (dataset.preprocessed / "splits_final.json").exists()
     folder = dataset.results / "nnUNetTrainerDyCON__nnUNetPlans__3d_fullres" / "fold_0"
     log = next(folder.glob("training_log*")).read_text()
