@@ -7,6 +7,7 @@
 # --la FOLDER      images/, labels/ and train.list of LA, as scripts/experiments/prepare.py reads them; without it
 #                  stage 3 is skipped and 2 measures on a phantom
 # --packed FOLDER  for a machine without a network: its site.tar.xz holds packages to import, its la.tar the folder la
+# LA_STEPS=N       of each training in stage 3; else as many as fit
 # --dry            on the CPU at tiny size; gpu_check/last_dry_run.txt beside this script says when, and how it went
 # Results go to $OUT (gpu_out) as they come: summary.md (read this), *.json, logs.tar.gz; $WORK holds data and models.
 # Every part has its own time limit; one that fails is a line in summary.md, and the next one starts.
@@ -197,7 +198,7 @@ elif wanted 1; then say "SKIPPED the trainings on the phantom: it could not be p
 # --------------------------------------------------------------------------------------------------------- 3 LA
 if wanted 3 && [ -f "$nnUNet_preprocessed/la_ready" ]; then
   training_s=$(( $(left) - 75 ))  # 75: predicting 20 cases, the table
-  epochs=20 steps=$($python "$check" steps_in "$OUT/benchmark_step_plan.json" "$training_s")
+  epochs=20 steps=${LA_STEPS:-$($python "$check" steps_in "$OUT/benchmark_step_plan.json" "$training_s")}
   [ -n "$DRY" ] && { epochs=2; steps=4; }
   settings="num_epochs=$epochs,num_iterations_per_epoch=$(( steps / epochs )),num_val_iterations_per_epoch=2"
   settings+=",picture_every_epochs=0,save_every=2"

@@ -35,7 +35,7 @@ NO_LOSSES = "weight_uncl=0,weight_fecl=0,weight_dice=0"
 STEPS = {
     "unlabelled crops": ("ramp_start=0", 7 / 3),
     "all crops": ("ramp_start=0,teach_labeled=true", 8 / 3),
-    "nothing yet (ramp-up 0)": ("ramp_start=2", 1),
+    "nothing yet (ramp-up 0)": ("ramp_start=1", 1),
 }
 """What the teacher sees: settings, and what the networks alone cost next to nnU-Net's step."""
 
