@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from nnunet_dycon.cli import options
 
@@ -16,37 +17,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Preprocess imagesUn for each configuration."""
-    from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+    """Preprocess imagesUn for each configuration, after a check of all that names and small files tell."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_dycon.dataset.raw_dataset import environment_folder, read_dataset_json
+    from nnunet_dycon.dataset.before_training import check_before_training
+    from nnunet_dycon.dataset.raw_dataset import dataset_id, dataset_name, environment_folder, read_dataset_json
     from nnunet_dycon.dataset.unlabeled_preprocessing import preprocess_unlabeled
     from nnunet_dycon.dataset.unlabeled_scans import (
+        check_images_un,
         configuration_of,
         preprocessed_unlabeled_folder,
-        raw_unlabeled_folder,
         read_plans,
+        sources_text,
     )
-    from nnunet_dycon.errors import UserError
 
-    preprocessed = environment_folder("nnUNet_preprocessed")
-    try:
-        dataset_name = maybe_convert_to_dataset_name(int(args.dataset) if args.dataset.isdigit() else args.dataset)
-    except RuntimeError as error:
-        raise UserError(f"{error} Check the ID and the folder nnUNet_raw") from error
-    base = preprocessed / dataset_name
-    plans_file = base / f"{args.plans}.json"
-    if not plans_file.is_file():
-        raise UserError(f"{plans_file} is missing; run nnUNetv2_plan_and_preprocess -d {args.dataset} first")
-    if raw_unlabeled_folder(dataset_name) is None:
-        raise UserError(f"{dataset_name} has no folder imagesUn in nnUNet_raw; put the unlabelled scans there")
-    plans, dataset_json = read_plans(plans_file), read_dataset_json(base)
-    for name in args.configurations:
-        target = base / configuration_of(PlansManager(plans), name).data_identifier
-        cases = preprocess_unlabeled(dataset_name, name, plans, dataset_json, target, num_processes=args.num_processes)
-        if not cases:
-            raise UserError(f"{raw_unlabeled_folder(dataset_name)} is empty; put the unlabelled scans there")
-        print(f"{len(cases)} unlabelled cases are ready in {preprocessed_unlabeled_folder(target)}")
-    print(f"Next: nnUNetv2_train {args.dataset} {args.configurations[0]} 0 -tr nnUNetTrainerDyCON")
+    name = dataset_name(args.dataset)
+    base = environment_folder("nnUNet_preprocessed") / name
+    plans, dataset_json = read_plans(base / f"{args.plans}.json"), read_dataset_json(base)
+    check_images_un(name)
+    for configuration in args.configurations:
+        check_before_training(name, configuration, plans, dataset_json, base)
+    for configuration in args.configurations:
+        target = base / configuration_of(PlansManager(plans), configuration).data_identifier
+        cases = preprocess_unlabeled(
+            name,
+            configuration,
+            plans,
+            dataset_json,
+            target,
+            num_processes=args.num_processes,
+            tell=lambda line: print(line, file=sys.stderr),
+        )
+        ready = f"{len(cases)} unlabelled cases{sources_text(cases)} are ready"
+        print(f"{ready} in {preprocessed_unlabeled_folder(target)}")
+    with_plans = "" if args.plans == options.PLANS else f" -p {args.plans}"
+    print(f"Next: nnUNetv2_train {dataset_id(name)} {args.configurations[0]} 0 -tr {options.TRAINER}{with_plans}")
     return 0

@@ -10,6 +10,7 @@ from typing import Any
 import blosc2
 
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.text import few
 
 # as in nnU-Net's own dataset: memory mapping does not work on Windows
 MMAP: dict[str, Any] = {} if os.name == "nt" else {"mmap_mode": "r"}
@@ -37,6 +38,12 @@ def is_whole(file: Path) -> bool:
     return True
 
 
+def labeled_cases_in(folder: Path) -> set[str]:
+    """Names of the labelled cases in a configuration's folder, of which files may be missing."""
+    names = {file.name.split(".")[0] for ending in ("b2nd", "pkl", "npz") for file in folder.glob(f"*.{ending}")}
+    return {name for name in names if not (name.endswith("_seg") and name.removesuffix("_seg") in names)}
+
+
 def check_labeled_cases(folder: Path, cases: Iterable[str]) -> None:
     """Check image, segmentation and properties of preprocessed labelled cases, without reading voxels.
 
@@ -45,9 +52,7 @@ def check_labeled_cases(folder: Path, cases: Iterable[str]) -> None:
     """
     problems = [problem for case in cases for problem in _problems(folder, case)]
     if problems:
-        more = f"\nand {len(problems) - 5} more" if len(problems) > 5 else ""
-        listed = "\n".join(problems[:5])
-        raise UserError(f"preprocessed labelled cases are damaged; run nnUNetv2_preprocess again:\n{listed}{more}")
+        raise UserError(f"preprocessed labelled cases are damaged; run nnUNetv2_preprocess again:\n{few(problems)}")
 
 
 def _problems(folder: Path, case: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from nnunetv2 import paths
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json_object
+from nnunet_dycon.files.text import few
 from nnunet_dycon.files.whole_files import link_or_copy
 
 
@@ -42,13 +43,19 @@ class RawDataset:
         return len(channel_names(self.dataset_json))
 
     def images(self, part: str) -> dict[str, list[Path]]:
-        """Channel files of each case in ``images<part>``, channels in order, cases sorted by name."""
+        """Channel files of each case in ``images<part>``, for ``Un`` also in its folders, cases sorted by name.
+
+        Raises:
+            UserError: two folders of imagesUn have files of one case.
+        """
         pattern = re.compile(rf"(.+)_\d{{4}}{re.escape(self.file_ending)}")
         cases: dict[str, list[Path]] = defaultdict(list)
-        for file in _files(self.folder / f"images{part}"):
+        folder = self.folder / f"images{part}"
+        for file in [file for i in ([folder, *sources_of(folder)] if part == "Un" else [folder]) for file in _files(i)]:
             match = pattern.fullmatch(file.name)
             if match:
                 cases[match[1]].append(file)
+        check_one_source(cases, folder)
         return dict(sorted(cases.items()))
 
     def labels(self, part: str) -> dict[str, Path]:
@@ -65,6 +72,23 @@ class RawDataset:
         root = paths.nnUNet_preprocessed.get()
         folder = Path(root) / self.name if root else None
         return folder if folder is not None and folder.is_dir() else None
+
+
+def sources_of(folder: Path) -> list[Path]:
+    """The folders in imagesUn, each a source of unlabelled scans, such as a site; hidden ones are none."""
+    return sorted(i for i in folder.glob("*") if i.is_dir() and not i.name.startswith("."))
+
+
+def check_one_source(cases: Mapping[str, Iterable[Path]], folder: Path) -> None:
+    """Raise a UserError where the files of a case lie in several folders."""
+    twice = [case for case, files in cases.items() if len({file.parent for file in files}) > 1]
+    if twice:
+        raise UserError(f"several folders in {folder} have files of {few(twice)}; name every scan differently")
+
+
+def channel_files(case: str, number: int, file_ending: str) -> list[str]:
+    """Names of a case's files: ``CASE_0000.nii.gz``, ..."""
+    return [f"{case}_{i:04d}{file_ending}" for i in range(number)]
 
 
 def channel_names(dataset_json: dict[str, Any]) -> list[str]:

@@ -12,11 +12,22 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_dycon.dataset.raw_dataset import channel_names, label_values
-from nnunet_dycon.dataset.reading import read_volume
+from nnunet_dycon.dataset.reading import ITK_REPAIR, read_volume
 from nnunet_dycon.errors import UserError
 
 # 16 GiB in float32: beyond it the voxel size in the header is wrong, as where metres stand for millimetres
 _MAX_VOXELS = 2**32
+_MOST_LABELS = 256
+_FLAT = 0.4
+_SAMPLED_VOXELS = 50_000
+_SHEARED = (
+    "the affine in the header is sheared (its axes are not at right angles), which ITK refuses; read with the nearest "
+    f"rotation. nnU-Net's own commands read such files with {ITK_REPAIR}=1 in the environment"
+)
+_PERHAPS_MASK = (
+    "few whole values in flat regions, as a mask or a synthetic image has; look at it, and take it out of imagesUn if "
+    "it is a mask"
+)
 
 
 class Volume(NamedTuple):
@@ -26,19 +37,42 @@ class Volume(NamedTuple):
     voxels: np.ndarray
     """(channels, X, Y, Z)"""
     spacing: tuple[float, ...]
+    is_sheared: bool = False
 
 
 def check_scan(
-    files: Sequence[str], plans: PlansManager, configuration: ConfigurationManager, dataset_json: dict[str, Any]
-) -> None:
+    files: Sequence[str],
+    plans: PlansManager,
+    configuration: ConfigurationManager,
+    dataset_json: dict[str, Any],
+    *,
+    may_be_masks: bool = False,
+) -> list[str]:
     """Read a scan and check that training can use it.
+
+    Args:
+        files: its channel files.
+        plans: the dataset's plans.
+        configuration: the configuration it is preprocessed for.
+        dataset_json: the dataset's dataset.json.
+        may_be_masks: the labelled images look like masks, so unlabelled ones may as well.
+
+    Returns:
+        What is worth a look, in whole sentences without the scan's name.
 
     Raises:
         UserError: as ``read_scan``, or there is nothing to learn from the scan.
     """
     volumes = read_scan(files, plans, configuration, dataset_json)
     _check_variation(volumes)
-    _check_no_mask(volumes, plans, dataset_json)
+    notes = [_SHEARED] if any(i.is_sheared for i in volumes) else []
+    verdict = None if may_be_masks else likeness_to_mask([i.voxels for i in volumes], dataset_json)
+    if verdict == "surely":
+        raise UserError(
+            f"{volumes[0].file} holds nothing but label values or very few others and seems to be a mask; put the "
+            "image there, and keep masks out of imagesUn"
+        )
+    return [*notes, _PERHAPS_MASK] if verdict else notes
 
 
 def read_scan(
@@ -59,7 +93,8 @@ def read_scan(
     volumes = []
     for file in map(Path, files):
         voxels, properties = read_volume(file, reader)
-        volumes.append(Volume(file, voxels, tuple(float(i) for i in properties["spacing"])))
+        spacing = tuple(float(i) for i in properties["spacing"])
+        volumes.append(Volume(file, voxels, spacing, "sheared" in properties))
     _check_grids(volumes)
     _check_channels(volumes, len(channel_names(dataset_json)))
     _check_size(volumes[0], plans.transpose_forward, configuration)
@@ -119,17 +154,43 @@ def _check_variation(volumes: Sequence[Volume]) -> None:
         raise UserError(f"{volumes[0].file} has the same value in all voxels, so there is nothing to learn; remove it")
 
 
-def _check_no_mask(volumes: Sequence[Volume], plans: PlansManager, dataset_json: dict[str, Any]) -> None:
-    """A scan with label values alone is a mask, unless the labelled scans look like that, too."""
-    largest = label_values(dataset_json)[-1]
-    intensities = plans.foreground_intensity_properties_per_channel or {}
-    images_are_like_masks = all(i["max"] <= largest for i in intensities.values())
-    if not images_are_like_masks and all(_is_label_map(i.voxels, largest) for i in volumes):
-        raise UserError(
-            f"{volumes[0].file} holds nothing but label values (0 to {largest}) and seems to be a mask; put the image "
-            "there, and keep masks out of imagesUn"
-        )
+def likeness_to_mask(channels: Sequence[np.ndarray], dataset_json: dict[str, Any]) -> str | None:
+    """Whether an image is a label map: ``surely``, ``perhaps``, or None.
+
+    Of two values any image is one; of more, up to 256 whole ones, if neighbours mostly have the same. (In MR images of
+    8 bits up to 0.31 of neighbours do, in masks of small lesions 0.42 and more.)
+    """
+    values = _distinct_values(channels)
+    if values is None:
+        return None
+    if len(values) <= 2:
+        return "surely"
+    is_whole = bool(values.min() >= 0 and (values == np.rint(values)).all())
+    if not is_whole or max(map(_share_of_equal_neighbours, channels)) < _FLAT:
+        return None
+    labels = label_values(dataset_json)
+    return "surely" if len(values) <= len(labels) or values.max() <= labels[-1] else "perhaps"
 
 
-def _is_label_map(voxels: np.ndarray, largest: int) -> bool:
-    return bool(voxels.min() >= 0 and voxels.max() <= largest and (voxels == np.rint(voxels)).all())
+def _distinct_values(channels: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Values of an image, None for more than 256; a sample decides where it can, because sorting all takes long."""
+    sample = [i.ravel()[:: max(1, i.size // _SAMPLED_VOXELS)] for i in channels]
+    for voxels in (sample, channels):
+        values = np.unique(np.concatenate([np.unique(i) for i in voxels]))
+        if len(values) > _MOST_LABELS:
+            return None
+    return values
+
+
+def _share_of_equal_neighbours(voxels: np.ndarray) -> float:
+    """Of pairs of neighbours that are not both of the most frequent value."""
+    values, counts = np.unique(voxels, return_counts=True)
+    foreground = voxels != values[counts.argmax()]
+    equal = number = 0
+    for axis in range(voxels.ndim):
+        first, second = (np.take(voxels, range(i, voxels.shape[axis] - 1 + i), axis) for i in (0, 1))
+        pairs = np.take(foreground, range(voxels.shape[axis] - 1), axis)
+        pairs = pairs | np.take(foreground, range(1, voxels.shape[axis]), axis)
+        equal += int(np.count_nonzero((first == second) & pairs))
+        number += int(np.count_nonzero(pairs))
+    return equal / max(number, 1)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import difflib
+import re
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_dycon.dataset.case_names import check_case_names
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json
 from nnunet_dycon.files.text import few
+
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 
 
 def read_splits(preprocessed_dataset_folder_base: str | Path) -> list[dict] | None:
@@ -26,8 +29,18 @@ def read_splits(preprocessed_dataset_folder_base: str | Path) -> list[dict] | No
         raise UserError(f'{file} must be a list of folds, each {{"train": [...], "val": [...]}}')
     for number, fold in enumerate(splits):
         for key in ("train", "val", "unlabeled"):
-            check_case_names(fold.get(key, []), f"{file}, fold {number}, {key}")
+            _check_case_names(fold.get(key, []), f"{file}, fold {number}, {key}")
     return splits
+
+
+def _check_case_names(names: Iterable[Any], source: str) -> None:
+    """Names of cases become names of files, so they must be such, and not lead out of a folder."""
+    for name in names:
+        if not isinstance(name, str) or not name or name[-1] in ". " or _FORBIDDEN.search(name):
+            raise UserError(
+                f"{source} has {name!r} for the name of a case; give the bare name, without folder, channel and "
+                "ending, of characters that a file's name may have on any system"
+            )
 
 
 def _is_fold(fold: Any) -> bool:
@@ -69,4 +82,38 @@ def check_disjoint(train: Iterable[str], val: Iterable[str], unlabeled: Iterable
             raise UserError(
                 f"unlabelled cases are also {name}: {few(both)}. Remove them from imagesUn (or the key 'unlabeled' of "
                 "splits_final.json), or from the labelled cases"
+            )
+
+
+def check_fold(
+    train: Sequence[str], val: Sequence[str], unlabeled: Iterable[str], *, known: Collection[str], fold: int | str
+) -> None:
+    """Check what is known of a fold by the names alone.
+
+    Args:
+        train: labelled cases to train on.
+        val: cases to validate on.
+        unlabeled: unlabelled cases of the fold.
+        known: all labelled cases that are preprocessed, and those of the raw dataset where it is there.
+        fold: its number, or "all", for the message.
+
+    Raises:
+        UserError: no training or validation case, a name that does not exist, or a case with two roles.
+    """
+    check_disjoint(train, val, unlabeled)
+    for role, cases in (("training", train), ("validation", val)):
+        key = "train" if role == "training" else "val"
+        if not cases:
+            raise UserError(
+                f"fold {fold} of splits_final.json has no {role} case; name labelled cases under '{key}' (with few "
+                "labels the training cases may validate, too)"
+                if fold != "all"
+                else "fold all has no labelled case; see splits_final.json and labelsTr"
+            )
+        unknown = sorted(set(cases) - set(known))
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], known, n=1)
+            raise UserError(
+                f"fold {fold} of splits_final.json names {few(unknown)} under '{key}', but there is no such labelled "
+                f"case{f' (nearest name: {near[0]})' if near else ''}; correct the name, or preprocess the case"
             )

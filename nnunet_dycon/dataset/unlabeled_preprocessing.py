@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_dycon.dataset.comparison import LABELED, Comparison, compare
 from nnunet_dycon.dataset.preprocessed_files import is_whole, open_image
+from nnunet_dycon.dataset.raw_dataset import RawDataset
+from nnunet_dycon.dataset.reading import sheared_affines_mended
 from nnunet_dycon.dataset.scan_checks import check_scan
 from nnunet_dycon.dataset.unlabeled_scans import (
     configuration_of,
     find_raw_scans,
     preprocessed_unlabeled_folder,
     raw_unlabeled_folder,
+    source_of,
 )
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.json_files import read_json_object
+from nnunet_dycon.files.json_files import read_json_object, write_json
 from nnunet_dycon.files.pool import completed
-from nnunet_dycon.files.whole_files import partial_folder, remove_leftovers
+from nnunet_dycon.files.text import few
+from nnunet_dycon.files.whole_files import check_writable, partial_folder, remove_leftovers
+
+_LOG = logging.getLogger(__name__)
 
 # What a preprocessed scan depends on; patch size, batch size and network may change without it.
 _PLANS_KEYS = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
@@ -36,6 +46,33 @@ _CONFIGURATION_KEYS = (
     "resampling_fn_data",
     "resampling_fn_data_kwargs",
 )
+
+
+class _Options(TypedDict):
+    num_processes: int
+    progress: bool
+
+
+class _Job(NamedTuple):
+    """A case to be preprocessed."""
+
+    case: str
+    files: list[Path]
+    folder: Path
+    record: dict[str, Any]
+    """What it is made from, written last."""
+    source: str
+
+    def is_done(self) -> bool:
+        """Whether the case is there, made with these plans from these files; a new source is written down."""
+        file = self.folder / f"{self.case}.json"
+        found = _record(file) or {}
+        same = all(found.get(key) == self.record[key] for key in ("plans", "files"))
+        if not same or not is_whole(self.folder / f"{self.case}.b2nd"):
+            return False
+        if found != self.record:
+            write_json(self.record, file)
+        return True
 
 
 def preprocessing_fingerprint(plans: PlansManager, configuration_name: str) -> str:
@@ -57,7 +94,8 @@ def preprocess_unlabeled(
     *,
     num_processes: int,
     progress: bool = True,
-) -> list[str]:
+    tell: Callable[[str], Any] = _LOG.warning,
+) -> dict[str, str]:
     """Preprocess what is missing or outdated of a dataset's ``imagesUn``.
 
     A case is done when its ``CASE.json`` is there and names the present plans and source files; it is written last.
@@ -72,9 +110,10 @@ def preprocess_unlabeled(
         preprocessed_dataset_folder: folder of the configuration's labelled cases.
         num_processes: worker processes.
         progress: show a progress bar.
+        tell: gets what is worth a look: how new scans compare with the labelled ones, and what is odd in some.
 
     Returns:
-        Names of the cases that are ready, sorted.
+        The cases that are ready, sorted, each with its source: the folder in imagesUn, empty for imagesUn itself.
 
     Raises:
         UserError: wrong files in imagesUn, or cases that cannot be preprocessed; the other cases are kept.
@@ -86,20 +125,43 @@ def preprocess_unlabeled(
     raw_folder = raw_unlabeled_folder(dataset_name)
     if raw_folder is None:
         return _cases_without_raw_images(folder, fingerprint)
-    scans = find_raw_scans(raw_folder, dataset_json, manager)
-    wanted = {case: {"plans": fingerprint, "files": _signature(files)} for case, files in scans.items()}
+    scans = find_raw_scans(raw_folder, dataset_json, manager, with_sources=True)
+    sources = {case: source_of(files, raw_folder) for case, files in scans.items()}
+    jobs = [
+        _Job(case, files, folder, _wanted(fingerprint, files, sources[case]), sources[case])
+        for case, files in scans.items()
+    ]
     remove_leftovers(folder)
-    todo = [case for case in scans if not _is_done(folder, case, wanted[case])]
+    todo = [job for job in jobs if not job.is_done()]
     if todo:
+        check_writable(folder)
+        options: _Options = {"num_processes": num_processes, "progress": progress}
+        comparison = _compared(raw_folder, todo, dataset_json, options)
+        for line in comparison.lines():
+            tell(line)
         random.Random().shuffle(todo)  # so that processes that start together work on different cases
-        jobs = [(case, [str(i) for i in scans[case]], str(folder), wanted[case]) for case in todo]
-        _run(jobs, plans, configuration_name, dataset_json, num_processes, progress)
-    return sorted(scans)
+        work = partial(
+            _preprocess_case,
+            plans=plans,
+            configuration_name=configuration_name,
+            dataset_json=dataset_json,
+            may_be_masks=comparison.labeled_look_like_masks,
+        )
+        _run(work, todo, tell, options)
+    return sources
 
 
-def _is_done(folder: Path, case: str, wanted: dict) -> bool:
-    """Whether a case is there, made with the wanted plans from the wanted files."""
-    return _record(folder / f"{case}.json") == wanted and is_whole(folder / f"{case}.b2nd")
+def _wanted(fingerprint: str, files: list[Path], source: str) -> dict[str, Any]:
+    """A case's record: what it was made from; the source only where there is one, as older records have none."""
+    return {"plans": fingerprint, "files": _signature(files)} | ({"source": source} if source else {})
+
+
+def _compared(raw_folder: Path, jobs: list[_Job], dataset_json: dict[str, Any], options: _Options) -> Comparison:
+    """Scans of each source against the labelled ones."""
+    groups = {LABELED: [*RawDataset(raw_folder.parent, dataset_json).images("Tr").values()]}
+    for job in jobs:
+        groups.setdefault(job.source or "imagesUn", []).append(job.files)
+    return compare(groups, dataset_json, **options)
 
 
 def _signature(files: list[Path]) -> list[list[Any]]:
@@ -109,7 +171,7 @@ def _signature(files: list[Path]) -> list[list[Any]]:
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sources]
 
 
-def _cases_without_raw_images(folder: Path, fingerprint: str) -> list[str]:
+def _cases_without_raw_images(folder: Path, fingerprint: str) -> dict[str, str]:
     """Cases preprocessed earlier; a UserError if their plans were others, as they cannot be made anew."""
     records = _records(folder)
     stale = sorted(case for case, record in records.items() if record.get("plans") != fingerprint)
@@ -118,7 +180,7 @@ def _cases_without_raw_images(folder: Path, fingerprint: str) -> list[str]:
             f"{len(stale)} cases in {folder} were preprocessed with other plans, first {stale[0]}, and their raw "
             "images are not here. Run nnunet-dycon preprocess where imagesUn is, or delete them if they are not wanted"
         )
-    return sorted(records)
+    return {case: record.get("source", "") for case, record in sorted(records.items())}
 
 
 def _records(folder: Path) -> dict[str, dict]:
@@ -134,50 +196,52 @@ def _record(file: Path) -> dict | None:
         return None
 
 
-def _run(
-    jobs: list[tuple], plans: dict, configuration_name: str, dataset_json: dict, num_processes: int, progress: bool
-) -> None:
-    """Preprocess cases side by side; errors are collected so that no other case is lost."""
-    failures = []
-    done = completed(
-        partial(_preprocess_case, plans=plans, configuration_name=configuration_name, dataset_json=dataset_json),
-        jobs,
-        num_processes=num_processes,
-        description="Preprocessing unlabelled cases",
-        progress=progress,
-    )
-    for i, future in done:
+def _run(work: Callable[[_Job], list[str]], jobs: list[_Job], tell: Callable[[str], Any], options: _Options) -> None:
+    """Preprocess cases side by side; errors and notes are collected, so that each is told once and no case is lost."""
+    notes: dict[str, list[str]] = defaultdict(list)
+    failures: dict[str, list[str]] = defaultdict(list)
+    for i, future in completed(work, jobs, description="Preprocessing unlabelled cases", **options):
         if (error := future.exception()) is not None:
-            failures.append(f"{jobs[i][0]}: {str(error) or type(error).__name__}")
+            failures[str(error) or type(error).__name__].append(jobs[i].case)
+            continue
+        for note in future.result():
+            notes[note].append(jobs[i].case)
+    for line in _lines(notes):
+        tell(f"warning: {line}")
     if failures:
         raise UserError(
-            f"{len(failures)} of {len(jobs)} unlabelled cases could not be preprocessed. Correct what follows, or "
-            "remove their images from imagesUn, and run the same command again (finished cases are kept):\n"
-            + "\n".join(sorted(failures))
+            f"{sum(map(len, failures.values()))} of {len(jobs)} unlabelled cases could not be preprocessed. Correct "
+            "what follows, or remove their images from imagesUn, and run the same command again (finished cases are "
+            "kept):\n" + "\n".join(_lines(failures))
         )
 
 
-def _preprocess_case(job: tuple, *, plans: dict, configuration_name: str, dataset_json: dict) -> None:
-    """Preprocess one case in a temporary folder and move its image, then its record, to their places."""
-    case, files, folder, record = job
+def _lines(cases: Mapping[str, list[str]]) -> list[str]:
+    """``a, b and 40 more: text`` for each text."""
+    return sorted(f"{few(sorted(names))}: {text}" for text, names in cases.items())
+
+
+def _preprocess_case(
+    job: _Job, *, plans: dict, configuration_name: str, dataset_json: dict, may_be_masks: bool
+) -> list[str]:
+    """Preprocess one case in a temporary folder and move its image, then its record, to their places; its notes."""
     manager = PlansManager(plans)
     configuration = manager.get_configuration(configuration_name)
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    if _is_done(target, case, record):  # by another process, meanwhile
-        return
-    (target / f"{case}.json").unlink(missing_ok=True)
-    check_scan(files, manager, configuration, dataset_json)
-    with partial_folder(target, case) as temporary:
+    files, record = [str(i) for i in job.files], job.folder / f"{job.case}.json"
+    if job.is_done():  # by another process, meanwhile
+        return []
+    record.unlink(missing_ok=True)
+    notes = check_scan(files, manager, configuration, dataset_json, may_be_masks=may_be_masks)
+    with partial_folder(job.folder, job.case) as temporary, sheared_affines_mended():
         preprocessor = configuration.preprocessor_class(verbose=False)
-        preprocessor.run_case_save(str(temporary / case), files, None, manager, configuration, dataset_json)
-        image = temporary / f"{case}.b2nd"
+        preprocessor.run_case_save(str(temporary / job.case), files, None, manager, configuration, dataset_json)
+        image = temporary / f"{job.case}.b2nd"
         _check_image(open_image(image)[:])
-        (temporary / "record.json").write_text(json.dumps(record), encoding="utf-8")
-        if _is_done(target, case, record):
-            return
-        os.replace(image, target / image.name)
-        os.replace(temporary / "record.json", target / f"{case}.json")
+        (temporary / "record.json").write_text(json.dumps(job.record), encoding="utf-8")
+        if not job.is_done():
+            os.replace(image, job.folder / image.name)
+            os.replace(temporary / "record.json", record)
+    return notes
 
 
 def _check_image(image: np.ndarray) -> None:

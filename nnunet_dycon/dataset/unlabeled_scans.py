@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunet_dycon.dataset.raw_dataset import channel_names
+from nnunet_dycon.dataset.raw_dataset import channel_files, channel_names, check_one_source, sources_of
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json_object
 from nnunet_dycon.files.text import few
@@ -33,70 +34,126 @@ def raw_unlabeled_folder(dataset_name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def check_images_un(dataset_name: str) -> None:
+    """Raise a UserError where there is no imagesUn, as for a command that reads it."""
+    if raw_unlabeled_folder(dataset_name) is None:
+        raise UserError(
+            f"{dataset_name} has {where_unlabeled_scans_belong(dataset_name)}; put the unlabelled scans there, or train "
+            "on the labelled cases alone with -tr nnUNetTrainerSupervised"
+        )
+
+
+def where_unlabeled_scans_belong(dataset_name: str) -> str:
+    """What was looked for and not found, for messages."""
+    if not nnUNet_raw.is_set():
+        return "nnUNet_raw is not set, so there is no imagesUn"
+    folder = Path(nnUNet_raw) / dataset_name / "imagesUn"
+    return f"no scan in {folder}" if folder.is_dir() else f"no folder {folder}"
+
+
 def preprocessed_unlabeled_folder(preprocessed_dataset_folder: str | Path) -> Path:
     """Folder beside a configuration's preprocessed labelled cases that holds the unlabelled ones."""
     folder = Path(preprocessed_dataset_folder)
     return folder.with_name(folder.name + "_unlabeled")
 
 
-def find_raw_scans(folder: Path, dataset_json: dict, plans: PlansManager) -> dict[str, list[Path]]:
-    """Image files of each case in ``imagesUn``, channels in order.
+def find_raw_scans(
+    folder: Path, dataset_json: dict, plans: PlansManager, *, with_sources: bool = False
+) -> dict[str, list[Path]]:
+    """Image files of each case in a folder such as ``imagesUn``, channels in order.
 
     Args:
         folder: imagesUn.
         dataset_json: the dataset's dataset.json, for file ending and channels.
         plans: the dataset's plans, for the image reader.
+        with_sources: take the folders in it as well (``imagesUn/site_a/CASE_0000.nii.gz``).
 
     Returns:
         Files by case name, sorted by name.
 
     Raises:
-        UserError: files with a wrong name, broken links, or cases with missing or superfluous channels.
+        UserError: files with a wrong name, broken links, cases with missing or superfluous channels, or in two folders.
     """
     ending = dataset_json["file_ending"]
     pattern = re.compile(rf"(.+)_(\d{{4}}){re.escape(ending)}")
-    cases: dict[str, dict[int, Path]] = defaultdict(dict)
-    strangers = []
-    for file in _content(folder):
+    sources = [i for i in sources_of(folder) if not pattern.fullmatch(i.name)] if with_sources else []
+    files: dict[str, list[Path]] = defaultdict(list)
+    strangers: list[Path] = []
+    for file in [file for place in (folder, *sources) for file in _content(place)]:
         match = pattern.fullmatch(file.name)
-        if match:
-            cases[match[1]][int(match[2])] = file
-        elif file.is_file() and not file.name.startswith("."):
-            strangers.append(file.name)
-    strangers = [name for name in strangers if name not in {f"{case}.json" for case in cases}]  # spacing of .tif files
+        (files[match[1]] if match else strangers).append(file)
+    _refuse_strangers(strangers, files, folder, ending)
+    check_one_source(files, folder)
+    _check_channels(files, folder, dataset_json, plans)
+    return dict(sorted(files.items()))
+
+
+def source_of(files: Sequence[Path], folder: Path) -> str:
+    """Name of the folder in imagesUn where a scan lies; empty for imagesUn itself."""
+    return "" if files[0].parent == folder else files[0].parent.name
+
+
+def sources_text(sources: Mapping[str, str]) -> str:
+    """`` from 2 sources: site_a (12), site_b (30)``; empty where all cases lie in imagesUn itself.
+
+    Args:
+        sources: source by case, as ``source_of`` names it.
+    """
+    counts = Counter(source or "imagesUn" for source in sources.values())
+    if not any(sources.values()):
+        return ""
+    return f" from {len(counts)} sources: " + ", ".join(f"{source} ({n})" for source, n in sorted(counts.items()))
+
+
+def _refuse_strangers(paths: list[Path], cases: Iterable[str], folder: Path, ending: str) -> None:
+    """Files but for the spacing of TIFF files, and folders in folders; the folder's own folders are left alone."""
+    spacings = {f"{case}.json" for case in cases}
+    paths = [path for path in paths if (path.is_file() or path.parent != folder) and path.name not in spacings]
+    strangers = [path.relative_to(folder) for path in paths]
     if strangers:
         raise UserError(
             f"{folder} holds files that are not named CASE_0000{ending}: {few(strangers)}. "
-            "Rename or remove them; every case needs the dataset's file ending and a four-digit channel number"
+            "Rename or remove them; every case needs the dataset's file ending (small letters count) and a four-digit "
+            "channel number"
         )
-    broken = [i.name for files in cases.values() for i in files.values() if not i.is_file()]
+
+
+def _check_channels(cases: dict[str, list[Path]], folder: Path, dataset_json: dict, plans: PlansManager) -> None:
+    broken = [i.name for files in cases.values() for i in files if not i.is_file()]
     if broken:
         raise UserError(f"{folder} holds folders or broken links in place of files: {few(broken)}. Remove them")
-    num_channels = len(channel_names(dataset_json))
-    num_files = 1 if plans.plans["image_reader_writer"] == _READER_OF_ALL_CHANNELS else num_channels
-    wrong = [case for case, files in cases.items() if sorted(files) != list(range(num_files))]
+    one_file = plans.plans["image_reader_writer"] == _READER_OF_ALL_CHANNELS
+    number = 1 if one_file else len(channel_names(dataset_json))
+    ending = dataset_json["file_ending"]
+    wrong = [case for case, files in cases.items() if [i.name for i in files] != channel_files(case, number, ending)]
     if wrong:
         raise UserError(
-            f"cases in {folder} do not have the {num_files} channel file(s) 0000 to {num_files - 1:04d} that "
+            f"cases in {folder} do not have the {number} channel file(s) 0000 to {number - 1:04d} that "
             f"dataset.json names: {few(wrong)}. Add or remove channel files"
         )
-    return {case: [files[channel] for channel in sorted(files)] for case, files in cases.items()}
 
 
 def _content(folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir())
+        return sorted(i for i in folder.iterdir() if not i.name.startswith("."))  # macOS adds ._FILE
     except OSError as error:
         raise UserError(f"{folder} cannot be read ({error.strerror}); see to its permissions") from error
 
 
 def read_plans(file: Path) -> dict:
-    """Content of a plans file.
+    """Content of a plans file ``nnUNet_preprocessed/DATASET/PLANS.json``.
 
     Raises:
-        UserError: it is no JSON object, or lacks what preprocessing needs.
+        UserError: it is missing, no JSON object, or lacks what preprocessing needs.
     """
-    fix = "run nnUNetv2_plan_experiment again"
+    planner = re.fullmatch(r"nnUNetResEncUNet(\w+)Plans", file.stem)
+    fix = f"run nnUNetv2_plan_and_preprocess -d {file.parent.name[7:10].lstrip('0')}"
+    fix += f" -pl nnUNetPlannerResEnc{planner[1]}" if planner else ""
+    if not file.is_file():
+        others = sorted(i.stem for i in file.parent.glob("*lans*.json") if i != file)
+        raise UserError(
+            f"{file} is missing; {fix} first" + (f", or choose plans that are there: {few(others)}" if others else "")
+        )
     plans = read_json_object(file, fix)
     needed = ("plans_name", "configurations", "image_reader_writer", "transpose_forward")
     missing = [key for key in needed if key not in plans]

@@ -14,7 +14,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_dycon.data.previous_stage import check_previous_predictions
 from nnunet_dycon.data.strong_view import add_strong_view
 from nnunet_dycon.dataset.preprocessed_files import check_labeled_cases
-from nnunet_dycon.dataset.splits import check_disjoint, read_splits, unlabeled_in_splits
+from nnunet_dycon.dataset.splits import check_fold, read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.settings import Settings, overrides_from_environment
 from nnunet_dycon.training.processes import wrap
@@ -120,9 +120,7 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
             if self.fold == "all":
                 train = [case for case in train if case not in set(unlabeled)]
                 val = list(train)
-        check_disjoint(train, val, unlabeled)
-        if not train:
-            raise UserError(f"fold {self.fold} has no labelled training case; see splits_final.json and labelsTr")
+        check_fold(train, val, unlabeled, known=self._preprocessed_cases(), fold=self.fold)
         return train, val
 
     def get_training_transforms(self, patch_size: Any, *args: Any, **kwargs: Any) -> Any:

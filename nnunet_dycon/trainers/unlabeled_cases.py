@@ -11,6 +11,7 @@ from nnunetv2.configuration import default_num_processes
 
 from nnunet_dycon.data.previous_stage import check_previous_predictions, unlabeled_predictions_folder
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
+from nnunet_dycon.dataset.before_training import check_before_training
 from nnunet_dycon.dataset.splits import check_disjoint, read_splits, unlabeled_in_splits
 from nnunet_dycon.dataset.unlabeled_preprocessing import preprocess_unlabeled
 from nnunet_dycon.dataset.unlabeled_scans import preprocessed_unlabeled_folder
@@ -33,6 +34,19 @@ class UnlabeledCases:
     first_stage: tuple[Path, str] | None = None
     """In a cascade's second stage the first one's model folder, and the command that makes its predictions."""
     is_first_process: bool = True
+    tell: Callable[[str], Any] = print
+    """Gets what is worth a look in the scans."""
+
+    def check(self) -> dict[str, str]:
+        """Check all that names and small files tell; the cases of imagesUn with their sources.
+
+        Raises:
+            UserError: as ``check_before_training``.
+        """
+        name, plans = self.plans_manager.dataset_name, self.plans_manager.plans
+        return check_before_training(
+            name, self.configuration_name, plans, self.dataset_json, self.folder, fold=self.fold
+        )
 
     def images(self, configuration_name: str | None = None) -> dict[str, Path]:
         """Preprocessed image of each case: those of ``imagesUn``, made now where needed, and splits_final.json's.
@@ -55,8 +69,8 @@ class UnlabeledCases:
         in_splits = unlabeled_in_splits(read_splits(self.folder), self.fold)
         return files | {case: folder / f"{case}.b2nd" for case in in_splits}
 
-    def preprocess(self, configuration_name: str) -> list[str]:
-        """Preprocess the scans of ``imagesUn`` that are not yet; the names of all."""
+    def preprocess(self, configuration_name: str) -> dict[str, str]:
+        """Preprocess the scans of ``imagesUn`` that are not yet; all of them, with their sources."""
         return preprocess_unlabeled(
             self.plans_manager.dataset_name,
             configuration_name,
@@ -64,6 +78,7 @@ class UnlabeledCases:
             self.dataset_json,
             self._preprocessed_folder(configuration_name),
             num_processes=default_num_processes,
+            tell=self.tell,
         )
 
     def open(self, files: dict[str, Path]) -> nnUNetDatasetUnlabeled:

@@ -48,9 +48,8 @@ def preprocess(dataset, num_channels=1, **changes_of_plans):
     configuration["use_mask_for_norm"] *= num_channels
     dataset_json = json.loads((dataset.preprocessed / "dataset.json").read_text())
     dataset_json["channel_names"] = {str(i): "MRI" for i in range(num_channels)}
-    return preprocess_unlabeled(
-        dataset.dataset, "3d_fullres", plans, dataset_json, dataset.images, num_processes=1, progress=False
-    )
+    options = {"num_processes": 1, "progress": False}
+    return [*preprocess_unlabeled(dataset.dataset, "3d_fullres", plans, dataset_json, dataset.images, **options)]
 
 
 def assert_only_whole_cases(dataset, cases):
@@ -136,7 +135,7 @@ BAD_SCANS = {
         r"has 3 values a voxel, as colours",  # colours are read as a fourth axis
     ),
     "same value everywhere": (replace_by(np.full_like(IMAGE, 5)), r"same value in all voxels.*remove it"),
-    "mask in place of the image": (replace_by(MASK), r"nothing but label values \(0 to 1\)"),
+    "mask in place of the image": (replace_by(MASK), r"nothing but label values or very few others"),
     "spacing of nothing": (with_spacing(1e-6, 1, 1), r"correct the spacing in its header"),
     "spacing in micrometres": (with_spacing(1000, 1000, 1000), r"\(24000, 24000, 24000\) voxels .*correct the spacing"),
 }
@@ -181,7 +180,9 @@ def test_channels_that_do_not_fit_together_are_refused(dataset, in_process, seco
 
 def test_masks_are_accepted_as_images_where_the_labelled_images_look_like_them(dataset, in_process):
     replace_by(MASK)(dataset.raw / "imagesUn" / f"{BAD}_0000.nii.gz")
-    assert preprocess(dataset, foreground_intensity_properties_per_channel={"0": {"max": 1.0}}) == UNLABELED
+    for file in (dataset.raw / "imagesTr").iterdir():
+        replace_by(MASK)(file)
+    assert preprocess(dataset) == UNLABELED
 
 
 # ------------------------------------------------------------------------------------- what stands in imagesUn
@@ -224,7 +225,7 @@ def test_an_empty_images_un_is_refused_by_the_command(dataset, capsys):
     for file in (dataset.raw / "imagesUn").iterdir():
         file.unlink()
     assert main(["preprocess", "-d", "901"]) == 2
-    assert "imagesUn is empty; put" in capsys.readouterr().err
+    assert f"no scan in {dataset.raw / 'imagesUn'}" in capsys.readouterr().err
 
 
 # ----------------------------------------------------------------------------- permissions, disk, memory

@@ -23,9 +23,8 @@ def preprocess(dataset, **changes_of_plans):
     plans = json.loads((dataset.preprocessed / "nnUNetPlans.json").read_text())
     plans["configurations"]["3d_fullres"].update(changes_of_plans)
     dataset_json = json.loads((dataset.preprocessed / "dataset.json").read_text())
-    return preprocess_unlabeled(
-        dataset.dataset, "3d_fullres", plans, dataset_json, dataset.images, num_processes=1, progress=False
-    )
+    options = {"num_processes": 1, "progress": False}
+    return [*preprocess_unlabeled(dataset.dataset, "3d_fullres", plans, dataset_json, dataset.images, **options)]
 
 
 def unlabeled_folder(dataset):
@@ -120,4 +119,5 @@ def test_command_with_wrong_arguments(dataset, capsys, arguments, message):
 def test_command_without_unlabelled_scans(dataset, capsys):
     os.rename(dataset.raw / "imagesUn", dataset.raw / "elsewhere")
     assert main(["preprocess", "-d", "901"]) == 2
-    assert "no folder imagesUn" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"no folder {dataset.raw / 'imagesUn'}" in error and "nnUNetTrainerSupervised" in error

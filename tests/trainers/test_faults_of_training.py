@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from nnunet_dycon.cli import main
-from nnunet_dycon.dataset.case_names import check_case_names
 from nnunet_dycon.dataset.raw_dataset import read_dataset_json
 from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.errors import UserError
@@ -90,7 +89,7 @@ def test_all_damaged_cases_are_counted(dataset):
 
 def test_a_case_of_the_split_that_was_never_preprocessed_is_named(dataset):
     write_splits(dataset, train=[*LABELED[:3], "case_77"])
-    with pytest.raises(UserError, match=r"case_77.b2nd is missing"):
+    with pytest.raises(UserError, match=r"names case_77 under 'train', but there is no such labelled case"):
         start(dataset)
 
 
@@ -164,8 +163,6 @@ def test_a_damaged_block_is_named_when_it_is_read(dataset):
 # ------------------------------------------------------------------------------------------------------- splits
 
 ESCAPES = ["../../outside", "/etc/passwd", "..", "a/b", "a\\b", "C:x", "", "a\0b", 7, None]
-# what Windows cannot store, or stores under another name
-NOT_ON_WINDOWS = ["a?b", "a*", "a<b", "a|b", "scan:1", "a.", "a ", "a\nb", "a\x1f", "CON", "nul.old", "Com1"]
 
 SPLITS = {
     "no JSON": (b"[{", r"is no valid JSON"),
@@ -192,7 +189,7 @@ def test_a_broken_split_is_named(tmp_path, fault):
 
 
 @pytest.mark.parametrize("key", ["train", "val", "unlabeled"])
-@pytest.mark.parametrize("name", [*ESCAPES, *NOT_ON_WINDOWS])
+@pytest.mark.parametrize("name", ESCAPES)
 def test_names_in_a_split_cannot_leave_their_folder(tmp_path, key, name):
     fold = {"train": ["a"], "val": ["b"]} | {key: ["fine", name]}
     (tmp_path / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}, fold]))
@@ -211,8 +208,10 @@ def test_an_unlabelled_name_with_a_path_opens_no_file(dataset, monkeypatch):
     assert not any("secret" in str(i) for i in opened)
 
 
-def test_ordinary_names_are_accepted():
-    check_case_names(["LA_001", "patient 7", "Ünïcode", "..dots", "a.b", "CON1", "COMB", "a-con"], "here")
+def test_ordinary_names_are_accepted(tmp_path):
+    names = ["LA_001", "patient 7", "Ünïcode", "..dots", "a.b", "CON1", "a-con"]
+    (tmp_path / "splits_final.json").write_text(json.dumps([{"train": names, "val": names}]))
+    assert read_splits(tmp_path)[0]["train"] == names
 
 
 # ---------------------------------------------------------------------------------- dataset.json, plans, settings
@@ -245,7 +244,7 @@ def test_broken_plans_are_named_by_the_command(dataset, capsys, content, message
     (dataset.preprocessed / "nnUNetPlans.json").write_text(content)
     assert main(["preprocess", "-d", "901"]) == 2
     error = capsys.readouterr().err
-    assert f"nnUNetPlans.json {message}" in error and "run nnUNetv2_plan_experiment again" in error
+    assert f"nnUNetPlans.json {message}" in error and "run nnUNetv2_plan_and_preprocess -d 901" in error
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,262 @@
+"""Do unlabelled scans look like the labelled ones? One short table, and what to do where they differ."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK
+
+from nnunet_dycon.dataset.raw_dataset import channel_names
+from nnunet_dycon.dataset.reading import read_header, read_volume, reader_of
+from nnunet_dycon.dataset.scan_checks import likeness_to_mask
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.pool import map_cases
+from nnunet_dycon.files.text import text_table
+
+LABELED = "labelled"
+_MOST_SCANS = 8  # of a group
+_QUANTILES = (0.01, 0.5, 0.99)
+_OTHER_SPACING = 2.0
+_OTHER_SIZE = 2.0
+_OTHER_SPREAD = 4.0
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """What is compared of one scan, axes in array order.
+
+    Attributes:
+        spacing_mm: size of a voxel.
+        shape: number of voxels.
+        orientation: such as LPS, where the index grows to (x, y, z); empty where the format stores none.
+        quantiles: (channels, 3): the 1st, 50th and 99th percentile of the voxels.
+        likeness_to_mask: see ``likeness_to_mask``.
+    """
+
+    spacing_mm: tuple[float, ...]
+    shape: tuple[int, ...]
+    orientation: str
+    quantiles: np.ndarray
+    likeness_to_mask: str | None = None
+
+
+def scan_facts(files: Sequence[Path], dataset_json: dict[str, Any]) -> ScanFacts | None:
+    """Read a scan; None if that is not possible, which others tell."""
+    try:
+        read = [read_volume(file, reader_of(file, dataset_json)) for file in files]
+    except UserError:
+        return None
+    channels = [channel for voxels, _ in read for channel in voxels]
+    return facts_of(files[0], channels, tuple(float(i) for i in read[0][1]["spacing"]), dataset_json)
+
+
+def facts_of(
+    file: Path, channels: Sequence[np.ndarray], spacing_mm: tuple[float, ...], dataset_json: dict[str, Any]
+) -> ScanFacts:
+    """The facts of a scan that has been read.
+
+    Args:
+        file: its first file, whose header names the orientation.
+        channels: (X, Y, Z) each.
+        spacing_mm: size of a voxel.
+        dataset_json: of the dataset.
+    """
+    samples = (i.ravel()[:: max(1, i.size // 100_000)] for i in channels)
+    quantiles = np.array([np.quantile(np.nan_to_num(i), _QUANTILES) for i in samples])
+    verdict = likeness_to_mask(channels, dataset_json)
+    return ScanFacts(spacing_mm, channels[0].shape, _orientation(file), quantiles, verdict)
+
+
+def _orientation(file: Path) -> str:
+    try:
+        direction = read_header(file).GetDirection()
+    except UserError:
+        return ""
+    if len(direction) != 9:
+        return ""
+    return SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Facts of some labelled scans and of some of each source of unlabelled ones.
+
+    Attributes:
+        groups: facts by group, the first the labelled ones; a group without readable scan is left out.
+        dataset_json: of the dataset.
+    """
+
+    groups: Mapping[str, Sequence[ScanFacts]]
+    dataset_json: dict[str, Any]
+
+    @property
+    def labeled(self) -> Sequence[ScanFacts]:
+        """Of the labelled scans."""
+        return self.groups.get(LABELED, ())
+
+    @property
+    def unlabeled(self) -> dict[str, Sequence[ScanFacts]]:
+        """Of each source of unlabelled scans."""
+        return {group: facts for group, facts in self.groups.items() if group != LABELED}
+
+    @property
+    def labeled_look_like_masks(self) -> bool:
+        """Whether one cannot tell a mask in imagesUn by its values."""
+        return bool(self.labeled) and all(i.likeness_to_mask for i in self.labeled)
+
+    def table(self) -> str:
+        """A row for each group, medians of all that is a number; empty without scans of both kinds."""
+        if not self.labeled or not self.unlabeled:
+            return ""
+        quantiles = [f"{name} 1 / 50 / 99 %" for name in channel_names(self.dataset_json)]
+        rows = [_row(group, facts, len(quantiles)) for group, facts in self.groups.items()]
+        return text_table(["scans", "n", "spacing mm", "voxels", "orientation", *quantiles], rows)
+
+    def warnings(self) -> list[str]:
+        """What differs so much that a user should know, with what to do."""
+        if not self.labeled:
+            return []
+        names = channel_names(self.dataset_json)
+        reorients = "Reorient" in str(self.dataset_json.get("overwrite_image_reader_writer", ""))
+        return [
+            f"{group} scans differ from the labelled ones: {warning}"
+            for group, facts in self.unlabeled.items()
+            for warning in (
+                *_spacing_warnings(self.labeled, facts),
+                *([] if reorients else _orientation_warnings(self.labeled, facts)),
+                *_intensity_warnings(self.labeled, facts, names),
+            )
+        ]
+
+    def lines(self) -> list[str]:
+        """Table and warnings for a log."""
+        table = self.table()
+        return [f"Some labelled and unlabelled scans, medians:\n{table}"] * bool(table) + [
+            f"warning: {i}" for i in self.warnings()
+        ]
+
+
+def compare(
+    groups: Mapping[str, Sequence[Sequence[Path]]],
+    dataset_json: dict[str, Any],
+    *,
+    num_processes: int,
+    progress: bool,
+) -> Comparison:
+    """Read a few scans of each group.
+
+    Args:
+        groups: files of each scan of a group; the labelled ones are called ``LABELED``.
+        dataset_json: of the dataset.
+        num_processes: worker processes.
+        progress: show a progress bar.
+    """
+    some = [(group, files) for group, scans in groups.items() for files in _spread(scans)]
+    facts = map_cases(
+        partial(scan_facts, dataset_json=dataset_json),
+        [files for _, files in some],
+        num_processes=num_processes,
+        description="Comparing labelled and unlabelled scans",
+        progress=progress,
+    )
+    found: dict[str, list[ScanFacts]] = defaultdict(list)
+    for (group, _), of_scan in zip(some, facts, strict=True):
+        if of_scan is not None:
+            found[group].append(of_scan)
+    return Comparison(found, dataset_json)
+
+
+def _spread(scans: Sequence[Sequence[Path]]) -> Sequence[Sequence[Path]]:
+    """At most so many, from first to last."""
+    return scans[:: max(1, -(-len(scans) // _MOST_SCANS))]
+
+
+def _row(group: str, facts: Sequence[ScanFacts], num_channels: int) -> list[str]:
+    codes = Counter(i.orientation or "-" for i in facts).most_common(3)
+    quantiles = [" / ".join(f"{i:.4g}" for i in channel) for channel in _median([i.quantiles for i in facts])]
+    return [
+        group,
+        str(len(facts)),
+        _times(_median([i.spacing_mm for i in facts])),
+        _times(_median([i.shape for i in facts])),
+        ", ".join(code if len(codes) == 1 else f"{code} ({n})" for code, n in codes),
+        *[*quantiles, *["-"] * num_channels][:num_channels],
+    ]
+
+
+def _spacing_warnings(labeled: Sequence[ScanFacts], unlabeled: Sequence[ScanFacts]) -> list[str]:
+    warnings = []
+    both = (labeled, unlabeled)
+    expected, spacing = (_median([i.spacing_mm for i in facts]) for facts in both)
+    if _ratio(expected, spacing) > _OTHER_SPACING:
+        warnings.append(
+            f"voxels of {_times(spacing)} mm, not {_times(expected)} mm. nnU-Net resamples both to its plans; check "
+            "the headers (units, order of axes), and leave out scans that are much coarser"
+        )
+    expected, size = (_median([np.multiply(i.spacing_mm, i.shape) for i in facts]) for facts in both)
+    if _ratio(expected, size) > _OTHER_SIZE:
+        warnings.append(
+            f"they show {_times(size)} mm, not {_times(expected)} mm. Crop them to the region that the labelled scans "
+            "show, else few crops show it"
+        )
+    return warnings
+
+
+def _orientation_warnings(labeled: Sequence[ScanFacts], unlabeled: Sequence[ScanFacts]) -> list[str]:
+    expected, codes = ({i.orientation for i in facts} - {""} for facts in (labeled, unlabeled))
+    turned = sorted(codes - expected)
+    if not expected or not turned:
+        return []
+    first = sorted(expected)[0]
+    return [
+        f"orientation {', '.join(turned)}, not {', '.join(sorted(expected))}. nnU-Net does not turn scans: turn them "
+        f"(SimpleITK.DICOMOrient(image, '{first}')), so that left and right, head and feet are the same in all"
+    ]
+
+
+def _intensity_warnings(
+    labeled: Sequence[ScanFacts], unlabeled: Sequence[ScanFacts], channels: Sequence[str]
+) -> list[str]:
+    warnings = []
+    quantiles = (_median([i.quantiles for i in facts]) for facts in (labeled, unlabeled))
+    for name, (low, _, high), (other_low, middle, other_high) in zip(channels, *quantiles, strict=False):
+        spread, other_spread = high - low, other_high - other_low
+        if low <= middle <= high and _ratio([spread], [other_spread]) <= _OTHER_SPREAD:
+            continue
+        todo = (
+            "CT is normalised by fixed numbers: bring them to Hounsfield units"
+            if name.lower() == "ct"
+            else "nnU-Net's z-score takes scale and offset away, other differences not: check that it is the same kind "
+            "of image (sequence, units, clipping)"
+        )
+        warnings.append(
+            f"intensities of channel {name} (1 to 99 %) {other_low:.4g} to {other_high:.4g}, not {low:.4g} to "
+            f"{high:.4g}. {todo}"
+        )
+    return warnings
+
+
+def _median(values: Sequence[Any]) -> np.ndarray:
+    """Over scans; those with as many axes or channels as the first."""
+    arrays = [np.asarray(i, float) for i in values]
+    return np.median([i for i in arrays if i.shape == arrays[0].shape], axis=0)
+
+
+def _ratio(one: Any, other: Any) -> float:
+    """Largest factor between two positive vectors; 1 where they cannot be compared."""
+    one, other = np.asarray(one, float), np.asarray(other, float)
+    if one.shape != other.shape:
+        return 1.0
+    smallest = np.finfo(float).tiny
+    factors = np.maximum(one, smallest) / np.maximum(other, smallest)
+    return float(np.maximum(factors, 1 / factors).max())
+
+
+def _times(values: np.ndarray) -> str:
+    return " x ".join(f"{i:.3g}" for i in values)
