@@ -40,7 +40,7 @@ def is_whole(file: Path) -> bool:
 
 def labeled_cases_in(folder: Path) -> set[str]:
     """Names of the labelled cases in a configuration's folder, of which files may be missing."""
-    names = {file.name.split(".")[0] for ending in ("b2nd", "pkl", "npz") for file in folder.glob(f"*.{ending}")}
+    names = {file.stem for ending in ("b2nd", "pkl", "npz") for file in folder.glob(f"*.{ending}")}
     return {name for name in names if not (name.endswith("_seg") and name.removesuffix("_seg") in names)}
 
 
@@ -52,7 +52,8 @@ def check_labeled_cases(folder: Path, cases: Iterable[str]) -> None:
     """
     problems = [problem for case in cases for problem in _problems(folder, case)]
     if problems:
-        raise UserError(f"preprocessed labelled cases are damaged; run nnUNetv2_preprocess again:\n{few(problems)}")
+        listed = few(problems, between="\n")
+        raise UserError("preprocessed labelled cases are damaged; run nnUNetv2_preprocess again:\n" + listed)
 
 
 def _problems(folder: Path, case: str) -> list[str]:

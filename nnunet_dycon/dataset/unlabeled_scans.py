@@ -38,8 +38,8 @@ def check_images_un(dataset_name: str) -> None:
     """Raise a UserError where there is no imagesUn, as for a command that reads it."""
     if raw_unlabeled_folder(dataset_name) is None:
         raise UserError(
-            f"{dataset_name} has {where_unlabeled_scans_belong(dataset_name)}; put the unlabelled scans there, or train "
-            "on the labelled cases alone with -tr nnUNetTrainerSupervised"
+            f"{dataset_name} has {where_unlabeled_scans_belong(dataset_name)}; put the unlabelled scans there, or "
+            "train on the labelled cases alone with -tr nnUNetTrainerSupervised"
         )
 
 

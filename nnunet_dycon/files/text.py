@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterable, Sequence
 
 
-def few(names: Iterable[object], most: int = 5) -> str:
+def few(names: Iterable[object], most: int = 5, between: str = ", ") -> str:
     """Names for a message, the rest as a number: ``a, b, c and 4 more``."""
     texts = [str(name) for name in names]
-    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+    return between.join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> str:
