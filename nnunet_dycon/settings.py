@@ -241,6 +241,10 @@ class SemiSupervisedSettings(Settings):
     unlabeled_batch_size: int | None = setting(
         None, "Unlabelled crops in a batch; none is as many as labelled ones.", low=1
     )
+    source_shares: str = setting(
+        "equal",
+        "Crops from each folder in imagesUn: equal shares, cases (every case alike), or site_a:3;site_b:1.",
+    )
     predict_with: str = setting(
         "teacher", "Network that validation and inference use.", choices=("teacher", "student"), free=True
     )

@@ -20,6 +20,7 @@ from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, 
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from threadpoolctl import threadpool_limits
 
+from nnunet_dycon.data.sources import case_probabilities
 from nnunet_dycon.data.strong_view import StrongViewTransform
 from nnunet_dycon.data.strong_view import strong_view as strong_view_transforms
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
@@ -41,6 +42,7 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
         data: the unlabelled images.
         labeled: nnU-Net's loader of labelled crops, whose patch size and augmentation are taken over.
         batch_size: crops in a batch.
+        shares: how often crops come from each source, see ``case_probabilities``.
         weak_view: also return the crops as they are before intensity augmentation.
         strong_view: change the appearance of the crops further, see ``strong_view``.
     """
@@ -51,6 +53,7 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
         labeled: nnUNetDataLoader,
         batch_size: int,
         *,
+        shares: str = "equal",
         weak_view: bool = False,
         strong_view: bool = False,
     ) -> None:
@@ -62,6 +65,7 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
             labeled.final_patch_size[drop:],
             SimpleNamespace(all_labels=[], has_ignore_label=False),  # in place of nnU-Net's label manager
             pad_sides=None if labeled.pad_sides is None else labeled.pad_sides[drop:],
+            sampling_probabilities=case_probabilities(data.sources, shares),
         )
         self.indices = np.array(data.identifiers)
         transforms = [

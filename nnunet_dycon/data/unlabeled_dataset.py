@@ -8,14 +8,16 @@ from pathlib import Path
 import blosc2
 
 from nnunet_dycon.dataset.preprocessed_files import is_whole, open_image
+from nnunet_dycon.dataset.unlabeled_scans import recorded_source
 from nnunet_dycon.errors import UserError
 
 
 class nnUNetDatasetUnlabeled:
     """Preprocessed images of unlabelled cases in nnU-Net's memory-mapped format.
 
-    It knows the image file of each case and no other file: not the segmentation, and not the properties, which for a
-    case preprocessed with its label hold the places of the foreground. In the second stage of a cascade it also knows
+    It knows the image file of each case, with the record beside it that names its source, and no other file: not the
+    segmentation, and not the properties, which for a case preprocessed with its label hold the places of the
+    foreground. In the second stage of a cascade it also knows
     the file with the first stage's prediction.
 
     Args:
@@ -36,6 +38,7 @@ class nnUNetDatasetUnlabeled:
         self._files = {case: str(files[case]) for case in sorted(files)}
         self._previous = None if previous is None else {case: str(previous[case]) for case in self._files}
         self.identifiers = list(self._files)
+        self.sources = {case: recorded_source(files[case]) for case in self._files}
 
     def load_image(self, identifier: str) -> blosc2.NDArray:
         """The image of a case, (channels, X, Y, Z), read from disk only where it is sliced."""

@@ -17,6 +17,8 @@ from nnunet_dycon.dataset.unlabeled_scans import (
     find_raw_scans,
     preprocessed_unlabeled_folder,
     raw_unlabeled_folder,
+    recorded_source,
+    source_of,
     where_unlabeled_scans_belong,
 )
 from nnunet_dycon.errors import UserError
@@ -30,7 +32,7 @@ def check_before_training(
     base: Path,
     *,
     fold: int | str | None = None,
-) -> None:
+) -> dict[str, str]:
     """Refuse what training would stumble over: in imagesUn, the labelled cases and splits_final.json.
 
     Args:
@@ -40,6 +42,9 @@ def check_before_training(
         dataset_json: content of dataset.json.
         base: the dataset's folder in nnUNet_preprocessed.
         fold: the fold that is trained; None checks all that splits_final.json has.
+
+    Returns:
+        The cases of imagesUn, or of those that were preprocessed where it is not here, with their sources.
 
     Raises:
         UserError: naming file or case, cause and fix.
@@ -60,6 +65,7 @@ def check_before_training(
             check_preprocessed_foreground(folder, train)
         if not unlabeled and not in_splits:
             raise no_unlabeled_case(dataset_name, i)
+    return unlabeled
 
 
 def no_unlabeled_case(dataset_name: str, fold: int | str) -> UserError:
@@ -73,11 +79,13 @@ def no_unlabeled_case(dataset_name: str, fold: int | str) -> UserError:
 
 def _cases_of_images_un(
     dataset_name: str, dataset_json: dict[str, Any], plans: PlansManager, folder: Path
-) -> Sequence[str]:
+) -> dict[str, str]:
     raw_folder = raw_unlabeled_folder(dataset_name)
     if raw_folder is not None:
-        return list(find_raw_scans(raw_folder, dataset_json, plans, with_sources=True))
-    return [file.stem for file in preprocessed_unlabeled_folder(folder).glob("*.json")]
+        scans = find_raw_scans(raw_folder, dataset_json, plans, with_sources=True)
+        return {case: source_of(files, raw_folder) for case, files in scans.items()}
+    records = sorted(preprocessed_unlabeled_folder(folder).glob("*.json"))
+    return {file.stem: recorded_source(file) for file in records}
 
 
 def _raw_labeled_cases(dataset_name: str, dataset_json: dict[str, Any]) -> set[str]:

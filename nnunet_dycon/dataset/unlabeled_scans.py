@@ -93,6 +93,12 @@ def source_of(files: Sequence[Path], folder: Path) -> str:
     return "" if files[0].parent == folder else files[0].parent.name
 
 
+def recorded_source(image: Path) -> str:
+    """Source of a preprocessed unlabelled case by the record beside its image; empty for any other case."""
+    file = image.with_suffix(".json")
+    return str(read_json_object(file, "preprocess again").get("source", "")) if file.is_file() else ""
+
+
 def sources_text(sources: Mapping[str, str]) -> str:
     """`` from 2 sources: site_a (12), site_b (30)``; empty where all cases lie in imagesUn itself.
 

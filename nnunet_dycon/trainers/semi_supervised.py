@@ -16,9 +16,11 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import autocast, nn
 
+from nnunet_dycon.data.sources import case_probabilities
 from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, checked, nnUNetUnlabeledDataLoader
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.dataset.splits import check_disjoint
+from nnunet_dycon.dataset.unlabeled_scans import sources_text
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.whole_files import whole
 from nnunet_dycon.losses import max_entropy
@@ -84,6 +86,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
             self._preprocessed_cases,
             self._first_stage() if self.is_cascaded else None,
             is_first_process=self.local_rank == 0,
+            tell=self.print_to_log_file,
         )
 
     def _first_stage(self) -> tuple[Path, str]:
@@ -136,7 +139,10 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         labeled = _loader(train)
         size = self.settings.unlabeled_batch_size or self.batch_size
         views = {"weak_view": self.settings.weak_teacher_view, "strong_view": self.settings.strong_student_view}
-        two_streams = TwoStreamDataLoader(labeled, nnUNetUnlabeledDataLoader(unlabeled, labeled, size, **views))
+        shares = self.settings.source_shares
+        two_streams = TwoStreamDataLoader(
+            labeled, nnUNetUnlabeledDataLoader(unlabeled, labeled, size, shares=shares, **views)
+        )
         if isinstance(train, SingleThreadedAugmenter):
             train.data_loader = two_streams
         else:
@@ -152,16 +158,16 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         Raises:
             UserError: there is none, a case is labelled as well, or a prediction is missing.
         """
-        files = self.unlabeled_cases.images()
+        case_probabilities(self.unlabeled_cases.check(), self.settings.source_shares)
         train, val = self.do_split()
+        files = self.unlabeled_cases.images()
         check_disjoint(train, val, files)
-        if not files:
-            raise UserError(
-                f"{self.plans_manager.dataset_name} has no unlabelled case: put scans without masks into the raw "
-                "dataset's folder imagesUn, or name cases under 'unlabeled' in a fold of splits_final.json"
-            )
-        self.print_to_log_file(f"This split has {len(train)} labelled and {len(files)} unlabelled training cases.")
-        return self.unlabeled_cases.open(files)
+        unlabeled = self.unlabeled_cases.open(files)
+        self.print_to_log_file(
+            f"This split has {len(train)} labelled and {len(files)} unlabelled training cases"
+            f"{sources_text(unlabeled.sources)}."
+        )
+        return unlabeled
 
     # ------------------------------------------------------------------------------------------------ the networks
 

@@ -14,6 +14,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_dycon.data.previous_stage import check_previous_predictions
 from nnunet_dycon.data.strong_view import add_strong_view
 from nnunet_dycon.dataset.preprocessed_files import check_labeled_cases
+from nnunet_dycon.dataset.raw_dataset import dataset_id
 from nnunet_dycon.dataset.splits import check_fold, read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.settings import Settings, overrides_from_environment
@@ -70,7 +71,7 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         if not os.path.isdir(self.preprocessed_dataset_folder):
             raise UserError(
                 f"{self.preprocessed_dataset_folder} is missing; run nnUNetv2_preprocess -c {self.configuration_name} "
-                f"-d {self.plans_manager.dataset_name} first"
+                f"-d {dataset_id(self.plans_manager.dataset_name)} -plans_name {self.plans_manager.plans_name} first"
             )
         if self.is_ddp and self.device.type == "cpu":
             self._initialize_distributed_on_cpu()
