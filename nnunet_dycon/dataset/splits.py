@@ -29,11 +29,11 @@ def read_splits(preprocessed_dataset_folder_base: str | Path) -> list[dict] | No
         raise UserError(f'{file} must be a list of folds, each {{"train": [...], "val": [...]}}')
     for number, fold in enumerate(splits):
         for key in ("train", "val", "unlabeled"):
-            _check_case_names(fold.get(key, []), f"{file}, fold {number}, {key}")
+            check_case_names(fold.get(key, []), f"{file}, fold {number}, {key}")
     return splits
 
 
-def _check_case_names(names: Iterable[Any], source: str) -> None:
+def check_case_names(names: Iterable[Any], source: str) -> None:
     """Names of cases become names of files, so they must be such, and not lead out of a folder."""
     for name in names:
         if not isinstance(name, str) or not name or name[-1] in ". " or _FORBIDDEN.search(name):

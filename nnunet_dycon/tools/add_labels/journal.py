@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_dycon.dataset.case_names import check_case_names
 from nnunet_dycon.dataset.raw_dataset import RawDataset
+from nnunet_dycon.dataset.splits import check_case_names
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json, write_json
 from nnunet_dycon.tools.add_labels.check import NewCase
