@@ -1,15 +1,18 @@
-# Shared by reproduce_{la,pancreas,brats19,isles22}.sh, which set DATASET, NAME, SOURCE_ID, FRACTIONS and LABELED.
+# Shared by reproduce_{la,pancreas,brats19,isles22,acdc}.sh, which set DATASET, NAME, SOURCE_ID, FRACTIONS, LABELED
+# and, where they differ, UNIT and CONFIG.
 # From the download of a dataset to the table of test results under a published protocol. Every command is printed;
 # finished steps are not repeated, so an interrupted run continues where it stopped.
+
+UNIT=${UNIT:-percent} CONFIG=${CONFIG:-3d_fullres}
 
 usage() {
   cat <<END
 usage: $(basename "$0") DOWNLOAD [options] [-- options of 'nnunet-dycon convert $DATASET']
 
-  --labeled P       labelled percent of the training cases: $FRACTIONS (default: $LABELED)
+  --labeled P       labelled $UNIT of the training cases: $FRACTIONS (default: $LABELED)
   --trainer NAME    nnU-Net trainer (default: nnUNetTrainerDyCON; plain nnU-Net: nnUNetTrainer)
   --fold F          fold (default: 0, which trains on all labelled cases of the protocol)
-  --config NAME     nnU-Net configuration (default: 3d_fullres)
+  --config NAME     nnU-Net configuration (default: $CONFIG)
   --device NAME     cuda, cpu or mps (default: cuda)
   --source-id N     ID of the converted dataset (default: $SOURCE_ID); the split gets N + P
   -np N             processes (default: 8)
@@ -44,7 +47,7 @@ skip_if() {
   fi
 }
 
-DOWNLOAD= TRAINER=nnUNetTrainerDyCON FOLD=0 CONFIG=3d_fullres DEVICE=cuda PROCESSES=8 DRY_RUN=0
+DOWNLOAD= TRAINER=nnUNetTrainerDyCON FOLD=0 DEVICE=cuda PROCESSES=8 DRY_RUN=0
 CONVERT_OPTIONS=()
 while [ $# -gt 0 ]; do
   case $1 in
@@ -79,7 +82,7 @@ for variable in nnUNet_raw nnUNet_preprocessed nnUNet_results; do
 done
 
 TARGET_ID=$((SOURCE_ID + LABELED))
-TARGET=$(printf 'Dataset%03d_%s_%spercent' "$TARGET_ID" "$NAME" "$LABELED")
+TARGET=$(printf 'Dataset%03d_%s_%s%s' "$TARGET_ID" "$NAME" "$LABELED" "$UNIT")
 RAW=$nnUNet_raw/$TARGET
 PREPROCESSED=$nnUNet_preprocessed/$TARGET
 MODEL=$nnUNet_results/$TARGET/${TRAINER}__nnUNetPlans__$CONFIG
@@ -88,7 +91,7 @@ PREDICTIONS=$MODEL/fold_$FOLD/test
 run nnunet-dycon convert "$DATASET" --source "$DOWNLOAD" -d "$SOURCE_ID" --name "$NAME" -np "$PROCESSES" \
   ${CONVERT_OPTIONS[@]+"${CONVERT_OPTIONS[@]}"}
 skip_if "$RAW/split.json" nnunet-dycon split -d "$SOURCE_ID" -t "$TARGET_ID" \
-  --name "${NAME}_${LABELED}percent" --protocol "$DATASET-$LABELED"
+  --name "${NAME}_${LABELED}${UNIT}" --protocol "$DATASET-$LABELED"
 run nnunet-dycon audit -d "$TARGET_ID"
 skip_if "$PREPROCESSED/$CONFIG.done" nnUNetv2_plan_and_preprocess -d "$TARGET_ID" \
   --verify_dataset_integrity -c "$CONFIG" -npfp "$PROCESSES" -np "$PROCESSES"

@@ -6,7 +6,6 @@ import argparse
 import functools
 
 from nnunet_dycon.cli import options
-from nnunet_dycon.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,14 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the dataset into ``nnUNet_raw``."""
-    from nnunetv2.paths import nnUNet_raw
     from tqdm import tqdm
 
+    from nnunet_dycon.dataset.raw_dataset import environment_folder
     from nnunet_dycon.tools.phantom import PhantomDataset, write_dataset
 
-    if not nnUNet_raw.is_set():
-        raise UserError("the environment variable nnUNet_raw is not set: export nnUNet_raw=FOLDER_FOR_RAW_DATASETS")
+    raw = environment_folder("nnUNet_raw")
     spec = PhantomDataset(args.new_dataset, args.name, args.labeled, args.unlabeled, args.test, args.size, args.seed)
-    folder = write_dataset(spec, nnUNet_raw, progress=functools.partial(tqdm, desc="phantom", unit="scan"))
+    folder = write_dataset(spec, raw, progress=functools.partial(tqdm, desc="phantom", unit="scan"))
     print(f"Wrote {spec.labeled} labelled, {spec.unlabeled} unlabelled and {spec.test} test scans to {folder}")
     print(f"Next: nnUNetv2_plan_and_preprocess -d {spec.dataset_id} -c 3d_fullres --verify_dataset_integrity")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +19,12 @@ published order), and --test N takes the last N; with --seed both are drawn at r
 
 The new dataset holds the masks of labelled, validation and test cases only; unlabelled scans lie in imagesUn. Files
 are hard links, or copies where the file system has no hard links. Fold 0 trains on all labelled cases and validates
-on the protocol's validation cases, or, where there are none, on the labelled cases themselves.
+on the protocol's validation cases, or, where there are none, on the labelled cases themselves. With --folds 5 there
+are the five folds that nnU-Net would draw of the labelled cases; imagesUn counts for all of them alike.
 
   nnunet-dycon split -d 500 -t 501 --protocol la-10
   nnunet-dycon split -d 500 -t 502 --labeled 8 --test 20
+  nnunet-dycon split -d 500 -t 503 --labeled 10 --test 20 --folds 5
   nnunet-dycon split -d 500 --in-place --labeled 10%
 """
 
@@ -40,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--labeled", metavar="N|P%", help="number or share of the training cases that are labelled")
     how.add_argument("--labeled-list", type=Path, metavar="FILE", help="file with the labelled cases, one a line")
     parser.add_argument("--test", metavar="N|P%|FILE", help="test cases: number, share, or file with their names")
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="N",
+        help="write N folds (as a rule 5) over the labelled cases, each validating on its part of them and training on "
+        "the other labelled cases and all unlabelled ones (default: fold 0 alone)",
+    )
     parser.add_argument("--seed", type=int, help="draw the labelled cases (and the test cases) at random")
     parser.add_argument(
         "--stratify",
@@ -60,15 +68,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Split, then say what was written and what comes next."""
+    from nnunet_dycon.tools.convert.protocols import get_protocol
     from nnunet_dycon.tools.split import SplitOptions, split_in_place, split_into_new_dataset
 
     choice = SplitOptions(
-        protocol=args.protocol,
+        protocol=get_protocol(args.protocol) if args.protocol else None,
         labeled=args.labeled,
         labeled_list=args.labeled_list,
         test=args.test,
         seed=args.seed,
         stratify=args.stratify,
+        folds=args.folds,
     )
     _check(args)
     if args.in_place:
@@ -89,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
             num_processes=args.num_processes,
             progress=True,
         )
-    _print(report, in_place=args.in_place, fold=args.fold or 0)
+    _print(report, in_place=args.in_place)
 
 
 def _protocols() -> list[str]:
@@ -100,27 +110,41 @@ def _protocols() -> list[str]:
 
 def _check(args: argparse.Namespace) -> None:
     """Options that contradict each other."""
-    if args.in_place and (args.new_dataset is not None or args.name):
-        raise UserError("--in-place makes no new dataset; leave -t and --name out")
-    if not args.in_place and args.new_dataset is None:
-        raise UserError("give -t for the new dataset, or --in-place for a preprocessed one")
-    if not args.in_place and (args.fold is not None or args.overwrite):
-        raise UserError("-f and --overwrite have an effect with --in-place only; leave them out")
+    target = args.new_dataset is not None
+    for wrong, message in (
+        (args.in_place and (target or args.name), "--in-place makes no new dataset; leave -t and --name out"),
+        (not args.in_place and not target, "give -t for the new dataset, or --in-place for a preprocessed one"),
+        (
+            not args.in_place and (args.fold is not None or args.overwrite),
+            "-f and --overwrite have an effect with --in-place only; leave them out",
+        ),
+        (args.folds and args.fold is not None, "--folds writes all folds; leave -f out"),
+    ):
+        if wrong:
+            raise UserError(message)
 
 
-def _print(report: SplitReport, *, in_place: bool, fold: int) -> None:
-    for warning in report.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    for note in report.notes:
-        print(f"note: {note}")
+def _print(report: SplitReport, *, in_place: bool) -> None:
+    from nnunet_dycon.dataset.raw_dataset import dataset_id
+    from nnunet_dycon.files.text import print_report
+
     cases = report.division
-    print(
+    lines = [
         f"{report.dataset_name}: {len(cases.labeled)} labelled, {len(cases.unlabeled)} unlabelled, "
         f"{len(cases.validation)} validation, {len(cases.test)} test cases"
-    )
-    number = int(report.dataset_name[7:10])
-    print(f"wrote {report.split_file.parent}, {report.splits_final_file}")
+    ]
+    if len(report.folds) > 1:
+        shares = ", ".join(f"{len(fold['train'])} and {len(fold['val'])}" for fold in report.folds)
+        lines.append(
+            f"folds 0 to {len(report.folds) - 1} train and validate on {shares} of the labelled cases; all unlabelled "
+            "cases are unlabelled in each of them"
+        )
+    number, configuration = dataset_id(report.dataset_name), report.configuration
     steps = f"nnunet-dycon audit -d {number}; "
     if not in_place:
-        steps += f"nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity; "
-    print(f"next: {steps}nnUNetv2_train {number} 3d_fullres {fold} -tr nnUNetTrainerDyCON")
+        steps += f"nnUNetv2_plan_and_preprocess -d {number} -c {configuration} --verify_dataset_integrity; "
+    steps += f"nnUNetv2_train {number} {configuration} {report.first_fold} -tr nnUNetTrainerDyCON"
+    if len(report.folds) > 1:
+        steps += f" (and folds 1 to {len(report.folds) - 1})"
+    lines += [f"wrote {report.split_file.parent}, {report.splits_final_file}", f"next: {steps}"]
+    print_report(*lines, warnings=report.warnings, notes=report.notes)

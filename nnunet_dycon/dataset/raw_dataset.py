@@ -133,6 +133,32 @@ def dataset_name(id_or_name: int | str) -> str:
     return found[0]
 
 
+def check_new_dataset(number: int, name: str, option: str = "-d", *, may_exist: bool = False) -> None:
+    """Check that a dataset ``DatasetNNN_Name`` can be made.
+
+    Args:
+        number: its ID.
+        name: what follows it.
+        option: what the command calls the ID.
+        may_exist: a dataset of this ID and name is no obstacle.
+
+    Raises:
+        UserError: nnU-Net takes no such ID or name, or another dataset has the ID.
+    """
+    from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
+
+    if not 1 <= number <= 999:
+        raise UserError(f"{option} {number} is no dataset ID; nnU-Net takes 1 to 999")
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise UserError(f"--name {name!r} is no part of a folder name; use letters, digits, '_', '-' and '.'")
+    used = {str(i) for i in find_candidate_datasets(number)} - ({f"Dataset{number:03d}_{name}"} if may_exist else set())
+    if used:
+        raise UserError(
+            f"{option} {number} is in use by {', '.join(sorted(used))} (in nnUNet_raw, nnUNet_preprocessed or "
+            "nnUNet_results); choose another number, or remove that dataset"
+        )
+
+
 def environment_folder(variable: str) -> Path:
     """The folder that ``nnUNet_raw`` or ``nnUNet_preprocessed`` names.
 

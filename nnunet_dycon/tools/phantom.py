@@ -15,8 +15,6 @@ Arrays are (Z, Y, X) as SimpleITK has them, voxels 1 mm.
 from __future__ import annotations
 
 import os
-import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +23,11 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
-from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 from scipy import ndimage
 
+from nnunet_dycon.dataset.raw_dataset import check_new_dataset
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.whole_files import whole
 
 FILE_ENDING = ".nii.gz"
 MIN_SIZE_VOXELS = 32
@@ -272,10 +271,6 @@ class PhantomDataset:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.dataset_id <= 999:
-            raise UserError(f"-d {self.dataset_id}: nnU-Net takes 1 to 999")
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
-            raise UserError(f"--name {self.name!r}: use letters, digits, '_' and '-' only")
         if self.labeled < 1:
             raise UserError(f"--labeled {self.labeled}: nnU-Net needs at least one labelled case")
         for option in ("unlabeled", "test", "seed"):
@@ -306,32 +301,21 @@ def write_dataset(
     ``progress`` wraps the list of cases (tqdm). Masks of unlabelled cases are written nowhere.
 
     Raises:
-        UserError: the dataset ID is taken.
+        UserError: the dataset ID is taken or none, or the folder cannot be written.
     """
+    check_new_dataset(spec.dataset_id, spec.name)
     target = Path(raw_folder) / spec.folder_name
-    _check_id_is_free(spec, Path(raw_folder))
-    partial = target.with_name(f".{spec.folder_name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    for folder in ("imagesTr", "labelsTr", "imagesUn", "imagesTs", "labelsTs"):
-        (partial / folder).mkdir(parents=True)
-    for pool, index, images, labels in progress(list(spec.cases())):
-        case = make_case(spec.seed, index, pool=pool, size_voxels=spec.size_voxels)
-        name = f"{pool}_{index:03d}"
-        _write_volume(case.image, partial / images / f"{name}_0000{FILE_ENDING}")
-        if labels is not None:
-            _write_volume(case.segmentation, partial / labels / f"{name}{FILE_ENDING}")
-    _write_dataset_json(spec, partial)
-    os.replace(partial, target)
+    with whole(target) as partial:
+        for folder in ("imagesTr", "labelsTr", "imagesUn", "imagesTs", "labelsTs"):
+            (partial / folder).mkdir(parents=True)
+        for pool, index, images, labels in progress(list(spec.cases())):
+            case = make_case(spec.seed, index, pool=pool, size_voxels=spec.size_voxels)
+            name = f"{pool}_{index:03d}"
+            _write_volume(case.image, partial / images / f"{name}_0000{FILE_ENDING}")
+            if labels is not None:
+                _write_volume(case.segmentation, partial / labels / f"{name}{FILE_ENDING}")
+        _write_dataset_json(spec, partial)
     return target
-
-
-def _check_id_is_free(spec: PhantomDataset, raw_folder: Path) -> None:
-    prefix = f"Dataset{spec.dataset_id:03d}_"
-    taken = {path.name for path in raw_folder.glob(f"{prefix}*")} | set(find_candidate_datasets(spec.dataset_id))
-    if (raw_folder / spec.folder_name).exists():
-        raise UserError(f"{raw_folder / spec.folder_name} exists: remove it or take another -d")
-    if others := sorted(taken - {spec.folder_name}):
-        raise UserError(f"-d {spec.dataset_id} belongs to {', '.join(others)}: take another one")
 
 
 def _write_volume(array: np.ndarray, path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert import brats19
+from nnunet_dycon.tools.convert.datasets import brats19
 from nnunet_dycon.tools.convert.report import ConversionReport
 from nnunet_dycon.tools.convert.run import convert
 from tests.helpers.convert_fixtures import (
@@ -118,7 +118,7 @@ def test_h5_axes_are_zyx(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="FLAIR and the whole tumour alone"):
         brats19.plan(source, modalities=ALL)
     brats_case(source, SECOND)
-    with pytest.raises(UserError, match="NIfTI files and h5 files"):
+    with pytest.raises(UserError, match="NIfTI and h5 files"):
         brats19.plan(source)
 
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert import la
+from nnunet_dycon.tools.convert.datasets import la
 from nnunet_dycon.tools.convert.run import convert
 from tests.helpers.convert_fixtures import (
     LA_IDS,
@@ -65,6 +66,40 @@ def test_h5_axes_are_xyz(tmp_path: Path) -> None:
     assert report.dataset_notes[0].startswith("the h5 files hold no geometry: spacing 0.625 x 0.625 x 0.625 mm")
 
 
+HALF_TURN = (-1, 0, 0, 0, -1, 0, 0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"direction": HALF_TURN}, "axes in other directions"),
+        ({"direction": (0, 1, 0, 1, 0, 0, 0, 0, 1)}, "axes in other directions"),
+        ({"spacing_mm": (1.25, 1.25, 1.25)}, "voxels of 0.625 x 0.625 x 0.625 mm and 1.25 x 1.25 x 1.25 mm"),
+        ({"origin_mm": (0, 0, 30)}, "another origin"),
+        # the same place in space, but every voxel mirrored
+        ({"direction": HALF_TURN, "origin_mm": (3.125, 2.5, 0)}, "axes in other directions"),
+    ],
+)
+def test_a_label_header_that_disagrees_is_refused(tmp_path: Path, header: dict[str, Any], reason: str) -> None:
+    folder = la_nrrd(tmp_path, LA_IDS[0], spacing_mm=(0.625,) * 3)
+    write_volume(folder / "laendo.nrrd", corner_label(value=255), **{"spacing_mm": (0.625,) * 3, **header})
+    plan, target = la.plan(tmp_path), tmp_path / "Dataset001_LA"
+    failure = convert(plan, target).failures[NAMES[0]]
+    assert reason in failure and "pass --accept" in failure
+    report = convert(plan.accepting(["all"]), target)
+    assert "laid on lgemri voxel by voxel (--accept)" in report.case_notes[NAMES[0]][0]
+    np.testing.assert_array_equal(converted(report, NAMES[0])[1], corner_label())
+
+
+@pytest.mark.parametrize("without", ["lgemri", "laendo"])
+def test_a_header_without_spacing_does_not_disagree(tmp_path: Path, without: str) -> None:
+    folder = la_nrrd(tmp_path, LA_IDS[0], spacing_mm=(0.625,) * 3)
+    array = numbered() if without == "lgemri" else corner_label(value=255)
+    write_volume(folder / f"{without}.nrrd", array)
+    report = convert(la.plan(tmp_path), tmp_path / "Dataset001_LA")
+    assert converted(report, NAMES[0])[2].GetSpacing() == (0.625,) * 3 and not report.failures
+
+
 @pytest.mark.parametrize("missing", ["laendo.nrrd", "lgemri.nrrd"])
 def test_a_case_without_one_file_fails_alone(tmp_path: Path, missing: str) -> None:
     la_nrrd(tmp_path, LA_IDS[0])
@@ -84,7 +119,7 @@ def test_bad_cases_fail_alone_and_leave_nothing(tmp_path: Path) -> None:
     report = convert(la.plan(tmp_path), tmp_path / "Dataset001_LA")
     assert report.written == ["LA_23X6SY44VT9KFHR7S7OC"]
     assert "no labels (128, ...; expected 0, 1, 255)" in report.failures[NAMES[0]]
-    assert "7, 5, 4) voxels (x, y, z) and the image (6, 5, 4)" in report.failures[NAMES[1]]
+    assert "laendo has (7, 5, 4) voxels (x, y, z) and lgemri (6, 5, 4)" in report.failures[NAMES[1]]
     assert "lgemri.nrrd cannot be read" in report.failures[NAMES[2]]
     written = sorted(path.name for path in report.folder.rglob("*.nii.gz"))
     assert written == ["LA_23X6SY44VT9KFHR7S7OC.nii.gz", "LA_23X6SY44VT9KFHR7S7OC_0000.nii.gz"]
@@ -125,7 +160,7 @@ def test_one_id_twice(tmp_path: Path) -> None:
 def test_two_distributions_are_not_mixed(tmp_path: Path) -> None:
     la_nrrd(tmp_path, LA_IDS[0])
     la_h5(tmp_path, LA_IDS[0])
-    with pytest.raises(UserError, match=r"NRRD files and mri_norm2\.h5 files.*give the folder of one"):
+    with pytest.raises(UserError, match=r"NRRD and mri_norm2\.h5 files; .*give the folder of one"):
         la.plan(tmp_path)
 
 

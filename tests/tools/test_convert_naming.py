@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert import case_name
+from nnunet_dycon.tools.convert.datasets import BENCHMARKS
 from nnunet_dycon.tools.convert.protocols import load_list
 
 
@@ -23,10 +23,12 @@ from nnunet_dycon.tools.convert.protocols import load_list
         ("brats19", "BraTS19_CBICA_AAP_1.h5\r", "BraTS19_CBICA_AAP_1"),
         ("isles22", "sub-strokecase0009", "sub-strokecase0009"),
         ("isles22", "sub-strokecase0009_ses-0001 ", "sub-strokecase0009"),
+        ("acdc", "patient099_frame01.h5", "patient099_frame01"),
+        ("acdc", "Patient099_frame01_slice_7", "patient099_frame01"),
     ],
 )
 def test_every_spelling_gives_one_name(dataset: str, entry: str, name: str) -> None:
-    assert case_name(dataset, entry) == name
+    assert BENCHMARKS[dataset].case_name(entry) == name
 
 
 @pytest.mark.parametrize(
@@ -36,17 +38,13 @@ def test_every_spelling_gives_one_name(dataset: str, entry: str, name: str) -> N
         ("pancreas", "image050"),
         ("brats19", "2013_10_1"),
         ("isles22", "case9"),
+        ("acdc", "patient099"),
         ("la", ""),
     ],
 )
 def test_no_case(dataset: str, entry: str) -> None:
     with pytest.raises(UserError, match=f"names no case of {dataset}; expected an entry like"):
-        case_name(dataset, entry)
-
-
-def test_unknown_dataset() -> None:
-    with pytest.raises(UserError, match="choose one of la, pancreas, brats19, isles22"):
-        case_name("acdc", "patient001")
+        BENCHMARKS[dataset].case_name(entry)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +59,9 @@ def test_unknown_dataset() -> None:
         ),
         ("brats19", ("brats19/train.txt", "brats19/val.txt", "brats19/test.txt"), 335),
         ("isles22", ("isles22/train.list", "isles22/val.list", "isles22/test.list"), 250),
+        ("acdc", ("acdc/train.list", "acdc/val.list", "acdc/test.list"), 200),
     ],
 )
 def test_the_published_lists_name_every_case_once(dataset: str, lists: tuple[str, ...], count: int) -> None:
-    names = [case_name(dataset, entry) for name in lists for entry in load_list(name)]
+    names = [BENCHMARKS[dataset].case_name(entry) for name in lists for entry in load_list(name)]
     assert len(names) == len(set(names)) == count

@@ -8,9 +8,9 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert import pancreas
-from nnunet_dycon.tools.convert.pancreas_dicom import read_series
-from nnunet_dycon.tools.convert.pancreas_pairing import check_pairing, contrasts_hu
+from nnunet_dycon.tools.convert.datasets import pancreas
+from nnunet_dycon.tools.convert.dicom import read_series
+from nnunet_dycon.tools.convert.pairing import check_pairing, contrasts_hu
 from nnunet_dycon.tools.convert.report import ConversionReport
 from nnunet_dycon.tools.convert.run import convert
 from tests.helpers.convert_fixtures import (
@@ -41,6 +41,7 @@ def test_dicom(source: Path) -> None:
     pancreas_case(source, 1)
     report = _convert(source)
     assert report.written == ["pancreas_0001"] and not report.failures
+    assert "headers of the label files are not read" in report.summary()
     image, label, grid = converted(report, "pancreas_0001")
     hounsfield_units, mask = abdomen()
     np.testing.assert_array_equal(image, hounsfield_units)
@@ -192,11 +193,11 @@ def test_contrast_by_hand() -> None:
 
 def test_accept_overrules_the_guard(source: Path) -> None:
     pancreas_case(source, 1, np.flip(abdomen()[1], 0))
-    report = _convert(source, accept=["PANCREAS_0001"])
+    report = convert(pancreas.plan(source).accepting(["pancreas_0001"]), source.parent / "Dataset002_Pancreas")
     assert report.written == ["pancreas_0001"]
     assert report.case_notes["pancreas_0001"] == ["not checked against its label (--accept)"]
     with pytest.raises(UserError, match="--accept pancreas_0007"):
-        pancreas.plan(source, accept=["pancreas_0007"])
+        pancreas.plan(source).accepting(["pancreas_0007"])
 
 
 @pytest.mark.parametrize(
@@ -220,7 +221,7 @@ def test_h5(source: Path, name: str, channel: str) -> None:
 def test_distributions_are_not_mixed(source: Path) -> None:
     for name in ("image0002_norm.h5", "0003.h5"):
         write_h5(source / name, image=numbered(dtype="float32"), label=corner_label())
-    with pytest.raises(UserError, match=r"image00XX_norm\.h5 and 00XX\.h5; they are preprocessed differently"):
+    with pytest.raises(UserError, match=r"image00XX_norm\.h5 and 00XX\.h5 files; they are preprocessed differently"):
         pancreas.plan(source)
 
 
@@ -229,13 +230,15 @@ def test_options_that_have_no_effect_are_refused(source: Path) -> None:
     with pytest.raises(UserError, match="--spacing is for h5 files"):
         pancreas.plan(source, spacing_mm=(1, 1, 1))
     write_h5(source.parent / "h5" / "0003.h5", image=numbered(dtype="float32"), label=corner_label())
-    with pytest.raises(UserError, match="--labels and --accept are for the DICOM download"):
-        pancreas.plan(source.parent / "h5", accept=["0003"])
+    with pytest.raises(UserError, match="--labels is for the DICOM download"):
+        pancreas.plan(source.parent / "h5", labels=source)
+    with pytest.raises(UserError, match=r"--accept all: .* \(00XX\.h5\)"):
+        pancreas.plan(source.parent / "h5").accepting(["all"])
 
 
 def test_wrong_folder(source: Path) -> None:
     dicom_series(source / "patient1", abdomen()[0])
-    with pytest.raises(UserError, match="expected folders PANCREAS_00XX"):
+    with pytest.raises(UserError, match="in no folder called PANCREAS_00XX"):
         pancreas.plan(source)
 
 

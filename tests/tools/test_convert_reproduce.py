@@ -33,7 +33,7 @@ def _commands(result: subprocess.CompletedProcess[str]) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     ("dataset", "labeled"),
-    [("la", "5"), ("la", "10"), ("la", "20"), ("pancreas", "20"), ("brats19", "10"), ("isles22", "10")],
+    [("la", "5"), ("la", "10"), ("la", "20"), ("pancreas", "20"), ("brats19", "10"), ("isles22", "10"), ("acdc", "7")],
 )
 def test_every_step_is_a_valid_command(dataset: str, labeled: str) -> None:
     commands = _commands(_script(dataset, "my download", "--labeled", labeled, "--dry-run"))
@@ -55,9 +55,9 @@ def test_every_step_is_a_valid_command(dataset: str, labeled: str) -> None:
             importlib.import_module(f"nnunet_dycon.cli.{command[1]}").add_arguments(parser)
             parsed[command[1]] = parser.parse_args(command[2:])
     assert parsed["convert"].dataset == dataset and parsed["convert"].source == Path("my download")
-    assert parsed["split"].source == str(parsed["convert"].dataset_id)
+    assert parsed["split"].dataset == str(parsed["convert"].new_dataset)
     assert parsed["split"].protocol == f"{dataset}-{labeled}" and parsed["split"].protocol in PROTOCOLS
-    assert parsed["preprocess"].d == parsed["audit"].dataset == str(parsed["split"].target_id)
+    assert parsed["preprocess"].dataset == parsed["audit"].dataset == str(parsed["split"].new_dataset)
 
 
 def test_options_reach_their_commands() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from nnunet_dycon import cli
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert import brats19, la, run
+from nnunet_dycon.tools.convert import run
+from nnunet_dycon.tools.convert.datasets import brats19, la
 from nnunet_dycon.tools.convert.plan import CasePlan, CaseVolumes, DatasetPlan
 from nnunet_dycon.tools.convert.run import convert
 from tests.helpers.convert_fixtures import LA_IDS, brats_case, converted, isles_case, la_nrrd, numbered, write_volume
@@ -116,7 +117,7 @@ def _die() -> CaseVolumes:
 
 def test_a_killed_process_is_a_failure_not_a_crash(tmp_path: Path, folder: Path) -> None:
     cases = [CasePlan(name, _die, {}) for name in NAMES[:2]]
-    plan = DatasetPlan("la", "NRRD", tmp_path, {0: "LGE-MRI"}, {"background": 0, "left atrium": 1}, cases, "")
+    plan = DatasetPlan("la", "NRRD", tmp_path, {0: "LGE-MRI"}, {"background": 0, "left atrium": 1}, "", cases)
     report = convert(plan, folder, num_processes=2)
     assert sorted(report.failures) == NAMES[:2]
     assert "a worker process was killed" in report.failures[NAMES[0]]
@@ -172,7 +173,8 @@ def test_stock_nnunet_accepts_the_dataset(tmp_path: Path) -> None:
 
 @pytest.fixture
 def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    for name in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
     return tmp_path / "raw"
 
 
@@ -208,7 +210,7 @@ def test_command_errors(source: Path, raw: Path, capsys: pytest.CaptureFixture[s
     common = ("la", "--source", source, "-d")
     (raw / "Dataset007_Heart").mkdir(parents=True)
     for arguments, text in [
-        ((*common, 7), "-d 7 is taken by Dataset007_Heart"),
+        ((*common, 7), "-d 7 is in use by Dataset007_Heart"),
         ((*common, 1000), "nnU-Net takes 1 to 999"),
         ((*common, 1, "--name", "a/b"), "use letters, digits"),
         ((*common, 1, "-np", 0), "give at least 1"),

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -130,22 +129,28 @@ def test_an_interrupted_run_leaves_no_dataset_and_can_be_repeated(raw_folder: Pa
 
 def test_a_taken_id_is_refused(raw_folder: Path) -> None:
     (raw_folder / "Dataset901_Phantom").mkdir()
-    with pytest.raises(UserError, match=r"Dataset901_Phantom exists: remove it"):
+    with pytest.raises(UserError, match=r"-d 901 is in use by Dataset901_Phantom"):
         write_dataset(PhantomDataset(901), raw_folder)
     (raw_folder / "preprocessed" / "Dataset902_Liver").mkdir(parents=True)
-    with pytest.raises(UserError, match="902 belongs to Dataset902_Liver"):
+    with pytest.raises(UserError, match="-d 902 is in use by Dataset902_Liver"):
         write_dataset(PhantomDataset(902), raw_folder)
+
+
+@pytest.mark.parametrize(("number", "name"), [(0, "Phantom"), (1000, "Phantom"), (901, "a/b")])
+def test_what_nnunet_takes_for_no_dataset_is_refused(raw_folder: Path, number: int, name: str) -> None:
+    with pytest.raises(UserError, match=r"no dataset ID|--name 'a/b'"):
+        write_dataset(PhantomDataset(number, name), raw_folder)
+    assert not names(raw_folder)
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("dataset_id", 0), ("name", "a/b"), ("labeled", 0), ("unlabeled", -1), ("size_voxels", 16), ("seed", -1)],
+    [("labeled", 0), ("unlabeled", -1), ("size_voxels", 16), ("seed", -1)],
 )
 def test_bad_options_are_named(option: str, value: object) -> None:
-    spelled = {"dataset_id": "-d", "size_voxels": "--size"}.get(option, f"--{option}")
-    options: dict[str, Any] = {"dataset_id": 901, option: value}
+    spelled = {"size_voxels": "--size"}.get(option, f"--{option}")
     with pytest.raises(UserError, match=spelled):
-        PhantomDataset(**options)
+        PhantomDataset(901, **{option: value})
 
 
 def test_command_line(raw_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

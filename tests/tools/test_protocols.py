@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_dycon.dataset.case_lists import read_list
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.protocols import PROTOCOLS, get_protocol, load_list, read_list
+from nnunet_dycon.tools.convert.protocols import PROTOCOLS, get_protocol, load_list
 
 SHARED_LISTS = Path(__file__).parents[2].parent / "shared" / "data" / "lists"
 
@@ -66,27 +67,29 @@ def test_missing_list_file_is_refused(tmp_path):
         ("isles22-5", 10, 200, 25, 25),
         ("isles22-10", 20, 200, 25, 25),
         ("isles22-20", 40, 200, 25, 25),
+        ("acdc-3", 6, 140, 20, 40),
+        ("acdc-7", 14, 140, 20, 40),
     ],
 )
 def test_sizes_of_the_protocols(name, labeled, train, validation, test):
     protocol = get_protocol(name)
-    sizes = len(protocol.train_cases()), len(protocol.validation_cases()), len(protocol.test_cases())
+    sizes = len(protocol.train), len(protocol.validation), len(protocol.test)
     assert (protocol.n_labeled, *sizes) == (labeled, train, validation, test)
 
 
 def test_all_protocols_of_the_table_above_are_tested():
-    assert len(PROTOCOLS) == 12
+    assert len(PROTOCOLS) == 14
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_sets_of_a_protocol_are_disjoint(name):
     protocol = get_protocol(name)
-    cases = [*protocol.train_cases(), *protocol.validation_cases(), *protocol.test_cases()]
+    cases = [*protocol.train, *protocol.validation, *protocol.test]
     assert len(cases) == len(set(cases))
 
 
 def test_names_are_those_of_the_converted_datasets():
-    firsts = {name: get_protocol(name).train_cases()[0] for name in PROTOCOLS}
+    firsts = {name: get_protocol(name).train[0] for name in PROTOCOLS}
     assert firsts["la-10"] == "LA_06SR5RBREL16DQ6M8LWS"
     assert firsts["pancreas-20"] == "pancreas_0001"
     assert firsts["pancreas-mcnet-20"] == "pancreas_0057"
@@ -94,21 +97,30 @@ def test_names_are_those_of_the_converted_datasets():
     assert firsts["brats19-10"].startswith("BraTS19_")
 
 
+def test_acdc_keeps_the_volumes_of_a_patient_together():
+    protocol = get_protocol("acdc-3")
+    labeled = protocol.train[:6]
+    assert [case[:10] for case in labeled[::2]] == ["patient099", "patient038", "patient050"]
+    sides = [protocol.train, protocol.validation, protocol.test]
+    patients = [{case.split("_")[0] for case in side} for side in sides]
+    assert [len(side) for side in patients] == [70, 10, 20] and len(set.union(*patients)) == 100
+
+
 def test_default_pancreas_protocol_labels_the_first_twelve_and_has_no_withdrawn_case():
     protocol = get_protocol("pancreas-20")
-    labeled = protocol.train_cases()[: protocol.n_labeled]
+    labeled = protocol.train[: protocol.n_labeled]
     assert labeled == [f"pancreas_{i:04d}" for i in range(1, 13)]
-    used = {*protocol.train_cases(), *protocol.test_cases()}
+    used = {*protocol.train, *protocol.test}
     assert not used & {"pancreas_0025", "pancreas_0070"}
     assert not protocol.warning
 
 
 def test_mcnet_protocol_has_one_scan_on_three_sides_and_says_so():
     protocol = get_protocol("pancreas-mcnet-20")
-    labeled = protocol.train_cases()[:12]
+    labeled = protocol.train[:12]
     assert "pancreas_0070" in labeled
-    assert "pancreas_0002" in protocol.train_cases()[12:]
-    assert "pancreas_0025" in protocol.test_cases()
+    assert "pancreas_0002" in protocol.train[12:]
+    assert "pancreas_0025" in protocol.test
     assert "one scan" in protocol.warning
 
 
@@ -124,6 +136,6 @@ def test_isles_lists_are_those_of_the_published_fold():
         pytest.skip(f"{file} is missing")
     fold = json.loads(file.read_text())
     protocol = get_protocol("isles22-10")
-    assert protocol.train_cases() == fold["train"]
-    assert protocol.validation_cases() == fold["val"]
-    assert protocol.test_cases() == fold["test"]
+    assert protocol.train == fold["train"]
+    assert protocol.validation == fold["val"]
+    assert protocol.test == fold["test"]

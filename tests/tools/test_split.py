@@ -12,10 +12,20 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_dycon.cli import split as split_cli
+from nnunet_dycon.dataset.raw_dataset import open_raw_dataset
 from nnunet_dycon.dataset.splits import check_disjoint, read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools.audit.roles import uses_of
 from nnunet_dycon.tools.convert.protocols import get_protocol
-from nnunet_dycon.tools.split import CasePool, SplitOptions, divide, split_in_place, split_into_new_dataset
+from nnunet_dycon.tools.split import (
+    CasePool,
+    SplitOptions,
+    divide,
+    masks,
+    new_dataset,
+    split_in_place,
+    split_into_new_dataset,
+)
 from nnunet_dycon.tools.split.division import stratified
 from nnunet_dycon.tools.split.options import count_of
 
@@ -24,7 +34,8 @@ CASES = [f"case_{i:02d}" for i in range(10)]
 
 @pytest.fixture
 def roots(tmp_path, monkeypatch):
-    """Empty nnUNet_raw and nnUNet_preprocessed."""
+    """Empty nnUNet_raw and nnUNet_preprocessed; masks are files of text, and taken to have foreground."""
+    monkeypatch.setattr(masks, "mask_content", lambda mask, dataset_json: masks.MaskContent(frozenset({0, 1}), False))
     folders = {}
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         folders[name] = tmp_path / name
@@ -104,12 +115,14 @@ def test_impossible_amounts_are_refused(amount):
     ("options", "message"),
     [
         ({}, "one of --protocol"),
-        ({"protocol": "la-10", "labeled": "8"}, "one of --protocol"),
-        ({"protocol": "la-10", "test": "3"}, "--test contradicts --protocol"),
+        ({"protocol": get_protocol("la-10"), "labeled": "8"}, "one of --protocol"),
+        ({"protocol": get_protocol("la-10"), "test": "3"}, "--test contradicts --protocol"),
         ({"labeled_list": Path("a"), "stratify": True}, "--stratify has no effect"),
         ({"labeled_list": Path("a"), "seed": 1}, "--seed has no effect"),
         ({"labeled_list": Path("a"), "seed": 1, "test": "b.txt"}, "--seed has no effect"),
         ({"labeled": "3", "seed": -1}, "--seed -1"),
+        ({"labeled": "3", "folds": 1}, "--folds 1: give 2 or more"),
+        ({"protocol": get_protocol("acdc-7"), "folds": 5}, "acdc-7, which has 20 validation cases"),
     ],
 )
 def test_contradicting_options_are_refused(options, message):
@@ -261,9 +274,9 @@ def test_spacing_files_of_tiff_images_go_along_but_never_those_of_masks(roots):
 
 def test_protocol_with_validation_cases(roots):
     protocol = get_protocol("isles22-5")
-    training, validation, test = protocol.train_cases(), protocol.validation_cases(), protocol.test_cases()
+    training, validation, test = protocol.train, protocol.validation, protocol.test
     make_raw(roots, training=[*training, *validation, "sub-strokecase9999"], test=test)
-    report = split_into_new_dataset(500, 501, SplitOptions(protocol="isles22-5"))
+    report = split_into_new_dataset(500, 501, SplitOptions(protocol=get_protocol("isles22-5")))
     folder = roots["nnUNet_raw"] / "Dataset501_Toy_10labeled"
     assert case_names(folder / "labelsTr") == sorted([*training[:10], *validation])
     assert case_names(folder / "imagesUn") == training[10:]
@@ -276,17 +289,17 @@ def test_protocol_with_validation_cases(roots):
 
 def test_seed_draws_among_the_training_cases_of_a_protocol():
     protocol = get_protocol("isles22-5")
-    everyone = [*protocol.train_cases(), *protocol.validation_cases(), *protocol.test_cases()]
-    division = divide(pool(everyone), SplitOptions(protocol="isles22-5", seed=1))
+    everyone = [*protocol.train, *protocol.validation, *protocol.test]
+    division = divide(pool(everyone), SplitOptions(protocol=get_protocol("isles22-5"), seed=1))
     assert len(division.labeled) == 10
-    assert division.labeled != protocol.train_cases()[:10]
-    assert set(division.labeled) <= set(protocol.train_cases())
+    assert division.labeled != protocol.train[:10]
+    assert set(division.labeled) <= set(protocol.train)
 
 
 def test_mcnet_protocol_warns(roots):
     protocol = get_protocol("pancreas-mcnet-20")
-    make_raw(roots, training=[*protocol.train_cases(), *protocol.test_cases()])
-    report = split_into_new_dataset(500, 501, SplitOptions(protocol="pancreas-mcnet-20"))
+    make_raw(roots, training=[*protocol.train, *protocol.test])
+    report = split_into_new_dataset(500, 501, SplitOptions(protocol=get_protocol("pancreas-mcnet-20")))
     assert "pancreas_0070" in report.warnings[0]
     assert json.loads(report.split_file.read_text())["warnings"] == report.warnings
 
@@ -322,8 +335,7 @@ def _nothing_written(roots) -> bool:
         (lambda raw: (raw / "dataset.json").write_text("{}"), {"labeled": "2"}, 501, "lacks labels and file_ending"),
         (lambda raw: None, {"labeled": "2"}, 500, "-t 500 is in use by Dataset500_Toy"),
         (lambda raw: None, {"labeled": "2"}, 1000, "no dataset ID"),
-        (lambda raw: None, {"protocol": "la-10"}, 501, "lacks 100 of the 100 cases of protocol la-10"),
-        (lambda raw: None, {"protocol": "la-11"}, 501, "unknown protocol"),
+        (lambda raw: None, {"protocol": get_protocol("la-10")}, 501, "lacks 100 of the 100 cases of protocol la-10"),
     ],
 )
 def test_impossible_splits_write_nothing(roots, prepare, options, target_id, message):
@@ -365,10 +377,39 @@ def test_id_of_a_preprocessed_leftover_is_in_use(roots):
 
 def test_failure_while_writing_leaves_nothing(roots, monkeypatch):
     make_raw(roots)
-    file = roots["nnUNet_raw"].parent / "a_file"
-    file.write_text("nnUNet_preprocessed points to this file, so its folder cannot be made")
-    monkeypatch.setenv("nnUNet_preprocessed", str(file))
-    with pytest.raises(OSError, match="a_file"):
+    write_json = new_dataset.write_json
+
+    def fails(content, file):
+        if file.name == "splits_final.json":
+            raise OSError("broken")
+        write_json(content, file)
+
+    monkeypatch.setattr(new_dataset, "write_json", fails)
+    with pytest.raises(OSError, match="broken"):
+        split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
+    assert _nothing_written(roots)
+
+
+@pytest.mark.parametrize("variable", ["nnUNet_raw", "nnUNet_preprocessed"])
+def test_what_cannot_be_written_is_told_before_masks_are_read(roots, monkeypatch, variable):
+    make_raw(roots)
+    root = roots[variable]
+
+    def check_writable(folder):
+        if folder == root:
+            raise UserError(f"{folder} cannot be written")
+
+    monkeypatch.setattr(new_dataset, "check_writable", check_writable)
+    monkeypatch.setattr(masks, "map_cases", lambda *args, **kwargs: pytest.fail("masks were read"))
+    with pytest.raises(UserError, match="cannot be written"):
+        split_into_new_dataset(500, 501, SplitOptions(labeled="2", stratify=True))
+    assert _nothing_written(roots)
+
+
+def test_a_case_that_lacks_a_channel_is_named(roots):
+    folder = make_raw(roots, channels=2)
+    (folder / "imagesTr" / "case_07_0001.nii.gz").unlink()
+    with pytest.raises(UserError, match="case_07 have not 2 channel files"):
         split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
     assert _nothing_written(roots)
 
@@ -406,6 +447,141 @@ def test_unreadable_mask_is_named_when_stratifying(roots):
     make_raw(roots)
     with pytest.raises(UserError, match=r"case_00\.nii\.gz cannot be read"):
         split_into_new_dataset(500, 501, SplitOptions(labeled="2", stratify=True))
+
+
+# --- masks of labelled cases
+
+
+@pytest.fixture
+def with_masks(roots, monkeypatch):
+    """A raw dataset whose masks hold these values by case, in files that are read; others are empty."""
+    monkeypatch.undo()
+    for name, folder in roots.items():
+        monkeypatch.setenv(name, str(folder))
+
+    def make(labels=None, shape=(4, 4, 4), **values):
+        folder = make_raw(roots)
+        content = json.loads((folder / "dataset.json").read_text())
+        content["labels"] = labels or content["labels"]
+        (folder / "dataset.json").write_text(json.dumps(content))
+        for case in CASES:
+            mask = np.zeros(shape, np.uint8)
+            mask.flat[: len(values.get(case, []))] = values.get(case, [])
+            sitk.WriteImage(sitk.GetImageFromArray(mask), str(folder / "labelsTr" / f"{case}.nii.gz"))
+        return folder
+
+    return make
+
+
+def test_labelled_masks_without_any_foreground_are_refused(roots, with_masks):
+    with_masks(case_05=[1])
+    with pytest.raises(UserError, match=r"no mask of the 2 labelled cases of fold 0 has foreground \(case_00, case_01"):
+        split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
+    assert _nothing_written(roots)
+
+
+def test_values_that_dataset_json_does_not_know_are_no_foreground(roots, with_masks):
+    with_masks(case_00=[255])
+    with pytest.raises(UserError, match=r"they hold 0, 255, dataset.json's labels are 1"):
+        split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
+
+
+def test_one_labelled_mask_with_foreground_is_enough_and_no_more_are_read(with_masks, monkeypatch):
+    folder = with_masks(case_00=[1])
+    (folder / "labelsTr" / "case_01.nii.gz").write_text("not read")
+    assert not split_into_new_dataset(500, 501, SplitOptions(labeled="2")).warnings
+
+
+def test_a_class_that_no_labelled_mask_has_is_named(with_masks):
+    labels = {"background": 0, "organ": [1, 2, 3], "tumour": [2, 3], "core": 3, "ignore": 4}
+    with_masks(labels, case_00=[1], case_01=[1, 2, 4])
+    (warning,) = split_into_new_dataset(500, 501, SplitOptions(labeled="2")).warnings
+    assert warning == "no mask of the labelled cases of fold 0 has core: it cannot be learned"
+
+
+def test_a_fold_without_foreground_is_refused(roots, with_masks):
+    with_masks(case_00=[1])
+    with pytest.raises(UserError, match=r"no mask of the 1 labelled cases of fold [01] has foreground"):
+        split_into_new_dataset(500, 501, SplitOptions(labeled="2", folds=2))
+    assert _nothing_written(roots)
+
+
+def test_masks_of_unlabelled_and_test_cases_are_not_read(with_masks):
+    folder = with_masks(case_01=[1])
+    for case in CASES[2:]:
+        (folder / "labelsTr" / f"{case}.nii.gz").write_text("not read")
+    split_into_new_dataset(500, 501, SplitOptions(labeled="2", test="2"))
+
+
+def test_slices_are_for_the_2d_configuration(with_masks):
+    with_masks(case_00=[1], shape=(1, 4, 4))
+    assert split_into_new_dataset(500, 501, SplitOptions(labeled="2")).configuration == "2d"
+
+
+def test_in_place_refuses_labelled_masks_without_foreground(roots, with_masks):
+    masks_folder = with_masks(case_05=[1]) / "labelsTr"
+    folder = make_preprocessed(roots)
+    for mask in masks_folder.iterdir():
+        mask.rename(folder / "gt_segmentations" / mask.name)
+    with pytest.raises(UserError, match=r"no mask of the 2 labelled cases of fold 0 has foreground"):
+        split_in_place(500, SplitOptions(labeled="2"))
+    assert not (folder / "splits_final.json").exists()
+
+
+# --- folds
+
+
+def test_five_folds_over_the_labelled_cases(roots):
+    make_raw(roots)
+    report = split_into_new_dataset(500, 501, SplitOptions(labeled="6", test="2", folds=5))
+    folds = json.loads(report.splits_final_file.read_text())
+    assert len(folds) == 5 and all("unlabeled" not in fold for fold in folds)  # imagesUn counts for every fold
+    assert sorted(case for fold in folds for case in fold["val"]) == CASES[:6]
+    assert all(sorted(fold["train"] + fold["val"]) == CASES[:6] and len(fold["val"]) < 3 for fold in folds)
+    record = json.loads(report.split_file.read_text())
+    assert [fold["unlabeled"] for fold in record["folds"]] == [CASES[6:8]] * 5
+    assert record["validated_on"] == "its part of the labeled cases"
+    assert folds == division_of_nnunet(CASES[:6])
+
+
+def division_of_nnunet(cases):
+    """What nnU-Net writes itself where there is no splits_final.json."""
+    from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+    return json.loads(json.dumps(generate_crossval_split(cases, seed=12345, n_splits=5), default=str))
+
+
+@pytest.mark.parametrize("labeled", ["1", "4"])
+def test_fewer_labelled_cases_than_folds_are_refused(roots, labeled):
+    make_raw(roots)
+    with pytest.raises(UserError, match=f"--folds 5: {labeled} labelled cases cannot be held out in 5 folds"):
+        split_into_new_dataset(500, 501, SplitOptions(labeled=labeled, folds=5))
+    assert _nothing_written(roots)
+
+
+def test_five_folds_in_place(roots):
+    folder = make_preprocessed(roots, splits=[{"train": CASES, "val": CASES}])
+    with pytest.raises(UserError, match="would change; give --overwrite"):
+        split_in_place(500, SplitOptions(labeled="5", folds=5))
+    report = split_in_place(500, SplitOptions(labeled="5", test="2", folds=5), overwrite=True)
+    splits = read_splits(folder)
+    assert len(splits) == 5 and all(fold["unlabeled"] == CASES[5:8] for fold in splits)
+    for fold in range(5):
+        assert unlabeled_in_splits(splits, fold) == CASES[5:8]
+        check_disjoint(splits[fold]["train"], splits[fold]["val"], splits[fold]["unlabeled"])
+    assert report.notes == [] and json.loads((folder / "split.json").read_text())["fold"] is None
+
+
+def test_patients_are_drawn_whole():
+    protocol = get_protocol("acdc-3")
+    everyone = [*protocol.train, *protocol.validation, *protocol.test]
+    division = divide(pool(everyone), SplitOptions(protocol=protocol, seed=1))
+    patients = [case.split("_")[0] for case in division.labeled]
+    assert len(patients) == 6 and patients[::2] == patients[1::2] and len(set(patients)) == 3
+    assert set(division.labeled) != set(protocol.train[:6])
+    stratify = CasePool("x", everyone, lambda cases: {case: float(case[7:10]) for case in cases})
+    by_volume = divide(stratify, SplitOptions(protocol=protocol, stratify=True)).labeled
+    assert by_volume[::2] == [case.replace("frame02", "frame01") for case in by_volume[1::2]] and len(by_volume) == 6
 
 
 # --- in place
@@ -446,14 +622,25 @@ def test_in_place_again_gives_the_same_and_needs_no_overwrite(roots):
     assert read_splits(folder) == [{"train": CASES[:1], "val": CASES[:1], "unlabeled": CASES[1:8]}]
 
 
+@pytest.mark.parametrize("options", [{"labeled": "2"}, {"labeled": "2", "test": "3"}, {"labeled": "5", "folds": 5}])
+def test_in_place_and_audit_count_cases_alike(roots, options):
+    make_raw(roots, test=["case_90", "case_91"])
+    folder = make_preprocessed(roots)
+    report = split_in_place(500, SplitOptions(**options))
+    counts = {"labelled": 0, "unlabelled": len(report.division.unlabeled), "test": len(report.division.test)}
+    assert counts["test"] == (5 if "test" in options else 2)
+    for use, fold in zip(uses_of(open_raw_dataset(500), folder), report.folds, strict=True):
+        assert {key: len(use.cases[key]) for key in counts} == counts | {"labelled": len(fold["train"])}
+
+
 def test_in_place_protocol_uses_its_cases_only(roots):
     protocol = get_protocol("isles22-5")
-    everyone = [*protocol.train_cases(), *protocol.validation_cases(), *protocol.test_cases()]
+    everyone = [*protocol.train, *protocol.validation, *protocol.test]
     folder = make_preprocessed(roots, cases=everyone)
-    split_in_place(500, SplitOptions(protocol="isles22-5"))
+    split_in_place(500, SplitOptions(protocol=get_protocol("isles22-5")))
     (fold,) = read_splits(folder) or []
-    assert fold["val"] == protocol.validation_cases()
-    assert fold["train"] + fold["unlabeled"] == protocol.train_cases()
+    assert fold["val"] == protocol.validation
+    assert fold["train"] + fold["unlabeled"] == protocol.train
 
 
 @pytest.mark.parametrize(
@@ -496,6 +683,14 @@ def test_command_says_what_was_written_and_what_comes_next(roots, capsys):
     assert printed.splitlines()[-1].startswith("next: nnunet-dycon audit -d 501; nnUNetv2_plan_and_preprocess -d 501")
 
 
+def test_command_says_what_the_folds_hold(roots, capsys):
+    make_raw(roots)
+    command("-d", "500", "-t", "501", "--labeled", "5", "--folds", "5")
+    printed = capsys.readouterr().out
+    assert "folds 0 to 4 train and validate on 4 and 1, 4 and 1, 4 and 1, 4 and 1, 4 and 1 of the labelled" in printed
+    assert printed.splitlines()[-1].endswith("-tr nnUNetTrainerDyCON (and folds 1 to 4)")
+
+
 def test_command_in_place_warns_on_stderr(roots, capsys):
     make_preprocessed(roots)
     command("-d", "500", "--in-place", "--labeled", "2")
@@ -510,6 +705,8 @@ def test_command_in_place_warns_on_stderr(roots, capsys):
         (["--labeled", "2", "-t", "501", "--overwrite"], "with --in-place only"),
         (["--labeled", "2", "-t", "501", "--fold", "0"], "with --in-place only"),
         (["--labeled", "2", "-t", "501", "--name", "../x"], "no part of a folder name"),
+        (["--labeled", "2", "--in-place", "--folds", "2", "-f", "1"], "--folds writes all folds"),
+        (["--protocol", "la-11", "-t", "501"], "unknown protocol"),
     ],
 )
 def test_command_refuses_options_without_effect(roots, arguments, message):

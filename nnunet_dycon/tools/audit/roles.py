@@ -82,7 +82,7 @@ def _fold_use(folders: dict[str, frozenset[str]], fold: dict[str, Any], name: st
 
 def _recorded_tests(record: dict[str, Any] | None, in_place_record: dict[str, Any] | None, fold: int) -> set[str]:
     tests = set(record["cases"]["test"]) if record else set()
-    if in_place_record and in_place_record.get("fold") == fold:
+    if in_place_record and in_place_record.get("fold") in (fold, None):
         tests |= set(in_place_record["cases"]["test"])
     return tests
 

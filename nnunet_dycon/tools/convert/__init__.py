@@ -1,7 +1,4 @@
-"""From a dataset's download to a complete nnU-Net raw dataset: ``nnunet-dycon convert``."""
+"""From a dataset's download to a complete nnU-Net raw dataset: ``nnunet-dycon convert``.
 
-from __future__ import annotations
-
-from nnunet_dycon.tools.convert.naming import DATASETS, case_name
-
-__all__ = ["DATASETS", "case_name"]
+Another dataset is one module in ``datasets/`` and its lists of cases in ``lists/``.
+"""

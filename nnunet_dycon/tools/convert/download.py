@@ -4,15 +4,43 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+Found = list[tuple[Path, re.Match[str]]]
 
 
-def find_files(source: Path, pattern: str) -> list[tuple[Path, re.Match[str]]]:
+def recognise(source: Path, title: str, layouts: Mapping[str, tuple[str, str]]) -> tuple[str, Found]:
+    """The distribution of a dataset that a folder holds.
+
+    Args:
+        source: The download.
+        title: The dataset, for messages.
+        layouts: Each distribution's name to (regular expression of its files' names, the files in words).
+
+    Returns:
+        (its layout, its files)
+
+    Raises:
+        UserError: The folder holds none, or several, which must not be mixed.
+    """
+    check_folder(source)
+    found = {layout: find_files(source, pattern) for layout, (pattern, _) in layouts.items()}
+    there = [layout for layout, files in found.items() if files]
+    if not there:
+        raise _nothing_found(source, title, " or ".join(words for _, words in layouts.values()))
+    if len(there) > 1:
+        raise UserError(
+            f"--source {source} holds {' and '.join(there)} files; they are preprocessed differently: give the folder "
+            "of one"
+        )
+    return there[0], found[there[0]]
+
+
+def find_files(source: Path, pattern: str) -> Found:
     """Files below a folder whose name matches a regular expression in full, upper or lower case, sorted by path.
 
     Linked folders are followed (images and labels are often linked below one folder), each folder once.
@@ -33,32 +61,28 @@ def find_files(source: Path, pattern: str) -> list[tuple[Path, re.Match[str]]]:
     return sorted(found, key=lambda pair: pair[0])
 
 
-def check_folder(source: Path) -> None:
+def lies_below(path: Path, source: Path, word: str) -> bool:
+    """Whether the name of a folder between the two holds a word."""
+    return any(word in part.lower() for part in path.relative_to(source).parts[:-1])
+
+
+def check_folder(source: Path, option: str = "--source") -> None:
     """The download has to be an unpacked folder.
 
     Raises:
         UserError: It does not exist or is a file.
     """
     if source.is_file():
-        raise UserError(f"--source {source} is a file; unpack it and give the folder")
+        raise UserError(f"{option} {source} is a file; unpack it and give the folder")
     if not source.is_dir():
-        raise UserError(f"--source {source} does not exist; give the folder of the download")
+        raise UserError(f"{option} {source} does not exist; give the folder of the download")
 
 
-def nothing_found(source: Path, dataset: str, expected: Iterable[str]) -> UserError:
-    """The error for a folder that holds nothing of the dataset."""
+def _nothing_found(source: Path, title: str, expected: str) -> UserError:
     names = sorted(path.name for path in source.iterdir())
     archives = [name for name in names if name.lower().endswith(_ARCHIVES)]
     hint = f"unpack {', '.join(archives[:3])} first" if archives else "give the folder that contains them"
     held = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "nothing"
     return UserError(
-        f"--source {source} holds no {dataset} data: expected {' or '.join(expected)} in it or below it, found "
-        f"{held}; {hint}"
-    )
-
-
-def ambiguous(source: Path, layouts: Iterable[str]) -> UserError:
-    """The error for a folder with two distributions of one dataset, which must not be mixed."""
-    return UserError(
-        f"--source {source} holds {' and '.join(layouts)}; they are preprocessed differently: give the folder of one"
+        f"--source {source} holds no {title} data: expected {expected} in it or below it, found {held}; {hint}"
     )

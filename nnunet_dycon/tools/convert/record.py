@@ -84,7 +84,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _identity(plan: DatasetPlan) -> dict[str, Any]:
     """What all cases of one dataset have in common, as JSON gives it back."""
     channels = {str(number): name for number, name in plan.channel_names.items()}
-    return {"dataset": plan.dataset, "layout": plan.layout, "channels": channels, "labels": plan.labels}
+    return {"dataset": plan.dataset, "layout": plan.layout, "channels": channels, "labels": dict(plan.labels)}
 
 
 def _check_same_dataset(folder: Path, content: dict[str, Any], plan: DatasetPlan) -> None:

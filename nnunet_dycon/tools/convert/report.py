@@ -54,9 +54,9 @@ class ConversionReport:
             lines.append(f"kept from an earlier run, no longer in the download: {shorten(self.kept)}")
         lines += [f"note: {note}" for note in self.dataset_notes]
         lines += [f"note: {note}: {names}" for note, names in _by_reason(self.case_notes)]
-        lines += [f"skipped: {names}: {reason}" for reason, names in _by_reason(_listed(self.skipped))]
-        lines += [f"MISSING: {names}: {reason}" for reason, names in _by_reason(_listed(self.missing))]
-        lines += [f"FAILED: {names}: {reason}" for reason, names in _by_reason(_listed(self.failures))]
+        for word, reasons in (("skipped", self.skipped), ("MISSING", self.missing), ("FAILED", self.failures)):
+            listed = {name: [reason] for name, reason in reasons.items()}
+            lines += [f"{word}: {names}: {reason}" for reason, names in _by_reason(listed)]
         return "\n".join(lines)
 
 
@@ -64,10 +64,6 @@ def shorten(names: list[str]) -> str:
     """``a, b, c``, cut after some."""
     shown = ", ".join(names[:_MAX_NAMES])
     return shown if len(names) <= _MAX_NAMES else f"{shown}, ... ({len(names)} cases)"
-
-
-def _listed(reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    return {name: [reason] for name, reason in reasons.items()}
 
 
 def _by_reason(reasons: Mapping[str, list[str]]) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.pool import completed
-from nnunet_dycon.tools.convert.naming import case_name
+from nnunet_dycon.tools.convert.datasets import BENCHMARKS
 from nnunet_dycon.tools.convert.plan import CasePlan, DatasetPlan
 from nnunet_dycon.tools.convert.protocols import load_list
 from nnunet_dycon.tools.convert.record import ConversionRecord
@@ -86,7 +86,7 @@ def missing_cases(dataset: str, lists: tuple[str, ...], present: set[str]) -> di
     """Cases of the protocol lists that are not present, and which list names them."""
     missing: dict[str, str] = {}
     for list_name in lists:
-        names = {case_name(dataset, entry) for entry in load_list(list_name)}
+        names = {BENCHMARKS[dataset].case_name(entry) for entry in load_list(list_name)}
         missing |= dict.fromkeys(sorted(names - present), f"in the list {list_name} but not in the download")
     return missing
 

@@ -6,18 +6,17 @@ Arrays are (z, y, x) as SimpleITK has them unless a name says otherwise; grids a
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_dycon.dataset import reading
 from nnunet_dycon.errors import UserError
 
 # A corner that lies further off than this means another grid, not a header that was rounded.
 MAX_CORNER_OFFSET_VOXELS = 1.0
-_ITK_REPAIR = "ITK_NIFTI_SFORM_PERMISSIVE"
 # Below this the headers agree: float32 affines of a 500 mm volume.
 ROUNDING_VOXELS = 0.01
 
@@ -28,38 +27,19 @@ def read_image(path: Path) -> sitk.Image:
     Raises:
         UserError: The file cannot be read, is not a scalar 3-D volume, or holds NaN or infinity.
     """
-    try:
-        image = _read_with_repair(path)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"{path} cannot be read ({reason}); download it again") from error
+    image = reading.read_image(path, "download it again")
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise UserError(
-            f"{path} is no scalar 3-D volume (size {image.GetSize()}, {image.GetNumberOfComponentsPerPixel()} "
-            "values a voxel); give the original file"
-        )
+    if image.GetDimension() != 3:
+        raise UserError(f"{path} is no 3-D volume (size {image.GetSize()}); give the original file")
     check_finite(sitk.GetArrayViewFromImage(image), path)
     return image
 
 
-def _read_with_repair(path: Path) -> sitk.Image:
-    """ITK refuses affines that are slightly sheared, unless it is told to take the nearest rotation."""
-    try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        if "orthonormal" not in str(error):
-            raise
-    before = os.environ.get(_ITK_REPAIR)
-    os.environ[_ITK_REPAIR] = "1"
-    try:
-        return sitk.ReadImage(str(path))
-    finally:
-        if before is None:
-            del os.environ[_ITK_REPAIR]
-        else:
-            os.environ[_ITK_REPAIR] = before
+def read_scan(path: Path) -> sitk.Image:
+    """As ``read_image``; float64 becomes float32, which is all that nnU-Net reads."""
+    image = read_image(path)
+    return sitk.Cast(image, sitk.sitkFloat32) if image.GetPixelID() == sitk.sitkFloat64 else image
 
 
 def check_finite(array: np.ndarray, path: Path) -> None:
@@ -103,8 +83,17 @@ def label_on_grid(label: np.ndarray, values: Mapping[int, int], grid: sitk.Image
     return result
 
 
-def check_same_grid(image: sitk.Image, other: sitk.Image, name: str, other_name: str) -> list[str]:
+def check_same_grid(
+    image: sitk.Image, other: sitk.Image, name: str, other_name: str, *, check: bool = True
+) -> list[str]:
     """Two files that have to share a grid do so; the first one's header is the one kept.
+
+    Args:
+        image: Its header is kept.
+        other: Laid on it voxel by voxel.
+        name: How messages call the first.
+        other_name: How messages call the other.
+        check: Else only the sizes are compared, and it is said.
 
     Returns:
         Notes where the headers differ by less than a voxel, or where one had to be repaired.
@@ -117,20 +106,35 @@ def check_same_grid(image: sitk.Image, other: sitk.Image, name: str, other_name:
             f"{other_name} has {other.GetSize()} voxels (x, y, z) and {name} {image.GetSize()}; they ought to share "
             "a grid: download both again"
         )
-    offset_voxels = _corner_offset_mm(image, other) / min(image.GetSpacing())
-    if offset_voxels > MAX_CORNER_OFFSET_VOXELS:
-        raise UserError(
-            f"the headers of {name} and {other_name} lie {offset_voxels:.1f} voxels apart though they ought to share "
-            "a grid; check that both belong to this case, download them again"
-        )
     notes = [
         f"the header of {each_name} is sheared; the nearest rotation is used"
         for each, each_name in ((image, name), (other, other_name))
-        if each.HasMetaDataKey("ITK_sform_corrected") and each.GetMetaData("ITK_sform_corrected") == "YES"
+        if reading.is_sheared(each)
     ]
-    if offset_voxels > ROUNDING_VOXELS:
+    offset_voxels = _corner_offset_mm(image, other) / min(image.GetSpacing())
+    if offset_voxels > MAX_CORNER_OFFSET_VOXELS:
+        differences = _differences(image, other)
+        apart = f"the headers of {name} and {other_name} lie {offset_voxels:.1f} voxels apart ({differences})"
+        if check:
+            raise UserError(
+                f"{apart} though they ought to share a grid; check that both belong to this case, download them again. "
+                "If you have seen that they fit voxel by voxel, pass --accept with the case name"
+            )
+        notes.append(f"{apart}; {other_name} is laid on {name} voxel by voxel (--accept)")
+    elif offset_voxels > ROUNDING_VOXELS:
         notes.append(f"headers of {name} and {other_name} differ by less than a voxel; that of {name} is kept")
     return notes
+
+
+def _differences(image: sitk.Image, other: sitk.Image) -> str:
+    """What differs between two headers, in words."""
+    spacings = image.GetSpacing(), other.GetSpacing()
+    words = []
+    if not np.allclose(*spacings, rtol=1e-2):
+        words.append(f"voxels of {spacing_text(spacings[0])} and {spacing_text(spacings[1])}")
+    if not np.allclose(image.GetDirection(), other.GetDirection(), atol=1e-2):
+        words.append("axes in other directions")
+    return ", ".join(words) or "another origin"
 
 
 def _corner_offset_mm(image: sitk.Image, other: sitk.Image) -> float:
@@ -140,11 +144,6 @@ def _corner_offset_mm(image: sitk.Image, other: sitk.Image) -> float:
         (image.TransformIndexToPhysicalPoint(corner), other.TransformIndexToPhysicalPoint(corner)) for corner in corners
     ]
     return float(max(np.linalg.norm(np.subtract(a, b)) for a, b in points))
-
-
-def compact(image: sitk.Image) -> sitk.Image:
-    """float64 becomes float32, which is all that nnU-Net reads."""
-    return sitk.Cast(image, sitk.sitkFloat32) if image.GetPixelID() == sitk.sitkFloat64 else image
 
 
 def empty_mask_note(label: sitk.Image) -> list[str]:

@@ -64,7 +64,7 @@ def write_dataset_json(plan: DatasetPlan, folder: Path, num_cases: int) -> None:
         generate_dataset_json(
             str(partial.parent),
             channel_names=dict(plan.channel_names),
-            labels=copy.deepcopy(plan.labels),
+            labels=copy.deepcopy(dict(plan.labels)),
             num_training_cases=num_cases,
             file_ending=FILE_ENDING,
             regions_class_order=plan.regions_class_order,

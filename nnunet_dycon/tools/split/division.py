@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from nnunet_dycon.dataset.case_lists import Protocol, read_list
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.protocols import get_protocol, read_list
+from nnunet_dycon.files.text import few
 from nnunet_dycon.tools.split.options import SplitOptions, count_of, is_amount
 
 Volumes = Callable[[Sequence[str]], dict[str, float]]
@@ -48,9 +49,23 @@ class Division:
     test: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
-    def fold(self) -> dict[str, list[str]]:
-        """``train`` and ``val`` of nnU-Net's ``splits_final.json``."""
-        return {"train": self.labeled, "val": self.validation or self.labeled}
+    def folds(self, number: int | None = None) -> list[dict[str, list[str]]]:
+        """``train`` and ``val`` of nnU-Net's ``splits_final.json``: one fold, or the folds that nnU-Net would draw.
+
+        Raises:
+            UserError: There are fewer labelled cases than folds.
+        """
+        if number is None:
+            return [{"train": self.labeled, "val": self.validation or self.labeled}]
+        if len(self.labeled) < number:
+            raise UserError(
+                f"--folds {number}: {len(self.labeled)} labelled cases cannot be held out in {number} folds; label at "
+                "least as many, give fewer folds, or leave --folds out: then fold 0 trains on all of them"
+            )
+        from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+        drawn = generate_crossval_split(sorted(self.labeled), n_splits=number)
+        return [{key: [str(case) for case in fold[key]] for key in ("train", "val")} for fold in drawn]
 
 
 def divide(pool: CasePool, options: SplitOptions) -> Division:
@@ -62,27 +77,30 @@ def divide(pool: CasePool, options: SplitOptions) -> Division:
     Raises:
         UserError: A case of a list is missing or in two sets, or more cases are asked for than there are.
     """
-    if options.protocol:
-        protocol = get_protocol(options.protocol)
-        train, validation, test = protocol.train_cases(), protocol.validation_cases(), protocol.test_cases()
-        _check_known([*train, *validation, *test], pool, f"protocol {protocol.name}")
-        amount = str(protocol.n_labeled)
+    train, validation, test = _protocol_sets(pool, options.protocol) if options.protocol else _own_sets(pool, options)
+    if options.labeled_list:
+        labeled = _listed_cases(options.labeled_list, train, pool)
     else:
-        listed = read_list(options.labeled_list) if options.labeled_list else []
-        validation, test = list(pool.validation), _test_cases(pool, options, reserved=listed)
-        _check_disjoint(listed, test, f"the case list {options.labeled_list}", "test")
-        _check_disjoint(listed, validation, f"the case list {options.labeled_list}", "validation")
-        train = [case for case in pool.training if case not in {*test, *validation}]
-        amount = options.labeled or ""
-    labeled = (
-        _listed_cases(options.labeled_list, train, pool)
-        if options.labeled_list
-        else _choose(train, count_of(amount, len(train), "--labeled"), options, pool.volumes_mm3)
-    )
+        labeled = _choose(train, options, pool.volumes_mm3)
     unlabeled = [case for case in train if case not in set(labeled)]
     used = {*train, *validation, *test}
     left_out = [case for case in [*pool.training, *pool.validation, *pool.test] if case not in used]
     return Division(labeled, unlabeled, validation, test, left_out)
+
+
+def _protocol_sets(pool: CasePool, protocol: Protocol) -> tuple[list[str], list[str], list[str]]:
+    """(labelled and unlabelled, validation, test cases)."""
+    _check_known([*protocol.train, *protocol.validation, *protocol.test], pool, f"protocol {protocol.name}")
+    return protocol.train, protocol.validation, protocol.test
+
+
+def _own_sets(pool: CasePool, options: SplitOptions) -> tuple[list[str], list[str], list[str]]:
+    """The same without a protocol."""
+    listed = read_list(options.labeled_list) if options.labeled_list else []
+    validation, test = list(pool.validation), _test_cases(pool, options, reserved=listed)
+    _check_disjoint(listed, test, f"the case list {options.labeled_list}", "test")
+    _check_disjoint(listed, validation, f"the case list {options.labeled_list}", "validation")
+    return [case for case in pool.training if case not in {*test, *validation}], validation, test
 
 
 def _test_cases(pool: CasePool, options: SplitOptions, reserved: Collection[str]) -> list[str]:
@@ -111,17 +129,30 @@ def _listed_cases(path: Path, train: Sequence[str], pool: CasePool) -> list[str]
     in_test_folder = sorted(set(listed) - set(train))
     if in_test_folder:
         raise UserError(
-            f"the case list {path} names {_few(in_test_folder)}, which {pool.name} has in imagesTs only; test cases "
+            f"the case list {path} names {few(in_test_folder)}, which {pool.name} has in imagesTs only; test cases "
             "are never trained on: remove them from the list, or move them to imagesTr and labelsTr"
         )
     return listed
 
 
-def _choose(cases: Sequence[str], n: int, options: SplitOptions, volumes_mm3: Volumes) -> list[str]:
+def _choose(cases: Sequence[str], options: SplitOptions, volumes_mm3: Volumes) -> list[str]:
+    """Labelled cases: of a protocol whole patients, else single cases."""
+    protocol = options.protocol
+    n = protocol.n_labeled if protocol else count_of(options.labeled or "", len(cases), "--labeled")
+    size = protocol.volumes_per_patient if protocol else 1
+    patients = {cases[i]: list(cases[i : i + size]) for i in range(0, len(cases), size)}
+    return [case for first in _choose_patients(patients, n // size, options, volumes_mm3) for case in patients[first]]
+
+
+def _choose_patients(
+    patients: Mapping[str, Sequence[str]], n: int, options: SplitOptions, volumes_mm3: Volumes
+) -> list[str]:
+    """First cases of ``n`` patients."""
     random = None if options.seed is None else _random(options.seed, "labeled")
     if options.stratify:
-        return stratified(volumes_mm3(cases), n, random)
-    return list(cases[:n]) if random is None else _drawn(cases, n, random)
+        volumes = volumes_mm3([case for patient in patients.values() for case in patient])
+        return stratified({first: sum(volumes[i] for i in patient) for first, patient in patients.items()}, n, random)
+    return list(patients)[:n] if random is None else _drawn(list(patients), n, random)
 
 
 def stratified(volumes_mm3: dict[str, float], n: int, random: np.random.RandomState | None) -> list[str]:
@@ -158,7 +189,7 @@ def _check_known(cases: Collection[str], pool: CasePool, source: str) -> None:
     near = difflib.get_close_matches(missing[0], known, n=1)
     hint = f" (nearest to the first: {near[0]})" if near else ""
     raise UserError(
-        f"{pool.name} lacks {len(missing)} of the {len(cases)} cases of {source}: {_few(missing)}{hint}; add them "
+        f"{pool.name} lacks {len(missing)} of the {len(cases)} cases of {source}: {few(missing)}{hint}; add them "
         "to the dataset (convert the whole download), or correct the names"
     )
 
@@ -166,8 +197,4 @@ def _check_known(cases: Collection[str], pool: CasePool, source: str) -> None:
 def _check_disjoint(cases: Collection[str], others: Collection[str], source: str, role: str) -> None:
     both = sorted(set(cases) & set(others))
     if both:
-        raise UserError(f"{source} names {role} cases: {_few(both)}; remove them from one of the two")
-
-
-def _few(cases: Sequence[str], most: int = 5) -> str:
-    return ", ".join(cases[:most]) + (f" and {len(cases) - most} more" if len(cases) > most else "")
+        raise UserError(f"{source} names {role} cases: {few(both)}; remove them from one of the two")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from nnunet_dycon.dataset.raw_dataset import RawDataset, dataset_name, environme
 from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
-from nnunet_dycon.tools.split.division import CasePool, divide
+from nnunet_dycon.files.whole_files import check_writable
+from nnunet_dycon.tools.split.division import CasePool, Division, divide
+from nnunet_dycon.tools.split.masks import LabeledMasks, foreground_volumes_mm3
 from nnunet_dycon.tools.split.options import SplitOptions
-from nnunet_dycon.tools.split.record import SplitReport, split_record, split_warnings
-from nnunet_dycon.tools.split.volumes import foreground_volumes_mm3
+from nnunet_dycon.tools.split.record import SplitReport, configuration_of, split_record, split_warnings
 
 
 def split_in_place(
@@ -27,10 +29,11 @@ def split_in_place(
     num_processes: int = 1,
     progress: bool = False,
 ) -> SplitReport:
-    """Make cases unlabelled for one fold of a preprocessed dataset; other folds stay as they are.
+    """Make cases unlabelled for one fold of a preprocessed dataset (other folds stay as they are), or for all folds.
 
     With a protocol the fold consists of the protocol's cases. Else the training cases of the fold are divided and its
-    validation cases stay; without a ``splits_final.json`` all cases are divided and the labelled ones validate.
+    validation cases stay; without a ``splits_final.json`` all cases are divided and the labelled ones validate. With
+    ``options.folds`` all cases are divided, and all folds are written.
 
     Args:
         dataset: ID or name of a dataset in nnUNet_preprocessed.
@@ -48,25 +51,49 @@ def split_in_place(
     splits = read_splits(preprocessed.folder) or []
     if not 0 <= fold <= len(splits):
         raise UserError(f"-f {fold}: {splits_file} has {len(splits)} folds; give one from 0 to {len(splits)}")
-    old_fold = splits[fold] if fold < len(splits) else None
+    old_fold = None if options.folds else dict(enumerate(splits)).get(fold)
     division = divide(_pool(preprocessed, old_fold, options, num_processes, progress), options)
-    new_splits = [*splits[:fold], division.fold() | {"unlabeled": division.unlabeled}, *splits[fold + 1 :]]
+    division = replace(division, test=[*dict.fromkeys([*division.test, *_raw_test_cases(preprocessed)])])
+    folds = division.folds(options.folds)
+    new_splits = _new_splits(splits, folds, division, None if options.folds else fold)
     if splits and splits != new_splits and not overwrite:
-        raise UserError(f"{splits_file} exists and would change in fold {fold}; give --overwrite to replace that fold")
-    warnings = [*split_warnings(options), _fingerprint_warning(preprocessed)]
+        which = "" if options.folds else f" in fold {fold}"
+        raise UserError(f"{splits_file} exists and would change{which}; give --overwrite to replace that")
+    masks = LabeledMasks(preprocessed, _masks(preprocessed))
+    warnings = [*split_warnings(options), _fingerprint_warning(preprocessed), *masks.missing_classes(folds, fold)]
     record = split_record(
-        dataset_name=preprocessed.name,
-        source=preprocessed.name,
-        in_place=True,
-        options=options,
-        division=division,
-        warnings=warnings,
-    )
+        dataset_name=preprocessed.name, source=preprocessed.name, in_place=True, options=options, division=division,
+        folds=folds, warnings=warnings,
+    )  # fmt: skip
     split_file = preprocessed.folder / "split.json"
-    write_json(record | {"fold": fold}, split_file)
+    write_json(record | {"fold": None if options.folds else fold}, split_file)
     write_json(new_splits, splits_file)
-    notes = [] if division.validation else [f"there is no validation set: fold {fold} validates on its labelled cases"]
-    return SplitReport(preprocessed.name, division, split_file, splits_file, warnings, notes)
+    on_training = not division.validation and not options.folds
+    return SplitReport(
+        dataset_name=preprocessed.name,
+        division=division,
+        folds=folds,
+        first_fold=fold,
+        configuration=configuration_of(options, masks.content(division.labeled[0]).flat),
+        split_file=split_file,
+        splits_final_file=splits_file,
+        warnings=warnings,
+        notes=[f"there is no validation set: fold {fold} validates on its labelled cases"] if on_training else [],
+    )
+
+
+def _new_splits(
+    splits: list[dict], folds: list[dict[str, list[str]]], division: Division, only: int | None
+) -> list[dict]:
+    """Content of ``splits_final.json``: these folds, or the old ones with ``only`` one replaced."""
+    new = [fold | {"unlabeled": division.unlabeled} for fold in folds]
+    return new if only is None else [*splits[:only], *new, *splits[only + 1 :]]
+
+
+def _raw_test_cases(preprocessed: RawDataset) -> list[str]:
+    """Cases of the raw dataset's imagesTs, which was not preprocessed."""
+    raw = nnUNet_raw.get()
+    return list(RawDataset(Path(raw, preprocessed.name), preprocessed.dataset_json).images("Ts")) if raw else []
 
 
 def _open_preprocessed(dataset: int | str) -> RawDataset:
@@ -81,6 +108,7 @@ def _open_preprocessed(dataset: int | str) -> RawDataset:
         raise UserError(
             f"{folder.name} has unlabelled cases in imagesUn already; --in-place is for fully labelled datasets"
         )
+    check_writable(folder)
     return RawDataset(folder, read_dataset_json(folder))
 
 
@@ -94,13 +122,8 @@ def _pool(
     masks = _masks(preprocessed)
 
     def volumes_mm3(cases: Sequence[str]) -> dict[str, float]:
-        return foreground_volumes_mm3(
-            {case: masks[case] for case in cases},
-            preprocessed.dataset_json,
-            preprocessed.foreground_values(),
-            num_processes=num_processes,
-            progress=progress,
-        )
+        files = {case: masks[case] for case in cases}
+        return foreground_volumes_mm3(files, preprocessed, num_processes=num_processes, progress=progress)
 
     if options.protocol or old_fold is None:
         return CasePool(preprocessed.name, sorted(masks), volumes_mm3)

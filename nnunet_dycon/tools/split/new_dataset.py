@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,14 +12,21 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nnunet_dycon.dataset.raw_dataset import RawDataset, environment_folder, link_case, open_raw_dataset
+from nnunet_dycon.dataset.raw_dataset import (
+    RawDataset,
+    check_new_dataset,
+    environment_folder,
+    link_case,
+    open_raw_dataset,
+)
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
-from nnunet_dycon.files.whole_files import whole
+from nnunet_dycon.files.text import few
+from nnunet_dycon.files.whole_files import check_writable, whole
 from nnunet_dycon.tools.split.division import CasePool, Division, divide
+from nnunet_dycon.tools.split.masks import LabeledMasks, foreground_volumes_mm3
 from nnunet_dycon.tools.split.options import SplitOptions
-from nnunet_dycon.tools.split.record import SplitReport, split_record, split_warnings
-from nnunet_dycon.tools.split.volumes import foreground_volumes_mm3
+from nnunet_dycon.tools.split.record import SplitReport, configuration_of, split_record, split_warnings
 
 
 def split_into_new_dataset(
@@ -50,17 +57,21 @@ def split_into_new_dataset(
     """
     preprocessed_root = environment_folder("nnUNet_preprocessed")
     source = open_raw_dataset(source_id)
-    _check_source(source)
-    _check_id_is_free(target_id)
     files = _case_files(source)
+    _check_before_reading(source, files, target_id, target_name, preprocessed_root)
     division = divide(_pool(source, files, num_processes, progress), options)
-    _masks(files, [*division.labeled, *division.validation])
-    short_name = _target_name(source, division, target_name)
+    folds = division.folds(options.folds)
+    masks = LabeledMasks(source, _masks(files, [*division.labeled, *division.validation]))
+    missing = [
+        i for number, fold in enumerate(folds) for i in masks.missing_classes(fold["train"], _of(number, options))
+    ]
+    short_name = target_name or f"{source.name.split('_', 1)[-1]}_{len(division.labeled)}labeled"
     name = f"Dataset{target_id:03d}_{short_name}"
-    warnings = split_warnings(options)
+    warnings = [*split_warnings(options), *masks.missing_classes(folds)]
     record = split_record(
-        dataset_name=name, source=source.name, in_place=False, options=options, division=division, warnings=warnings
-    )
+        dataset_name=name, source=source.name, in_place=False, options=options, division=division, folds=folds,
+        warnings=warnings,
+    )  # fmt: skip
     target, preprocessed = source.folder.parent / name, preprocessed_root / name
     with ExitStack() as undo:
         with whole(target) as folder:
@@ -68,15 +79,18 @@ def split_into_new_dataset(
             write_json(record, folder / "split.json")
             preprocessed.mkdir(parents=True)
             undo.callback(shutil.rmtree, preprocessed, ignore_errors=True)
-            write_json([division.fold()], preprocessed / "splits_final.json")
+            write_json(folds, preprocessed / "splits_final.json")
         undo.pop_all()
     return SplitReport(
         dataset_name=name,
         division=division,
+        folds=folds,
+        first_fold=0,
+        configuration=configuration_of(options, masks.content(division.labeled[0]).flat),
         split_file=target / "split.json",
         splits_final_file=preprocessed / "splits_final.json",
         warnings=warnings,
-        notes=_notes(division, files, source.name),
+        notes=_notes(division, folds, files, source.name),
     )
 
 
@@ -100,13 +114,7 @@ def _case_files(source: RawDataset) -> dict[str, _CaseFiles]:
 
 def _pool(source: RawDataset, files: Mapping[str, _CaseFiles], num_processes: int, progress: bool) -> CasePool:
     def volumes_mm3(cases: Sequence[str]) -> dict[str, float]:
-        return foreground_volumes_mm3(
-            _masks(files, cases),
-            source.dataset_json,
-            source.foreground_values(),
-            num_processes=num_processes,
-            progress=progress,
-        )
+        return foreground_volumes_mm3(_masks(files, cases), source, num_processes=num_processes, progress=progress)
 
     return CasePool(source.name, list(source.images("Tr")), volumes_mm3, test=list(source.images("Ts")))
 
@@ -128,7 +136,10 @@ def _masks(files: Mapping[str, _CaseFiles], cases: Sequence[str]) -> dict[str, P
     return masks
 
 
-def _check_source(source: RawDataset) -> None:
+def _check_before_reading(
+    source: RawDataset, files: Mapping[str, _CaseFiles], target_id: int, name: str | None, preprocessed_root: Path
+) -> None:
+    """What can be known from names alone."""
     if source.images("Un"):
         raise UserError(
             f"{source.name} has unlabelled cases in imagesUn already; give the fully labelled dataset it was made of"
@@ -136,30 +147,14 @@ def _check_source(source: RawDataset) -> None:
     training, test = source.images("Tr"), source.images("Ts")
     if not training:
         raise UserError(f"{source.folder / 'imagesTr'} has no images CASE_0000{source.file_ending}; nothing to split")
-    both = sorted(set(training) & set(test))
-    if both:
-        raise UserError(f"{source.name} has {', '.join(both[:5])} in imagesTr and in imagesTs; remove one of the two")
-
-
-def _check_id_is_free(target_id: int) -> None:
-    from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
-
-    if not 1 <= target_id <= 999:
-        raise UserError(f"-t {target_id} is no dataset ID; give one from 1 to 999")
-    used = [str(name) for name in find_candidate_datasets(target_id)]
-    if used:
-        raise UserError(
-            f"-t {target_id} is in use by {', '.join(used)} (in nnUNet_raw, nnUNet_preprocessed or "
-            "nnUNet_results); choose another number, or remove that dataset"
-        )
-
-
-def _target_name(source: RawDataset, division: Division, wanted: str | None) -> str:
-    if wanted is None:
-        return f"{source.name.split('_', 1)[-1]}_{len(division.labeled)}labeled"
-    if not re.fullmatch(r"[\w.-]+", wanted):
-        raise UserError(f"--name {wanted!r} is no part of a folder name; use letters, digits, '_', '-' and '.'")
-    return wanted
+    if both := sorted(set(training) & set(test)):
+        raise UserError(f"{source.name} has {few(both)} in imagesTr and in imagesTs; remove one of the two")
+    usual = Counter(len(case.images) for case in files.values()).most_common(1)[0][0]
+    if other := [case for case in files if len(files[case].images) != usual]:
+        raise UserError(f"{source.name}: {few(other)} have not {usual} channel files as the other cases; complete them")
+    check_new_dataset(target_id, name or "x", "-t")
+    for root in (source.folder.parent, preprocessed_root):
+        check_writable(root)
 
 
 def _fill(
@@ -183,7 +178,9 @@ def _fill(
     write_json(dataset_json | {"numTraining": len(training)}, folder / "dataset.json")
 
 
-def _notes(division: Division, files: Mapping[str, _CaseFiles], source_name: str) -> list[str]:
+def _notes(
+    division: Division, folds: list[dict[str, list[str]]], files: Mapping[str, _CaseFiles], source_name: str
+) -> list[str]:
     notes = []
     if division.validation:
         notes.append(
@@ -191,7 +188,7 @@ def _notes(division: Division, files: Mapping[str, _CaseFiles], source_name: str
             "so nnU-Net's fingerprint (spacings, CT intensities) sees them; they are labelled cases that the protocol "
             "allows for model selection. Train fold 0 only: fold 'all' and other folds would train on them"
         )
-    else:
+    elif len(folds) == 1:
         notes.append(
             "there is no validation set: fold 0 trains and validates on the labelled cases, never on test cases"
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from nnunet_dycon.dataset.case_lists import Protocol
 from nnunet_dycon.errors import UserError
 
 
@@ -15,37 +16,56 @@ class SplitOptions:
     """How cases are chosen; exactly one of ``protocol``, ``labeled`` and ``labeled_list`` is set.
 
     Attributes:
-        protocol: Name of a published protocol.
+        protocol: A published protocol.
         labeled: Number (``8``) or share (``10%``) of the training cases that are labelled.
         labeled_list: File that names the labelled cases.
         test: Number or share of the cases, or a file that names them; None keeps the source's own test cases.
         seed: Draw at random with this seed; None takes the first cases (for ``test``: the last).
         stratify: Labelled cases cover the range of foreground volumes.
+        folds: So many folds over the labelled cases, each validating on its part of them; None is one fold.
     """
 
-    protocol: str | None = None
+    protocol: Protocol | None = None
     labeled: str | None = None
     labeled_list: Path | None = None
     test: str | None = None
     seed: int | None = None
     stratify: bool = False
+    folds: int | None = None
 
     def __post_init__(self) -> None:
         given = [self.protocol, self.labeled, self.labeled_list]
         if sum(i is not None for i in given) != 1:
             raise UserError("say how many cases are labelled: give one of --protocol, --labeled and --labeled-list")
-        if self.protocol and self.test:
-            raise UserError("--test contradicts --protocol, which has its own test cases; leave one of them out")
-        if self.labeled_list and self.stratify:
-            raise UserError("--stratify has no effect with --labeled-list; leave one of them out")
-        if self.labeled_list and self.seed is not None and not is_amount(self.test or ""):
-            raise UserError("--seed has no effect with --labeled-list; leave it out")
+        if self.protocol:
+            self._check_with_protocol(self.protocol)
+        if self.labeled_list:
+            self._check_with_list()
         if self.seed is not None and not 0 <= self.seed < 2**32:
             raise UserError(f"--seed {self.seed} is out of range; give a number from 0 to {2**32 - 1}")
+        if self.folds is not None and self.folds < 2:
+            raise UserError(f"--folds {self.folds}: give 2 or more, as a rule 5, or leave it out for one fold")
+
+    def _check_with_protocol(self, protocol: Protocol) -> None:
+        if self.test:
+            raise UserError("--test contradicts --protocol, which has its own test cases; leave one of them out")
+        if self.folds and protocol.validation:
+            raise UserError(
+                f"--folds contradicts --protocol {protocol.name}, which has {len(protocol.validation)} validation "
+                "cases for all trainings; leave --folds out, or use --labeled and --test"
+            )
+
+    def _check_with_list(self) -> None:
+        if self.stratify:
+            raise UserError("--stratify has no effect with --labeled-list; leave one of them out")
+        if self.seed is not None and not is_amount(self.test or ""):
+            raise UserError("--seed has no effect with --labeled-list; leave it out")
 
     def recorded(self) -> dict[str, Any]:
-        """The options as JSON values; files by their name."""
-        values = asdict(self)
+        """The options as JSON values; a protocol and files by their name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.protocol is not None:
+            values["protocol"] = self.protocol.name
         if self.labeled_list is not None:
             values["labeled_list"] = self.labeled_list.name
         if self.test is not None and not is_amount(self.test):

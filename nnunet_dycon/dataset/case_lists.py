@@ -1,29 +1,36 @@
-"""Case lists: one case a line, as published or as a user writes them."""
+"""Who is labelled, unlabelled and tested, as published or as a user writes it: lists of cases, one a line."""
 
 from __future__ import annotations
 
-from importlib.resources import files
+from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
 
 
-def load_list(name: str) -> list[str]:
-    """The entries of a list shipped with the package, in their published order.
+@dataclass(frozen=True)
+class Protocol:
+    """A published division of a dataset.
 
-    Args:
-        name: Path below ``protocols/lists``, e.g. ``la/train.list``.
-
-    Raises:
-        UserError: There is no such list, or it names a case twice.
+    Attributes:
+        name: As given to ``nnunet-dycon split --protocol``.
+        train: Labelled and unlabelled cases, in published order.
+        validation: Validation cases; may be empty.
+        test: Test cases.
+        n_labeled: How many training cases are labelled; the first ones, unless they are drawn.
+        volumes_per_patient: So many neighbours in ``train`` are of one patient, and drawn together.
+        configuration: nnU-Net's configuration of the literature.
+        warning: What speaks against the protocol, or an empty string.
     """
-    resource = files("nnunet_dycon.tools.convert.protocols") / "lists"
-    parts = name.split("/")
-    for part in parts:
-        resource = resource / part
-    if ".." in parts or not resource.is_file():
-        raise UserError(f"there is no case list {name!r} in the package")
-    return parse_list(resource.read_text(encoding="utf-8"), name)
+
+    name: str
+    train: list[str]
+    validation: list[str]
+    test: list[str]
+    n_labeled: int
+    volumes_per_patient: int = 1
+    configuration: str = "3d_fullres"
+    warning: str = ""
 
 
 def read_list(path: Path) -> list[str]:

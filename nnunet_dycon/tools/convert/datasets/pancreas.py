@@ -1,0 +1,183 @@
+"""Pancreas-CT of the NIH (TCIA): abdominal CT, pancreas.
+
+Distributions: TCIA's DICOM series with separate label files, and two incompatible h5 distributions,
+``image00XX_norm.h5`` (1 mm, window [-125, 275], z-scored, cropped in x and y) and ``00XX.h5`` ([0, 1], cropped).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools.convert.benchmark import Benchmark, Published, add_spacing
+from nnunet_dycon.tools.convert.download import Found, check_folder, find_files, recognise
+from nnunet_dycon.tools.convert.h5 import no_geometry_note, plan_h5, refuse_spacing
+from nnunet_dycon.tools.convert.plan import CasePlan, CaseVolumes, DatasetPlan, plan_cases
+
+# What both h5 distributions are said to have been resampled to; the files do not tell.
+SPACING_MM = (1.0, 1.0, 1.0)
+WITHDRAWN = ("pancreas_0025", "pancreas_0070")
+_WITHDRAWN_REASON = (
+    "withdrawn by TCIA, the scan of pancreas_0002 again (--keep-withdrawn converts it where it is there)"
+)
+_CORANET = ("pancreas/coranet/train_lab.txt", "pancreas/coranet/train_unlab.txt"), "pancreas/coranet/test.txt"
+_MCNET = ("pancreas/mcnet/train.list",), "pancreas/mcnet/test.list"
+_LAYOUTS = {
+    "DICOM": (r".+\.dcm", "PANCREAS_00XX/.../*.dcm"),
+    "image00XX_norm.h5": (r"image\d{4}_norm\.h5", "image00XX_norm.h5"),
+    "00XX.h5": (r"\d{4}\.h5", "00XX.h5"),
+}
+# The values of the h5 files are windowed already: named "CT", nnU-Net would apply its CT normalisation to them.
+_CHANNEL = {"DICOM": "CT", "image00XX_norm.h5": "CT window z-scored", "00XX.h5": "CT window 0 to 1"}
+_HEADERS_NOTE = (
+    "headers of the label files are not read, since they disagree with the DICOM's in every case; the values under "
+    "each mask are compared with those around it and under its mirror images instead"
+)
+
+
+def plan(
+    source: Path,
+    *,
+    labels: Path | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    keep_withdrawn: bool = False,
+) -> DatasetPlan:
+    """What a download of Pancreas-CT holds.
+
+    Args:
+        source: A folder with ``PANCREAS_00XX`` folders and the label files, or with one of the h5 distributions.
+        labels: Folder of ``label00XX.nii.gz`` where they do not lie in ``source``.
+        spacing_mm: (x, y, z) of the h5 files; None is 1 mm. The DICOM files have their own.
+        keep_withdrawn: Convert cases 25 and 70 too, which TCIA withdrew because they show the scan of case 2.
+
+    Raises:
+        UserError: The folder holds no Pancreas-CT data, or several distributions, or an option does not fit it.
+    """
+    layout, found = recognise(source, "Pancreas-CT", _LAYOUTS)
+    if layout == "DICOM":
+        refuse_spacing(spacing_mm, "DICOM")
+        cases, failures = _dicom_cases(source, found, labels or source)
+        note = _HEADERS_NOTE
+    else:
+        cases, failures = _h5_cases(found, labels, spacing_mm or SPACING_MM)
+        note = no_geometry_note(spacing_mm or SPACING_MM)
+    complete = DatasetPlan(
+        dataset="pancreas",
+        layout=layout,
+        source=source,
+        channel_names={0: _CHANNEL[layout]},
+        labels={"background": 0, "pancreas": 1},
+        reference="Roth et al., Data from Pancreas-CT, The Cancer Imaging Archive, 2016; "
+        "doi 10.7937/K9/TCIA.2016.tNB1kqBU",
+        cases=cases,
+        lists=(*_CORANET[0], _CORANET[1]),
+        failures=failures,
+        notes=(note,),
+    )
+    if keep_withdrawn:
+        return replace(complete, lists=(*complete.lists, *_MCNET[0], _MCNET[1]))
+    return _without_withdrawn(complete)
+
+
+def _without_withdrawn(plan: DatasetPlan) -> DatasetPlan:
+    there = {*plan.failures, *(case.name for case in plan.cases)}
+    return replace(
+        plan,
+        cases=[case for case in plan.cases if case.name not in WITHDRAWN],
+        failures={name: reason for name, reason in plan.failures.items() if name not in WITHDRAWN},
+        skipped={name: _WITHDRAWN_REASON for name in WITHDRAWN if name in there},
+    )
+
+
+def load_dicom(series: Path, label: Path, check: bool) -> CaseVolumes:
+    """A case of TCIA: label voxel [x, y, k] belongs to pixel [y, x] of InstanceNumber k + 1.
+
+    The label's header is ignored; it gets the geometry of the DICOM. ``check`` asks for ``check_pairing``.
+    """
+    import SimpleITK as sitk
+
+    from nnunet_dycon.tools.convert import volumes
+    from nnunet_dycon.tools.convert.dicom import read_series
+    from nnunet_dycon.tools.convert.pairing import check_pairing
+
+    scan, notes = read_series(series)
+    mask = volumes.label_on_grid(sitk.GetArrayFromImage(volumes.read_image(label)), {0: 0, 1: 1}, scan)
+    if check:
+        check_pairing(sitk.GetArrayViewFromImage(scan), sitk.GetArrayViewFromImage(mask))
+    else:
+        notes = [*notes, "not checked against its label (--accept)"]
+    return CaseVolumes([scan], mask, notes)
+
+
+def _dicom_cases(source: Path, slices: Found, labels: Path) -> tuple[list[CasePlan], dict[str, str]]:
+    """(cases, failures); a case needs one series and one label."""
+    check_folder(labels, "--labels")
+    patients = [(_patient(folder), folder) for folder in sorted({path.parent for path, _ in slices})]
+    series = [(BENCHMARK.case_name(patient), "series", folder) for patient, folder in patients if patient]
+    if not series:
+        raise UserError(
+            f"--source {source} holds DICOM files, but in no folder called PANCREAS_00XX; keep TCIA's folders"
+        )
+    masks = [
+        (BENCHMARK.case_name(path.name.split(".")[0]), "label", path)
+        for path, _ in find_files(labels, r"label\d{4}\.nii(\.gz)?")
+    ]
+    fixes = {
+        "label": f"unpack TCIA_pancreas_labels-02-05-2017 into {labels}, or name its folder with --labels",
+        "series": f"download its PANCREAS folder into {source}",
+    }
+    return plan_cases([*series, *masks], ("series", "label"), load_dicom, {"check": True}, fixes)
+
+
+def _h5_cases(found: Found, labels: Path | None, spacing_mm: Sequence[float]) -> tuple[list[CasePlan], dict[str, str]]:
+    if labels is not None:
+        raise UserError("--labels is for the DICOM download; h5 files hold their labels: drop it")
+    files = [(BENCHMARK.case_name(path.name), "path", path) for path, _ in found]
+    return plan_h5(files, "xyz", {0: 0, 1: 1}, spacing_mm)
+
+
+def _patient(folder: Path) -> str:
+    """``PANCREAS_00XX`` among the folders above a series; empty where there is none."""
+    names = [part for part in folder.parts if re.fullmatch(r"(?i)PANCREAS_\d{4}", part)]
+    return names[-1] if names else ""
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_spacing(parser, "h5 files; default: 1 each")
+    parser.add_argument(
+        "--labels", type=Path, metavar="FOLDER", help="label00XX.nii.gz files that do not lie below --source"
+    )
+    parser.add_argument(
+        "--keep-withdrawn",
+        action="store_true",
+        help="also convert cases 25 and 70, copies of case 2 that TCIA withdrew; the MC-Net lists contain them",
+    )
+
+
+BENCHMARK = Benchmark(
+    name="pancreas",
+    title="Pancreas",
+    about="Pancreas-CT: TCIA DICOM and label files, image00XX_norm.h5, or 00XX.h5",
+    entry=r"(?i:image|label|pancreas_)?(?P<id>\d{4})(?i:_norm)?",
+    case="pancreas_{id}",
+    example="image0001, PANCREAS_0001 or 0001",
+    plan=plan,
+    published=(
+        Published(prefix="pancreas", labeled={"10": 6, "20": 12}, train=_CORANET[0], test=_CORANET[1]),
+        Published(
+            prefix="pancreas-mcnet",
+            labeled={"10": 6, "20": 12},
+            train=_MCNET[0],
+            test=_MCNET[1],
+            warning="pancreas_0002, pancreas_0025 and pancreas_0070 are one scan (TCIA withdrew 25 and 70); this "
+            "protocol has 2 among the training cases, 25 among the test cases and 70 in the first 12 labelled ones, "
+            "so its test result is biased. Prefer pancreas-10 or pancreas-20, which leave 25 and 70 out",
+        ),
+    ),
+    suggested="pancreas-20",
+    add_arguments=_add_arguments,
+)
