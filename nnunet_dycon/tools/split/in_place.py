@@ -56,7 +56,7 @@ def split_in_place(
     division = replace(division, test=[*dict.fromkeys([*division.test, *_raw_test_cases(preprocessed)])])
     folds = division.folds(options.folds)
     new_splits = _new_splits(splits, folds, division, None if options.folds else fold)
-    if splits and splits != new_splits and not overwrite:
+    if splits not in ([], new_splits) and not overwrite:
         which = "" if options.folds else f" in fold {fold}"
         raise UserError(f"{splits_file} exists and would change{which}; give --overwrite to replace that")
     masks = LabeledMasks(preprocessed, _masks(preprocessed))
@@ -68,7 +68,7 @@ def split_in_place(
     split_file = preprocessed.folder / "split.json"
     write_json(record | {"fold": None if options.folds else fold}, split_file)
     write_json(new_splits, splits_file)
-    on_training = not division.validation and not options.folds
+    on_training = not (division.validation or options.folds)
     return SplitReport(
         dataset_name=preprocessed.name,
         division=division,
@@ -78,7 +78,7 @@ def split_in_place(
         split_file=split_file,
         splits_final_file=splits_file,
         warnings=warnings,
-        notes=[f"there is no validation set: fold {fold} validates on its labelled cases"] if on_training else [],
+        notes=[f"there is no validation set: fold {fold} validates on its labelled cases"] * on_training,
     )
 
 

@@ -62,9 +62,6 @@ def split_into_new_dataset(
     division = divide(_pool(source, files, num_processes, progress), options)
     folds = division.folds(options.folds)
     masks = LabeledMasks(source, _masks(files, [*division.labeled, *division.validation]))
-    missing = [
-        i for number, fold in enumerate(folds) for i in masks.missing_classes(fold["train"], _of(number, options))
-    ]
     short_name = target_name or f"{source.name.split('_', 1)[-1]}_{len(division.labeled)}labeled"
     name = f"Dataset{target_id:03d}_{short_name}"
     warnings = [*split_warnings(options), *masks.missing_classes(folds)]
