@@ -4,7 +4,6 @@ import tifffile
 
 from nnunet_dycon.dataset.reading import read_volume, reader_of
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.split.volumes import foreground_volumes_mm3
 from tests.conftest import write_image
 
 
@@ -37,11 +36,3 @@ def test_a_broken_tiff_is_named(tmp_path, content):
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"a_0000.tif cannot be read \(.*\); copy or write it again"):
         read_volume(file, reader_of(file, {"file_ending": ".tif"}))
-
-
-def test_foreground_of_tiff_masks_is_measured_with_their_spacing(tmp_path):
-    mask = np.zeros((4, 5, 6), np.uint8)
-    mask[1, 2, 3:5] = 1
-    tifffile.imwrite(tmp_path / "a.tif", mask)
-    (tmp_path / "a.json").write_text('{"spacing": [3.0, 1.0, 0.5]}')
-    assert foreground_volumes_mm3({"a": tmp_path / "a.tif"}, {"file_ending": ".tif"}, [1]) == {"a": 3.0}

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 
 from nnunet_dycon.cli import split as split_cli
-from nnunet_dycon.dataset.raw_dataset import open_raw_dataset
+from nnunet_dycon.dataset.raw_dataset import RawDataset, open_raw_dataset
 from nnunet_dycon.dataset.splits import check_disjoint, read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.audit.roles import uses_of
@@ -441,6 +442,15 @@ def test_stratified_split_measures_volumes_in_mm3_and_says_that_it_read_the_mask
     assert report.division.labeled == ["case_01", "case_00"]
     assert "masks of all training cases were read" in report.warnings[0]
     assert json.loads(report.split_file.read_text())["masks_of_unlabeled_cases_read_to_choose"] is True
+
+
+def test_foreground_of_tiff_masks_is_measured_with_their_spacing(tmp_path):
+    mask = np.zeros((4, 5, 6), np.uint8)
+    mask[1, 2, 3:5] = 1
+    tifffile.imwrite(tmp_path / "a.tif", mask)
+    (tmp_path / "a.json").write_text('{"spacing": [3.0, 1.0, 0.5]}')
+    dataset = RawDataset(tmp_path, {"file_ending": ".tif", "labels": {"background": 0, "lesion": 1}})
+    assert masks.foreground_volumes_mm3({"a": tmp_path / "a.tif"}, dataset) == {"a": 3.0}
 
 
 def test_unreadable_mask_is_named_when_stratifying(roots):
