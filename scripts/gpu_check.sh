@@ -203,7 +203,7 @@ if wanted 3 && [ -f "$nnUNet_preprocessed/la_ready" ]; then
   settings="num_epochs=$epochs,num_iterations_per_epoch=$(( steps / epochs )),num_val_iterations_per_epoch=2"
   settings+=",picture_every_epochs=0,save_every=2"
   say "LA: $steps steps each, three trainings side by side in about $training_s s ($settings)"
-  compare=("$check" compare "$root/scripts/experiments/compare.py" -d 501 -device $device -o "$WORK/la_runs"
+  compare=(-c "import sys; from nnunet_dycon.cli import main; sys.exit(main())" compare -d 501 -device $device -o "$WORK/la_runs"
     -p "$([ -n "$DRY" ] && echo tiny || echo nnUNetPlans)" --settings "$settings" --seeds 0 --curve 1
     --runs control=nnUNetTrainerSupervised mt=nnUNetTrainerMeanTeacher dycon=nnUNetTrainerDyCON)
   export nnUNet_compile=f nnUNet_n_proc_DA=$([ -n "$DRY" ] && echo 0 || echo $(( cores / 4 > 0 ? cores / 4 : 1 )))

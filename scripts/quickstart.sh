@@ -27,7 +27,7 @@ if [ ! -f "$nnUNet_preprocessed/$dataset/$plans.json" ]; then
   nnUNetv2_plan_and_preprocess -d 901 -c 3d_fullres --verify_dataset_integrity \
     -npfp "$nnUNet_def_n_proc" -np "$nnUNet_def_n_proc"
   # a network that two CPU cores train in minutes
-  python scripts/shrink_plans.py -d 901 --plans-name "$plans" --features 8 --patch-size 32 32 32
+  nnunet-dycon shrink-plans -d 901 --plans-name "$plans" --features 8 --patch-size 32 32 32
 fi
 nnunet-dycon preprocess -d 901 -c 3d_fullres -p "$plans"
 
@@ -44,7 +44,7 @@ done
 
 step "evaluation"
 predictions=$folder/predictions/nnUNetTrainerDyCON
-nnunet-dycon evaluate --compare "$folder/predictions/nnUNetTrainerSupervised" "$predictions" \
+nnunet-dycon evaluate --predictions "$folder/predictions/nnUNetTrainerSupervised" "$predictions" \
   --references "$nnUNet_raw/$dataset/labelsTs" -o "$folder"
 nnunet-dycon overlay "$nnUNet_raw/$dataset/imagesTs" "$nnUNet_raw/$dataset/labelsTs" "$predictions" \
   -o "$folder/overlay.png"

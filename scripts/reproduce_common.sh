@@ -101,6 +101,6 @@ skip_if "$MODEL/fold_$FOLD/checkpoint_final.pth" nnUNetv2_train "$TARGET_ID" "$C
   -device "$DEVICE" --c
 run nnUNetv2_predict -d "$TARGET_ID" -i "$RAW/imagesTs" -o "$PREDICTIONS" -c "$CONFIG" -f "$FOLD" -tr "$TRAINER" \
   -device "$DEVICE" --continue_prediction
-run nnunet-dycon evaluate "$PREDICTIONS" "$RAW/labelsTs" -np "$PROCESSES"
+run nnunet-dycon evaluate --predictions "$PREDICTIONS" --references "$RAW/labelsTs" -np "$PROCESSES"
 printf '\nThe same as published papers count, in voxels:\n'
-run nnunet-dycon evaluate "$PREDICTIONS" "$RAW/labelsTs" --literature -np "$PROCESSES"
+run nnunet-dycon evaluate --predictions "$PREDICTIONS" --references "$RAW/labelsTs" --literature -np "$PROCESSES"

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
 
-EXAMPLES = """\
-one folder:    nnunet-dycon evaluate PREDICTIONS REFERENCES
-several runs:  nnunet-dycon evaluate --compare RUN_A RUN_B [RUN_C ...] --references REFERENCES
+if TYPE_CHECKING:
+    from nnunet_dycon.tools.evaluate import Evaluation
 
-Cases are joined by file name. A missing prediction counts as an empty one. An empty prediction has Dice 0
-and no distance (never a perfect one); if the reference is empty too, all metrics are undefined. HD95 and ASD
-are the 95th percentile and the mean of the surface distances of both directions pooled.
+FORM = "evaluate --references REFERENCES --predictions PREDICTIONS [OTHER_PREDICTIONS ...]"
+EXAMPLES = f"""\
+  nnunet-dycon {FORM}
+
+Several folders of predictions are compared with the first, case by case. Cases are joined by file name. A missing
+prediction counts as an empty one. An empty prediction has Dice 0 and no distance (never a perfect one); if the
+reference is empty too, all metrics are undefined. HD95 and ASD are the 95th percentile and the mean of the surface
+distances of both directions pooled.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
+    """Declare the arguments; the folders have names, because nnU-Net and others differ in their order."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = f"{parser.description or ''}\n\n{EXAMPLES}"
-    parser.add_argument("predictions", nargs="?", type=Path, metavar="PREDICTIONS", help="folder of predictions")
-    parser.add_argument("references_folder", nargs="?", type=Path, metavar="REFERENCES", help="folder of references")
-    parser.add_argument(
-        "--compare",
-        nargs="+",
-        type=Path,
-        metavar="RUN",
-        help="folders of predictions; differences are to the first",
-    )
-    parser.add_argument("--references", type=Path, metavar="REFERENCES", help="folder of references, with --compare")
-    options.output(parser, "where to write JSON and CSV (default: PREDICTIONS)")
+    parser.epilog = EXAMPLES
+    parser.add_argument("positional", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--references", type=Path, metavar="FOLDER", help="folder of references")
+    options.add(
+        parser, "--predictions", old=["--compare"], nargs="+", type=Path, metavar="FOLDER",
+        help="folder of predictions; of several, the differences to the first are given",
+    )  # fmt: skip
+    options.output(parser, "where to write JSON and CSV (default: the predictions' folder, if it is one)")
     options.processes(parser)
     parser.add_argument(
         "--literature",
@@ -51,76 +51,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     classes.add_argument(
         "--dataset-json",
         type=Path,
-        help="classes and regions (default: dataset.json in PREDICTIONS or beside REFERENCES, else all "
+        help="classes and regions (default: dataset.json with the predictions or beside the references, else all "
         "values found in the references)",
     )
 
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate one folder, or compare several."""
-    if args.compare:
-        _compare(args)
+    from nnunet_dycon.files.text import print_report
+    from nnunet_dycon.tools import evaluate
+
+    if args.positional or args.references is None or not args.predictions:
+        raise UserError(f"name the folders, whose order differs between programs: {FORM}")
+    names, output = evaluate.run_names(args.predictions), _output(args)
+    evaluations = {name: _evaluate(args, folder) for name, folder in zip(names, args.predictions, strict=True)}
+    result: Any
+    table: Any
+    write: Any
+    if len(names) == 1:
+        (result,) = evaluations.values()
+        table, write, stem = evaluate.evaluation_table, evaluate.write_evaluation, "evaluation"
+        warnings = result.warnings
     else:
-        _evaluate(args)
+        result = evaluate.compare_runs(evaluations)
+        table, write, stem = evaluate.comparison_table, evaluate.write_comparison, "comparison"
+        warnings = [f"{name}: {text}" for name, i in evaluations.items() for text in i.warnings]
+    written = "nothing was written; -o FOLDER keeps all numbers"
+    if output is not None:
+        stem += "_literature" if args.literature else ""
+        write(result, output / f"{stem}.json", output / f"{stem}.csv")
+        written = f"wrote {output / stem}.json and {stem}.csv"
+    print_report(table(result), written, warnings=warnings)
 
 
-def _evaluate(args: argparse.Namespace) -> None:
-    from nnunet_dycon.tools.evaluate import evaluate_folder, evaluation_table, write_evaluation
+def _evaluate(args: argparse.Namespace, predictions: Path) -> Evaluation:
+    from nnunet_dycon.tools.evaluate import evaluate_folder, parse_labels
 
-    references = args.references_folder or args.references
-    if args.predictions is None or references is None or (args.references_folder and args.references):
-        raise UserError("give the folders like this: evaluate PREDICTIONS REFERENCES")
-    evaluation = evaluate_folder(args.predictions, references, **_options(args))
-    print(evaluation_table(evaluation))
-    json_path, csv_path = _outputs(args.output or args.predictions, "evaluation", args.literature)
-    write_evaluation(evaluation, json_path, csv_path)
-    print(
-        f"wrote {json_path} and {csv_path.name}; to compare with another run: nnunet-dycon evaluate "
-        f"--compare {args.predictions} OTHER_RUN --references {references}"
+    return evaluate_folder(
+        predictions,
+        args.references,
+        labels=parse_labels(args.labels) if args.labels else None,
+        dataset_json=args.dataset_json,
+        literature=args.literature,
+        only_predicted=args.only_predicted,
+        num_processes=args.num_processes,
+        progress=True,
     )
 
 
-def _compare(args: argparse.Namespace) -> None:
-    from nnunet_dycon.tools.evaluate import (
-        compare_runs,
-        comparison_table,
-        evaluate_folder,
-        run_names,
-        write_comparison,
-    )
-
-    if args.predictions is not None or args.references is None or len(args.compare) < 2:
-        raise UserError("give the folders like this: evaluate --compare RUN_A RUN_B --references REFERENCES")
-    names = run_names(args.compare)
-    given = _options(args)
-    evaluations = {
-        name: evaluate_folder(folder, args.references, **given)
-        for name, folder in zip(names, args.compare, strict=True)
-    }
-    comparison = compare_runs(evaluations)
-    print(comparison_table(comparison))
-    if args.output is None:
-        print("nothing was written; add -o FOLDER to keep all numbers as JSON and CSV")
-        return
-    json_path, csv_path = _outputs(args.output, "comparison", args.literature)
-    write_comparison(comparison, json_path, csv_path)
-    print(f"wrote {json_path} and {csv_path.name} (one row per run, case and class)")
-
-
-def _options(args: argparse.Namespace) -> dict[str, Any]:
-    """What both forms pass to evaluate_folder."""
-    from nnunet_dycon.tools.evaluate import parse_labels
-
-    return {
-        "labels": parse_labels(args.labels) if args.labels else None,
-        "dataset_json": args.dataset_json,
-        "literature": args.literature,
-        "only_predicted": args.only_predicted,
-        "num_processes": args.num_processes,
-        "progress": True,
-    }
-
-
-def _outputs(folder: Path, stem: str, literature: bool) -> tuple[Path, Path]:
-    stem += "_literature" if literature else ""
-    return folder / f"{stem}.json", folder / f"{stem}.csv"
+def _output(args: argparse.Namespace) -> Path | None:
+    """Where the files go: never among the references."""
+    output = args.output or (args.predictions[0] if len(args.predictions) == 1 else None)
+    if output is not None and output.resolve() == args.references.resolve():
+        raise UserError(f"{output} holds the references; give another folder with -o")
+    return output

@@ -98,18 +98,19 @@ def trainer(parser: argparse.ArgumentParser, default: str = TRAINER) -> None:
 
 def fold(parser: argparse.ArgumentParser, default: int | str | None = 0) -> None:
     """``-f`` with one fold, as ``args.fold``."""
-    add(parser, "-f", old=["--fold"], dest="fold", type=_fold, default=default, help="fold, or all (default: 0)")
+    add(parser, "-f", old=["--fold"], dest="fold", type=fold_name, default=default, help="fold, or all (default: 0)")
 
 
 def folds(parser: argparse.ArgumentParser) -> None:
     """``-f`` with several folds, as ``args.folds``; None stands for all that are finished."""
     add(
-        parser, "-f", dest="folds", nargs="+", type=_fold, metavar="FOLD",
+        parser, "-f", dest="folds", nargs="+", type=fold_name, metavar="FOLD",
         help="folds that predict together, or all for the fold of that name (default: every finished fold)",
     )  # fmt: skip
 
 
-def _fold(text: str) -> int | str:
+def fold_name(text: str) -> int | str:
+    """A fold's number, or all."""
     if text != "all" and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no fold; give a number, or all")
     return text if text == "all" else int(text)

@@ -58,5 +58,5 @@ def run(args: argparse.Namespace) -> None:
     )
     print(
         "Next: look at the first cases; where there are reference masks, nnunet-dycon evaluate "
-        f"{args.output} REFERENCES"
+        f"--predictions {args.output} --references REFERENCES"
     )

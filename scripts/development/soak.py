@@ -78,12 +78,12 @@ def report(records: list[Record]) -> list[str]:
 
 def prepare(features: int) -> None:
     """A phantom dataset, planned and preprocessed by nnU-Net, with a small network."""
-    here, programs = Path(__file__).parent, Path(sys.executable).parent
+    programs = Path(sys.executable).parent
     shrink = ["--plans-name", PLANS, "--features", str(features), "--patch-size", "32", "32", "32"]
     for command in (
         [programs / "nnunet-dycon", "phantom", "-d", "901", "--labeled", "4", "--unlabeled", "8", "--test", "0"],
         [programs / "nnUNetv2_plan_and_preprocess", "-d", "901", "-c", "3d_fullres", "-npfp", "1", "-np", "1"],
-        [sys.executable, here.parent / "shrink_plans.py", "-d", "901", *shrink],
+        [programs / "nnunet-dycon", "shrink-plans", "-d", "901", *shrink],
     ):
         environment = {**os.environ, "nnUNet_n_proc_DA": "1"}  # the planner does not take 0
         subprocess.run([str(i) for i in command], check=True, env=environment)

@@ -4,7 +4,6 @@ python scripts/gpu_check/check.py losses DEVICE OUTPUT.json
 python scripts/gpu_check/check.py step DATASET CONFIGURATION PLANS DEVICE OUTPUT.json
 python scripts/gpu_check/check.py profile DATASET PLANS DEVICE
 python scripts/gpu_check/check.py stop_after_epoch DATASET CONFIGURATION FOLD PLANS TRAINER DEVICE
-python scripts/gpu_check/check.py compare SCRIPT ARGUMENTS...
 python scripts/gpu_check/check.py steps_in BENCHMARK.json SECONDS
 """
 
@@ -13,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import runpy
 import sys
 import traceback
 import warnings
@@ -314,17 +312,6 @@ def stop_after_epoch(dataset: str, configuration: str, fold: str, plans: str, na
     return 0 if file.is_file() else 1
 
 
-def compare(script: str, *arguments: str) -> int:
-    """The comparison of trainings, with cuDNN as nnU-Net's command sets it."""
-    fast_kernels()
-    sys.argv = [script, *arguments]
-    try:
-        runpy.run_path(script, run_name="__main__")
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
 def steps_in(file: str, seconds: str) -> int:
     """Print how many training steps three trainings side by side can take in a time."""
     start_s, loading_ms = 30, 120  # imports, loaders, first steps; loaders feed no more than so much
@@ -340,5 +327,5 @@ def steps_in(file: str, seconds: str) -> int:
 
 
 if __name__ == "__main__":
-    calls = {i.__name__: i for i in (losses, step, profile, stop_after_epoch, compare, steps_in)}
+    calls = {i.__name__: i for i in (losses, step, profile, stop_after_epoch, steps_in)}
     sys.exit(calls[sys.argv[1]](*sys.argv[2:]))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import math
+import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK
 
 from nnunet_dycon.cli import evaluate as cli
+from nnunet_dycon.cli.options import Parser
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.evaluate import Status, compare_runs, evaluate_folder, run_names
-from nnunet_dycon.tools.evaluate.compare import wilcoxon_p
+from nnunet_dycon.tools.evaluate import Evaluation, Status, compare_runs, evaluate_folder, evaluation_table, run_names
+from nnunet_dycon.tools.evaluate.classes import classes_from_labels
+from nnunet_dycon.tools.evaluate.metrics import METRICS
+from nnunet_dycon.tools.evaluate.results import wilcoxon_p
 
 SPACING_MM = (0.5, 1.0, 3.0)  # x, y, z
 SHAPE = (6, 10, 12)  # z, y, x
@@ -54,13 +58,23 @@ def folders(tmp_path) -> tuple[Path, Path]:
 
 
 def values_of(evaluation, case: str, class_name: str = "1") -> dict[str, float]:
-    return next(i for i in evaluation.cases if (i.case, i.class_name) == (case, class_name)).values
+    rows = evaluation.cases.set_index(["case", "class"])
+    return rows.loc[(case, class_name), list(evaluation.metrics)].to_dict()
+
+
+def statistic(evaluation, metric: str, class_name: str = "1") -> pd.Series:
+    return evaluation.summary.loc[class_name, metric]
 
 
 def run_cli(*arguments: str | Path) -> None:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     cli.add_arguments(parser)
     cli.run(parser.parse_args([str(i) for i in arguments]))
+
+
+def named(folders: tuple[object, object]) -> tuple[object, ...]:
+    """Predictions and references as options."""
+    return "--predictions", folders[0], "--references", folders[1]
 
 
 def test_values_in_mm_and_summary(folders):
@@ -68,9 +82,9 @@ def test_values_in_mm_and_summary(folders):
     evaluation = evaluate_folder(*folders)
     assert values_of(evaluation, "a") == {"Dice": 0.5, "Jaccard": 1 / 3, "HD95_mm": 3.0, "ASD_mm": 1.5}
     assert values_of(evaluation, "b") == {"Dice": 1.0, "Jaccard": 1.0, "HD95_mm": 0.0, "ASD_mm": 0.0}
-    dice, asd = evaluation.summary["1"]["Dice"], evaluation.summary["1"]["ASD_mm"]
-    assert (dice.mean, dice.n, asd.mean) == (0.75, 2, 0.75)
-    assert dice.sd == pytest.approx(math.sqrt(2 * 0.25**2 / (2 - 1)))
+    dice = statistic(evaluation, "Dice")
+    assert (dice["mean"], dice["n"], statistic(evaluation, "ASD_mm")["mean"]) == (0.75, 2, 0.75)
+    assert dice["sd"] == pytest.approx(math.sqrt(2 * 0.25**2 / (2 - 1)))
     assert evaluation.missing == evaluation.without_reference == evaluation.warnings == []
 
 
@@ -82,7 +96,7 @@ def test_literature_counts_voxels(folders):
 
 def test_processes_give_the_same(folders):
     evaluation = evaluate_folder(*folders, labels={"organ": 1}, num_processes=2)
-    assert evaluation.cases == evaluate_folder(*folders, labels={"organ": 1}).cases
+    pd.testing.assert_frame_equal(evaluation.cases, evaluate_folder(*folders, labels={"organ": 1}).cases)
 
 
 def test_other_file_ending_and_other_files(folders):
@@ -100,13 +114,12 @@ def test_missing_prediction_counts_as_empty(folders):
     (predictions / "b.nii.gz").unlink()
     evaluation = evaluate_folder(predictions, references)
     assert evaluation.missing == ["b"]
-    assert evaluation.cases[1].status is Status.MISSING_PREDICTION
-    dice, hd95 = evaluation.summary["1"]["Dice"], evaluation.summary["1"]["HD95_mm"]
-    assert (dice.mean, dice.n) == (0.25, 2)
-    assert (hd95.mean, hd95.n) == (3.0, 1)
+    assert evaluation.cases["status"][1] == Status.MISSING_PREDICTION.value
+    assert list(statistic(evaluation, "Dice")[["mean", "n"]]) == [0.25, 2]
+    assert list(statistic(evaluation, "HD95_mm")[["mean", "n"]]) == [3.0, 1]
     left_out = evaluate_folder(predictions, references, only_predicted=True)
     assert left_out.missing == ["b"]
-    assert (left_out.summary["1"]["Dice"].mean, left_out.summary["1"]["Dice"].n) == (0.5, 1)
+    assert list(statistic(left_out, "Dice")[["mean", "n"]]) == [0.5, 1]
 
 
 def test_missing_prediction_has_no_distance_in_the_literature_mode_either(folders):
@@ -126,11 +139,10 @@ def test_empty_masks_are_counted(folders):
     write(references / "d.nii.gz", label_map())
     write(predictions / "d.nii.gz", label_map(l1=(0, 0, 0)))
     evaluation = evaluate_folder(predictions, references)
-    assert [i.status.value for i in evaluation.cases] == ["empty prediction", "ok", "both empty", "empty reference"]
-    assert [i.values["Dice"] for i in evaluation.cases] == pytest.approx([0, 1, math.nan, 0], nan_ok=True)
-    assert evaluation.counts("1")[Status.EMPTY_PREDICTION] == 1
-    summary = evaluation.summary["1"]
-    assert (summary["Dice"].n, summary["HD95_mm"].n, summary["HD95_mm"].mean) == (3, 1, 0.0)
+    assert list(evaluation.cases["status"]) == ["empty prediction", "ok", "both empty", "empty reference"]
+    assert list(evaluation.cases["Dice"]) == pytest.approx([0, 1, math.nan, 0], nan_ok=True)
+    assert statistic(evaluation, "Dice")["n"] == 3
+    assert list(statistic(evaluation, "HD95_mm")[["n", "mean"]]) == [1, 0.0]
 
 
 def test_prediction_without_reference(folders):
@@ -138,7 +150,7 @@ def test_prediction_without_reference(folders):
     write(predictions / "extra.nii.gz", label_map())
     evaluation = evaluate_folder(predictions, references)
     assert evaluation.without_reference == ["extra"]
-    assert [i.case for i in evaluation.cases] == ["a", "b"]
+    assert list(evaluation.cases["case"]) == ["a", "b"]
 
 
 def test_regions_of_the_dataset_json_beside_the_references(tmp_path):
@@ -147,7 +159,7 @@ def test_regions_of_the_dataset_json_beside_the_references(tmp_path):
     write(tmp_path / "raw" / "labelsTr" / "a.nii.gz", label_map(l1=(0, 0, 0), l2=(0, 0, 2)))
     write(tmp_path / "run" / "a.nii.gz", label_map(l2=(0, 0, 0), l1=(0, 0, 2)))
     evaluation = evaluate_folder(tmp_path / "run", tmp_path / "raw" / "labelsTr")
-    assert {i.class_name: i.values["Dice"] for i in evaluation.cases} == pytest.approx(
+    assert evaluation.cases.set_index("class")["Dice"].to_dict() == pytest.approx(
         {"whole": 1, "core": 0, "absent": math.nan}, nan_ok=True
     )
     assert values_of(evaluation, "a", "core")["HD95_mm"] == 1.0  # 2 voxels of 0.5 mm
@@ -175,9 +187,10 @@ def test_ignored_voxels_are_in_no_metric(tmp_path):
     write_dataset_json(tmp_path / "run", organ=1, ignore=2)
     write(tmp_path / "references" / "a.nii.gz", label_map(l1=(0, 0, 0), l2=(0, 4, 4)))
     write(tmp_path / "run" / "a.nii.gz", label_map(l1=(0, 0, 0)) | label_map(l1=(0, 4, 4)))
-    (row,) = evaluate_folder(tmp_path / "run", tmp_path / "references").cases
-    assert list(row.values.values()) == [1, 1, 0, 0]
-    assert (row.prediction_voxels, row.reference_voxels) == (8, 8)
+    evaluation = evaluate_folder(tmp_path / "run", tmp_path / "references")
+    assert list(values_of(evaluation, "a", "organ").values()) == [1, 1, 0, 0]
+    assert evaluation.cases[["prediction_voxels", "reference_voxels"]].values.tolist() == [[8, 8]]
+    assert evaluation.warnings == []
     counted = evaluate_folder(tmp_path / "run", tmp_path / "references", labels={"organ": 1})
     assert values_of(counted, "a", "organ")["Dice"] == pytest.approx(2 / 3)
 
@@ -262,13 +275,11 @@ def runs(tmp_path) -> tuple[list[Path], Path]:
 def test_paired_differences(runs):
     (a, b), references = runs
     comparison = compare_runs({"A": evaluate_folder(a, references), "B": evaluate_folder(b, references)})
-    by_metric = {i.metric: i for i in comparison.differences}
-    dice, hd95 = by_metric["Dice"], by_metric["HD95_mm"]
-    assert dice.run == "B"
+    rows = comparison.differences.set_index("metric")[["run", "mean", "n", "unpaired"]]
     # 0, 0, 0, +0.5, +0.5, and -0.5 for the missing case
-    assert (dice.difference.mean, dice.difference.n, dice.unpaired) == (pytest.approx(0.5 / 6), 6, 0)
+    assert list(rows.loc["Dice"]) == ["B", pytest.approx(0.5 / 6), 6, 0]
     # 0, 0, 0, -3, -3; the missing case has no distance
-    assert (hd95.difference.mean, hd95.difference.n, hd95.unpaired) == (pytest.approx(-6 / 5), 5, 1)
+    assert list(rows.loc["HD95_mm"]) == ["B", pytest.approx(-6 / 5), 5, 1]
 
 
 def test_wilcoxon():
@@ -277,6 +288,7 @@ def test_wilcoxon():
     # signed ranks +2 and -1: all four sign patterns are as extreme
     assert wilcoxon_p([2, -1]) == pytest.approx(1.0)
     assert wilcoxon_p([0.0, 0.0]) == 1.0
+    assert wilcoxon_p([1, 2, math.nan, 3]) == wilcoxon_p([1, 2, 3])
     assert math.isnan(wilcoxon_p([]))
 
 
@@ -310,9 +322,8 @@ def test_folder_given_twice():
 
 
 def test_cli_writes_and_prints(folders, capsys, tmp_path):
-    predictions, references = folders
-    (predictions / "b.nii.gz").unlink()
-    run_cli(predictions, references, "-np", 1, "-o", tmp_path / "out", "--labels", "atrium=1")
+    (folders[0] / "b.nii.gz").unlink()
+    run_cli(*named(folders), "-np", 1, "-o", tmp_path / "out", "--labels", "atrium=1")
     printed = capsys.readouterr().out
     assert "25.00 ± 35.36" in printed  # Dice %, the missing case is 0
     assert "3.00 (n=1)" in printed  # HD95 of the one case that has a distance
@@ -330,8 +341,8 @@ def test_cli_writes_and_prints(folders, capsys, tmp_path):
 
 
 def test_cli_writes_beside_the_predictions_by_default(folders, capsys):
-    run_cli(*folders, "-np", 1)
-    run_cli(*folders, "-np", 1, "--literature")
+    run_cli(*named(folders), "-np", 1)
+    run_cli(*named(folders), "-np", 1, "--literature")
     names = {i.name for i in folders[0].iterdir() if not i.name.endswith(".nii.gz")}
     assert names == {"evaluation.json", "evaluation.csv", "evaluation_literature.json", "evaluation_literature.csv"}
     assert "HD95 voxels" in capsys.readouterr().out
@@ -339,8 +350,9 @@ def test_cli_writes_beside_the_predictions_by_default(folders, capsys):
 
 def test_cli_compares(runs, capsys, tmp_path):
     (a, b), references = runs
-    run_cli("--compare", a, b, "--references", references, "-np", 1, "-o", tmp_path / "out")
+    run_cli("--predictions", a, b, "--references", references, "-np", 1, "-o", tmp_path / "out")
     printed = capsys.readouterr().out
+    assert "fewer than 6 pairs" in printed and "too few pairs" in printed
     assert "difference to A" in printed
     assert "-1.20 ± 1.64" in printed
     assert "5 (1 unpaired)" in printed
@@ -356,27 +368,99 @@ def test_cli_compares(runs, capsys, tmp_path):
     "arguments",
     [
         [],
-        ["p"],
-        ["p", "r", "--references", "r"],
-        ["--compare", "a", "b"],
-        ["--compare", "a", "--references", "r"],
-        ["p", "--compare", "a", "--references", "r"],
+        ["p", "r"],
+        ["r", "--predictions", "p"],
+        ["--predictions", "p"],
+        ["p", "--predictions", "p", "--references", "r"],
     ],
 )
-def test_cli_wrong_grammar_shows_the_right_one(arguments):
-    with pytest.raises(UserError, match="like this: evaluate"):
+def test_folders_without_a_name_are_refused(arguments):
+    """``evaluate PREDICTIONS REFERENCES`` of former versions is nnU-Net's order the other way round."""
+    with pytest.raises(UserError, match="--references REFERENCES --predictions PREDICTIONS"):
         run_cli(*arguments)
+
+
+@pytest.mark.parametrize("name", ["plans.json", "dataset.json", "predict_from_raw_data_args.json", "summary.json"])
+def test_predictions_are_no_references(folders, name):
+    (folders[0] / name).write_text('{"labels": {"background": 0, "organ": 1}}')
+    with pytest.raises(UserError, match=f"{name} lies there.*wrong way round"):
+        run_cli("--predictions", folders[1], "--references", folders[0])
+    evaluate_folder(*folders)
+
+
+def test_masks_that_are_said_to_be_predictions_are_no_references(folders):
+    predictions, references = folders
+    (references / "pseudo_labels.json").write_text('{"cases": ["a"]}')
+    evaluation = evaluate_folder(predictions, references)
+    assert (list(evaluation.cases["case"]), evaluation.without_reference) == (["b"], ["a"])
+    (references / "pseudo_labels.json").write_text('{"cases": ["a", "b"]}')
+    with pytest.raises(UserError, match="are predictions"):
+        evaluate_folder(predictions, references)
+
+
+def test_results_never_lie_among_the_references(folders):
+    before = sorted(folders[1].iterdir())
+    with pytest.raises(UserError, match="holds the references"):
+        run_cli(*named(folders), "-np", 1, "-o", folders[1] / "." / ".." / folders[1].name)
+    with pytest.raises(UserError, match="for both"):
+        evaluate_folder(folders[1], folders[1])
+    assert sorted(folders[1].iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected", "message"),
+    [
+        (1, 255, "no reference holds the value 1, which predictions hold, and no prediction holds the value 255"),
+        (2, 1, "no reference holds the value 2, which predictions hold, and no prediction holds the value 1"),
+        (0, 1, "no prediction holds the value 1, which references hold, in all 2 cases"),
+        (3, 0, "no reference holds the value 3, which predictions hold, in all 2 cases"),
+    ],
+)
+@pytest.mark.parametrize("labels", [None, {"organ": 1, "other": 255}])
+def test_values_on_one_side_only_in_all_cases_are_warned(folders, predicted, expected, message, labels):
+    for folder, value in zip(folders, (predicted, expected), strict=True):
+        for case in "ab":
+            write(folder / f"{case}.nii.gz", label_map(**{f"l{value}": (2, 2, 2)}))
+    if expected == 0 and labels is None:
+        labels = {"organ": 1}
+    (warning,) = evaluate_folder(*folders, labels=labels).warnings
+    assert message in warning
+
+
+def test_upper_case_endings_are_read(folders):
+    predictions, references = folders
+    (predictions / "a.nii.gz").rename(predictions / "a.NII.GZ")
+    (references / "b.nii.gz").rename(references / "b.NII.GZ")
+    assert evaluate_folder(predictions, references).missing == []
+
+
+def test_table_of_many_classes_is_computed_once():
+    """117 classes and 57 cases; the table was computed anew for each of its cells, in minutes."""
+    classes = {f"class {i}": i + 1 for i in range(117)}
+    values = {"Dice": 0.5, "Jaccard": 0.4, "HD95_mm": 3.0, "ASD_mm": 1.0}
+    rows = [
+        {"case": f"{case:02d}", "class": name, "status": "ok", **values, "prediction_voxels": 5, "reference_voxels": 5}
+        for case in range(57)
+        for name in classes
+    ]
+    evaluation = Evaluation(
+        Path("p"), Path("r"), classes_from_labels(classes, "test"), METRICS, pd.DataFrame(rows), [], [], False, []
+    )
+    start = time.perf_counter()
+    lines = evaluation_table(evaluation).splitlines()
+    assert time.perf_counter() - start < 3
+    assert len(lines) == 2 + 117 + 1 + 1 and lines[-2].split()[-4:] == ["50.00", "40.00", "3.00", "1.00"]
 
 
 @pytest.mark.parametrize("labels", [["x"], ["a=1", "a=2"], ["whole=0,1"], ["ignore=1,2", "a=3"], ["ignore=2"]])
 def test_cli_bad_labels(folders, labels):
     with pytest.raises(UserError, match="label"):
-        run_cli(*folders, "-np", 1, "--labels", *labels)
+        run_cli(*named(folders), "-np", 1, "--labels", *labels)
 
 
 def test_cli_no_processes(folders):
     with pytest.raises(UserError, match="-np"):
-        run_cli(*folders, "-np", 0)
+        run_cli(*named(folders), "-np", 0)
 
 
 LA_FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "la" / "labels"
@@ -393,7 +477,7 @@ def test_real_atrium_shifted_by_one_voxel(tmp_path):
     for folder, voxels in (("references", image), ("run", shifted)):
         (tmp_path / folder).mkdir()
         SimpleITK.WriteImage(voxels, str(tmp_path / folder / path.name))
-    (row,) = evaluate_folder(tmp_path / "run", tmp_path / "references").cases
-    assert row.values["HD95_mm"] == pytest.approx(image.GetSpacing()[0])
-    assert 0 < row.values["ASD_mm"] < image.GetSpacing()[0]
-    assert 0.9 < row.values["Dice"] < 1
+    row = evaluate_folder(tmp_path / "run", tmp_path / "references").cases.iloc[0]
+    assert row["HD95_mm"] == pytest.approx(image.GetSpacing()[0])
+    assert 0 < row["ASD_mm"] < image.GetSpacing()[0]
+    assert 0.9 < row["Dice"] < 1

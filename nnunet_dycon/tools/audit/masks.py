@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from nnunet_dycon.dataset.pseudo_labels import predicted_masks
 from nnunet_dycon.dataset.raw_dataset import RawDataset
 from nnunet_dycon.files.text import few
 from nnunet_dycon.tools.audit.findings import Finding
@@ -43,6 +44,24 @@ def mask_findings(raw: RawDataset, preprocessed: Path | None, uses: list[Use]) -
                 "for published results make a new dataset: nnunet-dycon split with -t",
             )
         )
+    return findings + _prediction_findings(raw, uses)
+
+
+def _prediction_findings(raw: RawDataset, uses: list[Use]) -> list[Finding]:
+    """Masks that ``pseudo-label`` wrote: no case is to be validated on one."""
+    predicted = predicted_masks(raw.folder / "labelsTr") & raw.labels("Tr").keys()
+    if not predicted:
+        return []
+    findings = [
+        Finding(
+            "note", "predicted-masks", f"{len(predicted)} masks of labelsTr are predictions: {few(sorted(predicted))}"
+        )
+    ]
+    for use in uses:
+        if validated := sorted(predicted.intersection(use.cases["validation"])):
+            message = f"{use.name} validates on masks that are predictions: {few(validated)}"
+            fix = "give splits_final.json folds whose val has cases with drawn masks only"
+            findings.append(Finding("error", "prediction-as-reference", message, validated, fix))
     return findings
 
 

@@ -1,24 +1,15 @@
 """Evaluation of segmentations: Dice, Jaccard, HD95 and ASD of masks, folders and several runs."""
 
 from nnunet_dycon.tools.evaluate.classes import EvaluatedClasses, parse_labels
-from nnunet_dycon.tools.evaluate.compare import Comparison, PairedDifference, compare_runs, run_names
 from nnunet_dycon.tools.evaluate.folder import evaluate_folder
 from nnunet_dycon.tools.evaluate.metrics import literature_metrics, segmentation_metrics, surface_distances
-from nnunet_dycon.tools.evaluate.report import (
-    comparison_table,
-    evaluation_table,
-    write_comparison,
-    write_evaluation,
-)
-from nnunet_dycon.tools.evaluate.results import CaseMetrics, Evaluation, Statistic, Status
+from nnunet_dycon.tools.evaluate.report import comparison_table, evaluation_table, write_comparison, write_evaluation
+from nnunet_dycon.tools.evaluate.results import Comparison, Evaluation, Status, compare_runs, run_names
 
 __all__ = [
-    "CaseMetrics",
     "Comparison",
     "EvaluatedClasses",
     "Evaluation",
-    "PairedDifference",
-    "Statistic",
     "Status",
     "compare_runs",
     "comparison_table",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import SimpleITK
 
+from nnunet_dycon.dataset.pseudo_labels import predicted_masks
+from nnunet_dycon.dataset.reading import read_header, read_image
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.evaluate.classes import EvaluatedClasses
 
 FILE_ENDINGS = (
     ".nii.gz",
@@ -25,6 +23,14 @@ FILE_ENDINGS = (
     ".tiff",
     ".tif",
 )
+# what nnU-Net and this package leave beside predictions, and nothing leaves beside references
+PREDICTION_FILES = (
+    "predict_from_raw_data_args.json",
+    "plans.json",
+    "dataset.json",
+    "summary.json",
+    "uncertainty.json",
+)
 
 SPACING_TOLERANCE = 1e-4  # relative; headers keep float32 or a few decimals
 ORIGIN_TOLERANCE_MM = 1e-3
@@ -32,7 +38,7 @@ DIRECTION_TOLERANCE = 1e-3
 
 
 def list_cases(folder: Path) -> dict[str, Path]:
-    """The label maps of a folder by case name (the file name without its ending), sorted.
+    """The label maps of a folder by case name (the file name without its ending, of any case), sorted.
 
     Raises:
         UserError: The folder does not exist, has no label map, or has two files of one case.
@@ -41,16 +47,34 @@ def list_cases(folder: Path) -> dict[str, Path]:
         raise UserError(f"{folder} is no folder; give the folder that holds one label map a case")
     cases: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        ending = next((i for i in FILE_ENDINGS if path.name.endswith(i)), None)
+        ending = next((i for i in FILE_ENDINGS if path.name.lower().endswith(i)), None)
         if ending is None or path.name.startswith("."):
             continue
-        case = path.name.removesuffix(ending)
+        case = path.name[: -len(ending)]
         if case in cases:
             raise UserError(f"{folder} has case {case} twice: {cases[case].name}, {path.name}; remove one")
         cases[case] = path
     if not cases:
         raise UserError(f"{folder} has no label maps ({', '.join(FILE_ENDINGS[:3])}, ...); is it the right one?")
     return cases
+
+
+def list_references(folder: Path) -> dict[str, Path]:
+    """The label maps of a folder of references; masks that are said to be predictions are not among them.
+
+    Raises:
+        UserError: As ``list_cases``, or the folder holds predictions.
+    """
+    cases = list_cases(folder)
+    if found := [name for name in PREDICTION_FILES if (folder / name).is_file()]:
+        raise UserError(
+            f"{folder} was given as the folder of references, but it holds predictions ({found[0]} lies there). Are "
+            "the two folders the wrong way round? Write --references REFERENCES --predictions PREDICTIONS"
+        )
+    references = {case: path for case, path in cases.items() if case not in predicted_masks(folder)}
+    if not references:
+        raise UserError(f"all masks of {folder} are predictions (pseudo_labels.json says so); give drawn ones")
+    return references
 
 
 def check_grids(case: str, prediction: Path, reference: Path, *, spacing_matters: bool) -> list[str]:
@@ -62,7 +86,7 @@ def check_grids(case: str, prediction: Path, reference: Path, *, spacing_matters
     Raises:
         UserError: Another number of voxels, or another spacing where it matters.
     """
-    predicted, expected = _read_header(prediction), _read_header(reference)
+    predicted, expected = read_header(prediction), read_header(reference)
     if predicted.GetSize() != expected.GetSize():
         raise UserError(
             f"case {case}: the prediction has {predicted.GetSize()} voxels, the reference "
@@ -87,9 +111,10 @@ def read_label_map(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
     Raises:
         UserError: The file cannot be read, or holds values that are not whole numbers.
     """
-    with _naming(path):
-        image = SimpleITK.ReadImage(str(path))
-    voxels = SimpleITK.GetArrayFromImage(image)
+    from SimpleITK import GetArrayFromImage
+
+    image = read_image(path)
+    voxels = GetArrayFromImage(image)
     if not np.issubdtype(voxels.dtype, np.integer):
         as_integers = np.nan_to_num(voxels).astype(np.int64)
         if not np.array_equal(as_integers, voxels):
@@ -98,41 +123,5 @@ def read_label_map(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
     return voxels, image.GetSpacing()[::-1]
 
 
-def check_values(voxels: np.ndarray, path: Path, classes: EvaluatedClasses) -> None:
-    """Refuse values that are no labels of the dataset: they would count as background silently.
-
-    Raises:
-        UserError: There are such values.
-    """
-    if classes.known_values is None:
-        return
-    unknown = sorted(set(np.unique(voxels).tolist()) - classes.known_values)
-    if unknown:
-        raise UserError(
-            f"{path} holds the values {unknown[:5]}, which are no labels in {classes.source}; correct the "
-            "file, or name the values to evaluate with --labels"
-        )
-
-
 def _differ(case: str, what: str, predicted: tuple[float, ...], expected: tuple[float, ...]) -> str:
     return f"case {case}: the prediction has {what} {predicted}, the reference {expected}"
-
-
-def _read_header(path: Path) -> SimpleITK.ImageFileReader:
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
-    with _naming(path):
-        reader.ReadImageInformation()
-    if reader.GetNumberOfComponents() != 1:
-        raise UserError(f"{path} has {reader.GetNumberOfComponents()} values a voxel; a label map has one")
-    return reader
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn SimpleITK's errors into one that names the file."""
-    try:
-        yield
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"{path} cannot be read ({reason}); write it again or remove it") from error

@@ -1,16 +1,22 @@
-"""What an evaluation returns: the metrics of every case and class, and their summary."""
+"""What an evaluation returns, as tables: every case and class, their summary, and differences between runs."""
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
+from itertools import count
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
+from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.evaluate.classes import EvaluatedClasses
+
+FEWEST_PAIRS = 6
+"""With fewer no p-value of Wilcoxon's signed-rank test is below 0.05."""
 
 
 class Status(str, Enum):
@@ -24,46 +30,6 @@ class Status(str, Enum):
 
 
 @dataclass(frozen=True)
-class CaseMetrics:
-    """One class or region of one case.
-
-    Attributes:
-        case: Case name.
-        class_name: Class or region.
-        status: What is empty or missing.
-        values: Metric name to value; NaN where undefined.
-        prediction_voxels: Size of the predicted mask (without ignored voxels).
-        reference_voxels: Size of the reference mask (without ignored voxels).
-    """
-
-    case: str
-    class_name: str
-    status: Status
-    values: dict[str, float]
-    prediction_voxels: int
-    reference_voxels: int
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """Mean and sample standard deviation (n - 1) over the ``n`` cases that define it; NaN if too few."""
-
-    mean: float
-    sd: float
-    n: int
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Statistic:
-        """Statistic of the values that are not NaN."""
-        defined = [value for value in values if not math.isnan(value)]
-        return cls(
-            mean=statistics.fmean(defined) if defined else math.nan,
-            sd=statistics.stdev(defined) if len(defined) > 1 else math.nan,
-            n=len(defined),
-        )
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """A folder of predictions against a folder of references.
 
@@ -72,42 +38,127 @@ class Evaluation:
         references: Folder of the references.
         classes: What was evaluated.
         metrics: Metric names in the order of the report; the distances end in ``_mm`` or ``_voxels``.
-        cases: One entry for every case and class, sorted by case.
+        cases: One row for every case and class, sorted by case: case, class, status, the metrics (NaN where undefined),
+            prediction_voxels and reference_voxels (sizes of the masks without ignored voxels).
         missing: Cases without prediction. With ``only_predicted`` they are in no mean, else each counts as an
             empty prediction: Dice and Jaccard 0 where the reference is not empty, distances undefined.
         without_reference: Predicted cases without reference; not evaluated.
         only_predicted: Whether missing cases were left out.
-        warnings: Differences of the headers that do not prevent an evaluation.
+        warnings: What does not prevent an evaluation, but may make it a wrong one.
     """
 
     predictions: Path
     references: Path
     classes: EvaluatedClasses
     metrics: tuple[str, ...]
-    cases: list[CaseMetrics]
+    cases: pd.DataFrame
     missing: list[str]
     without_reference: list[str]
     only_predicted: bool
     warnings: list[str]
 
-    def of_class(self, class_name: str) -> list[CaseMetrics]:
-        """All cases of one class or region."""
-        return [i for i in self.cases if i.class_name == class_name]
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """Classes by (metric, statistic); mean, sample standard deviation and number of the cases that define it."""
+        table = self.cases.groupby("class", sort=False)[list(self.metrics)].agg(["mean", "std", "count"])
+        return table.rename(columns={"std": "sd", "count": "n"}, level=1).reindex(list(self.classes.values))
 
-    @property
-    def summary(self) -> dict[str, dict[str, Statistic]]:
-        """Class name to metric name to statistic over the cases."""
-        return {
-            name: {metric: Statistic.of(i.values[metric] for i in self.of_class(name)) for metric in self.metrics}
-            for name in self.classes.values
-        }
+    @cached_property
+    def mean_of_classes(self) -> pd.Series:
+        """Metric to the mean of the class means (nnU-Net: ``foreground_mean``), NaN if one is."""
+        return self.summary.xs("mean", axis=1, level=1).mean(skipna=False)[list(self.metrics)]
 
-    @property
-    def mean_of_classes(self) -> dict[str, float]:
-        """Metric name to the mean of the class means (nnU-Net: ``foreground_mean``), NaN if one is."""
-        means = self.summary.values()
-        return {metric: statistics.fmean(i[metric].mean for i in means) for metric in self.metrics}
 
-    def counts(self, class_name: str) -> dict[Status, int]:
-        """How many cases of a class have which status."""
-        return dict(Counter(i.status for i in self.of_class(class_name)))
+@dataclass(frozen=True)
+class Comparison:
+    """Several evaluations of the same references.
+
+    Attributes:
+        evaluations: By run name; the first one is what the others are compared with.
+        differences: A run minus the first run, case by case, one row for every class, metric and run: mean, sd and n
+            over the cases where the metric is defined in both; ``unpaired``, the cases where only one defines it; and
+            ``wilcoxon_p``, two-sided, not corrected for several tests, 1 if all differences are 0, NaN without pairs.
+    """
+
+    evaluations: dict[str, Evaluation]
+    differences: pd.DataFrame
+
+
+def compare_runs(evaluations: Mapping[str, Evaluation]) -> Comparison:
+    """Compare evaluations of the same references, cases joined by name.
+
+    Args:
+        evaluations: Run name to evaluation; two or more.
+
+    Raises:
+        UserError: There are fewer than two, or they differ in references, classes or metrics.
+    """
+    if len(evaluations) < 2:
+        raise UserError(f"a comparison needs two runs or more, got {len(evaluations)}")
+    (first_name, first), *others = evaluations.items()
+    for name, other in others:
+        _check_comparable(first_name, first, name, other)
+    tables = [_differences(first, other).assign(run=name) for name, other in others]
+    return Comparison(dict(evaluations), pd.concat(tables, ignore_index=True))
+
+
+def _check_comparable(first_name: str, first: Evaluation, name: str, other: Evaluation) -> None:
+    same = {
+        "references": first.references.resolve() == other.references.resolve(),
+        "classes": (first.classes.values, first.classes.ignore_label)
+        == (other.classes.values, other.classes.ignore_label),
+        "metrics": first.metrics == other.metrics,
+    }
+    different = [what for what, is_same in same.items() if not is_same]
+    if different:
+        raise UserError(
+            f"{first_name} and {name} were evaluated with different {' and '.join(different)}; evaluate both "
+            "the same way, for the classes with one --dataset-json or --labels"
+        )
+
+
+def _differences(first: Evaluation, other: Evaluation) -> pd.DataFrame:
+    """The second minus the first."""
+    before, after = (
+        i.cases.melt(["case", "class"], list(i.metrics), "metric").set_index(["case", "class", "metric"])["value"]
+        for i in (first, other)
+    )
+    before, after = before.align(after)
+    groups = (after - before).groupby(["class", "metric"])
+    unpaired = (before.notna() ^ after.notna()).groupby(["class", "metric"]).sum()
+    table = groups.agg(mean="mean", sd="std", n="count", wilcoxon_p=wilcoxon_p).assign(unpaired=unpaired)
+    order = [(name, metric) for name in first.classes.values for metric in first.metrics]
+    return table.loc[order].reset_index()
+
+
+def wilcoxon_p(differences: Sequence[float] | pd.Series) -> float:
+    """Two-sided p-value of Wilcoxon's signed-rank test; undefined differences and those of 0 are left out."""
+    from scipy.stats import wilcoxon  # half a second, which spawned workers need not spend
+
+    values = np.asarray(differences, dtype=float)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return float("nan")
+    return float(wilcoxon(values).pvalue) if values.any() else 1.0
+
+
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """Short names for folders: the last parts of their paths that tell them apart, less what all share.
+
+    ``a/fold_0/validation`` and ``b/fold_0/validation`` are ``a`` and ``b``.
+
+    Raises:
+        UserError: A folder is given twice.
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    if len(set(parts)) < len(parts):
+        raise UserError("a folder is given twice; give every run once")
+    while len(parts) > 1 and _same_end(parts):
+        parts = [part[:-1] for part in parts]
+    length = next(n for n in count(1) if len({part[-n:] for part in parts}) == len(parts))
+    return ["/".join(part[-length:]) for part in parts]
+
+
+def _same_end(parts: Sequence[tuple[str, ...]]) -> bool:
+    """Whether all paths have the same last part, and one before it."""
+    return len({part[-1] for part in parts}) == 1 and min(map(len, parts)) > 1

@@ -1,0 +1,76 @@
+"""``nnunet-dycon pseudo-label``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nnunet_dycon.cli import options
+
+TEXT = """\
+The new dataset has the cases of the source (-s); to them it adds the unlabelled scans, with the model's predictions for
+masks. It is the second stage of self-training, a way to put what DyCON has learnt into a plain nnU-Net, and a start for
+correcting by hand. dataset.json and labelsTr/pseudo_labels.json say which masks are predictions; audit, evaluate and
+compare never take these for references. When you have corrected one, take its case out of both lists.
+
+  nnunet-dycon pseudo-label -d 501 -tr nnUNetTrainerDyCON -s 501 -t 601
+  nnunet-dycon pseudo-label -m MODEL -s 501 -t 601 -i SCANS --min-confidence 0.7
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model as for predict-uncertainty, the datasets as for nnUNetv2_move_plans_between_datasets."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = TEXT
+    options.model(parser)
+    options.folds(parser)
+    options.checkpoint(parser)
+    options.device(parser)
+    options.disable_tta(parser)
+    parser.add_argument("-s", dest="source", metavar="ID", help="dataset with the labelled cases (default: that of -d)")
+    options.new_dataset(parser, "-t", old=())
+    parser.add_argument("-i", dest="images", type=Path, metavar="FOLDER", help="scans (default: the source's imagesUn)")
+    parser.add_argument("--name", help="name of the new dataset (default: the source's and _pseudo)")
+    parser.add_argument(
+        "--min-confidence", type=float, default=0.0, metavar="P",
+        help="give voxels whose class is less probable nnU-Net's ignore label (default: 0, none)",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> None:
+    """Predict and write, then say what comes next."""
+    from nnunet_dycon.dataset.raw_dataset import open_raw_dataset
+    from nnunet_dycon.errors import UserError
+    from nnunet_dycon.files.text import print_report
+    from nnunet_dycon.models.trained_model import open_model
+    from nnunet_dycon.tools.pseudo_label import new_pseudo_labeled_dataset
+
+    if args.source is None and args.dataset is None:
+        raise UserError("-s names the dataset with the labelled cases; it is needed beside -m")
+    source = open_raw_dataset(args.source or args.dataset)
+    model = open_model(
+        options.model_folder(args),
+        args.folds,
+        checkpoint_name=args.checkpoint,
+        device=options.chosen_device(args),
+        mirroring=not args.disable_tta,
+    )
+    labels = new_pseudo_labeled_dataset(
+        model,
+        source,
+        args.new_dataset,
+        name=args.name,
+        images=args.images,
+        min_confidence=args.min_confidence,
+        progress=True,
+    )
+    ignored = f"; unsure voxels have the label {labels.ignore_label} (ignore)" if labels.ignore_label else ""
+    number, configuration = args.new_dataset, model.folder.name.rpartition("__")[2]
+    print_report(
+        f"wrote {labels.folder}: {len(labels.cases)} predicted masks beside those of {source.name}{ignored}",
+        f"next: nnUNetv2_plan_and_preprocess -d {number} -c {configuration}; "
+        f"nnUNetv2_train {number} {configuration} 0 -tr nnUNetTrainerSupervised",
+        notes=[
+            "no fold validates on a prediction; a model that trained on a fold's validation cases still favours them"
+        ],
+    )

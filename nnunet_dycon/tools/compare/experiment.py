@@ -1,0 +1,185 @@
+"""What is compared: runs (a trainer with settings), seeds, and the cases that are held out for the test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nnunet_dycon.dataset.raw_dataset import RawDataset, environment_folder, open_raw_dataset
+from nnunet_dycon.dataset.splits import read_splits, unlabeled_in_splits
+from nnunet_dycon.errors import UserError
+
+DEFAULT_RUNS = ("control=nnUNetTrainerSupervised", "mt=nnUNetTrainerMeanTeacher", "dycon=nnUNetTrainerDyCON")
+_GRAMMAR = "NAME=TRAINER[@RUN][:settings] or DATASET/NAME=TRAINER[:settings]"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trainer with settings on a dataset, under a name.
+
+    Attributes:
+        teacher: Name of the run whose predictions of the unlabelled scans are masks in this one (self-training), or "".
+    """
+
+    name: str
+    trainer: str
+    settings: str
+    dataset: str
+    teacher: str = ""
+
+    @classmethod
+    def parse(cls, text: str, dataset: str) -> Run:
+        """``NAME=TRAINER[@RUN][:settings]``, with ``DATASET/`` before the name for a dataset other than ``dataset``.
+
+        Raises:
+            UserError: The text is none of this.
+        """
+        name, _, rest = text.partition("=")
+        if "/" in name:
+            dataset, _, name = name.partition("/")
+        trainer, _, settings = rest.partition(":")
+        trainer, _, teacher = trainer.partition("@")
+        if not name.replace("_", "").replace("-", "").isalnum() or not trainer:
+            raise UserError(f"--runs {text}: write {_GRAMMAR}; NAME has letters, digits, _ and -")
+        return cls(name, trainer, settings, dataset, teacher)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of a run."""
+
+    run: Run
+    seed: int
+    fold: int | str
+
+    def __str__(self) -> str:
+        return f"{self.run.name}:{self.seed}" + ("" if self.fold == "all" else f":{self.fold}")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that an experiment's jobs share; it passes to the processes of the jobs as JSON.
+
+    Attributes:
+        folds: Folds that train and are tested on imagesTs; with ``cross_validation`` those whose validation cases are
+            held out (none named: all).
+        cross_validation: Test on labelled cases that are held out, in place of imagesTs.
+        settings: Of all runs, ``key=value,key=value``.
+        curve: Points of the curve of Dice against steps.
+        bfloat16: On a CPU, run the networks as CUDA does under autocast, in bfloat16.
+        mirroring: Predict with mirrored copies.
+        min_confidence: Voxels of a self-training's masks that are less sure are ignored; 0 takes all.
+    """
+
+    dataset: str
+    configuration: str
+    plans: str
+    folds: tuple[int | str, ...]
+    cross_validation: bool
+    output: Path
+    runs: tuple[Run, ...]
+    seeds: tuple[int, ...]
+    settings: str = ""
+    device: str = "cuda"
+    curve: int = 4
+    bfloat16: bool = False
+    mirroring: bool = True
+    min_confidence: float = 0.0
+
+    def to_json(self) -> str:
+        """For ``from_json`` in another process."""
+        return json.dumps(asdict(self) | {"output": str(self.output)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Experiment:
+        """What ``to_json`` has written."""
+        values = json.loads(text)
+        runs = tuple(Run(**run) for run in values["runs"])
+        lists = {key: tuple(values[key]) for key in ("folds", "seeds")}
+        return cls(**(values | lists | {"output": Path(values["output"]), "runs": runs}))
+
+    @cached_property
+    def raw(self) -> RawDataset:
+        """The dataset that all runs are tested on."""
+        return open_raw_dataset(self.dataset)
+
+    def with_held_out_cases_if_needed(self) -> Experiment:
+        """This experiment; with cross-validation if the dataset has no test masks."""
+        return self if self.cross_validation or self.raw.labels("Ts") else replace(self, cross_validation=True)
+
+    def jobs(self) -> list[Job]:
+        """All trainings; every seed and fold of all runs before the next."""
+        folds = list(self.held_out) if self.cross_validation else self.folds
+        return [Job(run, seed, fold) for seed in self.seeds for fold in folds for run in self.runs]
+
+    def job(self, text: str) -> Job:
+        """The job ``NAME:SEED`` or ``NAME:SEED:FOLD``.
+
+        Raises:
+            UserError: There is none.
+        """
+        for job in self.jobs():
+            if text in (str(job), f"{job.run.name}:{job.seed}:{job.fold}"):
+                return job
+        raise UserError(f"--job {text}: there are {', '.join(map(str, self.jobs()))}")
+
+    def folder(self, job: Job) -> Path:
+        """Where a job works."""
+        return self.output / job.run.name / f"seed_{job.seed}" / f"fold_{job.fold}"
+
+    def teacher_of(self, job: Job) -> Job | None:
+        """The job whose predictions a self-training takes for masks."""
+        run = next((run for run in self.runs if run.name == job.run.teacher), None)
+        return None if run is None else Job(run, job.seed, job.fold)
+
+    def test_scans(self, job: Job) -> dict[str, list[Path]]:
+        """Channel files of the cases that a job is tested on.
+
+        Raises:
+            UserError: There is none.
+        """
+        part = "Tr" if self.cross_validation else "Ts"
+        images, masks = self.raw.images(part), self.raw.labels(part)
+        wanted = set(self.held_out[job.fold][1]) if self.cross_validation else set(masks)
+        if not wanted & images.keys() & masks.keys():
+            raise UserError(f"{self.raw.folder} has no test scan with a mask; {_TEST}, or use --cross-validation")
+        return {case: files for case, files in images.items() if case in wanted and case in masks}
+
+    def record(self, job: Job) -> dict[str, Any]:
+        """What a job's result depends on, so that results of different settings do not meet in one table."""
+        kept = ("dataset", "configuration", "plans", "cross_validation", "settings", "bfloat16", "mirroring")
+        shared = {key: getattr(self, key) for key in kept}
+        return shared | {"run": asdict(job.run), "seed": job.seed, "fold": job.fold}
+
+    @cached_property
+    def held_out(self) -> Mapping[int | str, tuple[list[str], list[str]]]:
+        """Training and held-out cases by fold: of splits_final.json, else of nnU-Net's random split of up to five.
+
+        Raises:
+            UserError: There are fewer than two labelled cases, or a fold that does not exist was asked for.
+        """
+        found = _folds_that_hold_out(self.raw)
+        wanted = [i for i in self.folds if i != "all"] or list(found)
+        if unknown := [str(i) for i in wanted if i not in found]:
+            raise UserError(f"-f {' '.join(unknown)}: the folds that hold cases out are {', '.join(map(str, found))}")
+        return {number: found[number] for number in wanted}
+
+
+def _folds_that_hold_out(raw: RawDataset) -> dict[int | str, tuple[list[str], list[str]]]:
+    splits = read_splits(environment_folder("nnUNet_preprocessed") / raw.name) or []
+    folds = {number: i for number, i in enumerate(splits) if i["val"] and not set(i["train"]) & set(i["val"])}
+    if not folds:
+        cases = sorted(set(raw.labels("Tr")) - set(unlabeled_in_splits(splits, "all")))
+        if len(cases) < 2:
+            raise UserError(f"{raw.name} has {len(cases)} labelled case(s), so none can be held out; {_TEST}")
+        from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+        folds = dict(enumerate(generate_crossval_split(cases, seed=12345, n_splits=min(5, len(cases)))))
+    return {number: ([*map(str, i["train"])], [*map(str, i["val"])]) for number, i in folds.items()}
+
+
+_TEST = "put test scans with masks into imagesTs and labelsTs"

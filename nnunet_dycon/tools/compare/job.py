@@ -1,0 +1,155 @@
+"""One job of an experiment: train, predict the test cases, evaluate. What a killed job has done is not done again."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_dycon.dataset.raw_dataset import dataset_name
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.json_files import read_json, write_json
+from nnunet_dycon.models.segmentation import segment_scans
+from nnunet_dycon.models.trained_model import TrainedModel, open_model
+from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, Settings, overrides_from_environment
+from nnunet_dycon.tools.compare.experiment import Experiment, Job
+from nnunet_dycon.tools.compare.run_settings import LENGTHS, environment, run_settings
+from nnunet_dycon.tools.compare.self_training import prepare_self_training
+from nnunet_dycon.tools.compare.training import seed_everything, train
+from nnunet_dycon.tools.evaluate import Evaluation, evaluate_folder
+
+RECORD, RESULT = "record.json", "job.json"
+
+
+def do_job(experiment: Experiment, job: Job) -> None:
+    """Train one run with one seed, predict the test cases and write job.json, in this process.
+
+    Raises:
+        UserError: The folder holds the job with other settings, or what the trainer or the evaluation complain about.
+    """
+    folder = experiment.folder(job)
+    check_record(experiment, job)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(experiment.record(job), folder / RECORD)
+    device = torch.device(experiment.device)
+    if device.type == "cuda":
+        torch.set_num_threads(1)  # as nnUNetv2_train does
+        torch.backends.cudnn.benchmark = True
+    scans = experiment.test_scans(job)  # while nnUNet_raw is the user's
+    settings = run_settings(experiment.settings, job.run)
+    with environment(nnUNet_results=str(folder / "results"), **{ENVIRONMENT_VARIABLE: settings}):
+        added = _add_pseudo_labels(experiment, job, device) if job.run.teacher else []
+        trainer = _make_trainer(experiment, job, added, device)
+        epochs = [round(trainer.num_epochs * i / experiment.curve) for i in range(1, experiment.curve)]
+        result: dict[str, object] = dict(train(trainer, folder, save_after=epochs, bfloat16=experiment.bfloat16))
+        result |= _test(experiment, trainer, folder, scans, epochs)
+    write_json({**experiment.record(job), **result}, folder / RESULT)
+    for file in Path(trainer.output_folder).glob("checkpoint_*.pth"):
+        if file.name != "checkpoint_final.pth":
+            file.unlink()
+    shutil.rmtree(folder / "self_training", ignore_errors=True)
+
+
+def check_record(experiment: Experiment, job: Job) -> None:
+    """Refuse a folder in which the same job was done, or begun, with other settings.
+
+    Raises:
+        UserError: It was.
+    """
+    file, wanted = experiment.folder(job) / RECORD, experiment.record(job)
+    if not file.is_file():
+        return
+    there = read_json(file, "remove its folder")
+    if different := [key for key in wanted if there.get(key) != wanted[key]]:
+        raise UserError(
+            f"{file.parent} holds this job with another {' and '.join(different)} ({there.get(different[0])}, now "
+            f"{wanted[different[0]]}); give another -o or another NAME, or remove that folder"
+        )
+
+
+def _make_trainer(experiment: Experiment, job: Job, added: list[str], device: torch.device) -> nnUNetTrainer:
+    """The seeded trainer on its training cases, with ``added`` ones."""
+    fold = "all" if experiment.cross_validation else job.fold
+    seed_everything(job.seed)
+    trainer = get_trainer_from_args(
+        str(job.run.dataset), experiment.configuration, fold, job.run.trainer, experiment.plans, device=device
+    )
+    if not hasattr(trainer, "settings"):  # one of nnU-Net's own, which does not read them
+        settings = Settings().override(overrides_from_environment())
+        for name in LENGTHS:
+            setattr(trainer, name, getattr(settings, name) or getattr(trainer, name))
+    if experiment.cross_validation:
+        _, held_out = experiment.held_out[job.fold]
+        train_cases = [case for case in trainer.do_split()[0] if case not in held_out]
+        # nnU-Net's validation during training, which chooses a checkpoint, must not see the cases of the test
+        trainer.do_split = lambda: (train_cases, list(train_cases))
+    elif added and fold != "all":
+        train_cases, validation = trainer.do_split()
+        trainer.do_split = lambda: ([*train_cases, *added], validation)
+    return trainer
+
+
+def _add_pseudo_labels(experiment: Experiment, job: Job, device: torch.device) -> list[str]:
+    """Let nnU-Net's variables point to the dataset with the predictions of the teaching run; returns their cases."""
+    teacher = experiment.teacher_of(job)
+    if teacher is None or not (experiment.folder(teacher) / RESULT).is_file():
+        raise UserError(f"{job} needs the predictions of {teacher}, which is not finished; do that job first")
+    name = f"{teacher.run.trainer}__{experiment.plans}__{experiment.configuration}"
+    fold = "all" if experiment.cross_validation else job.fold
+    model = _load(experiment, experiment.folder(teacher) / "results" / dataset_name(teacher.run.dataset) / name, fold)
+    work = experiment.folder(job) / "self_training"
+    cases = prepare_self_training(
+        model,
+        dataset=job.run.dataset,
+        configuration=experiment.configuration,
+        plans=experiment.plans,
+        folder=work,
+        min_confidence=experiment.min_confidence,
+    )
+    os.environ.update(nnUNet_raw=str(work / "raw"), nnUNet_preprocessed=str(work / "preprocessed"))
+    return cases
+
+
+def _load(
+    experiment: Experiment, folder: Path, fold: int | str, checkpoint_name: str = "checkpoint_final.pth"
+) -> TrainedModel:
+    return open_model(
+        folder,
+        [fold],
+        checkpoint_name=checkpoint_name,
+        device=torch.device(experiment.device),
+        mirroring=experiment.mirroring,
+    )
+
+
+def _test(
+    experiment: Experiment, trainer: nnUNetTrainer, folder: Path, scans: dict[str, list[Path]], epochs: list[int]
+) -> dict[str, object]:
+    """Predict and evaluate after each of the epochs and after the last one."""
+    curve, evaluation = {}, None
+    for epoch in [*epochs, trainer.num_epochs]:
+        is_last = epoch == trainer.num_epochs
+        name = "checkpoint_final.pth" if is_last else f"checkpoint_epoch{epoch}.pth"
+        predictions = folder / ("predictions" if is_last else f"predictions_epoch{epoch}")
+        segment_scans(_load(experiment, Path(trainer.output_folder_base), trainer.fold, name), scans, predictions)
+        evaluation = _evaluate(experiment, predictions)
+        dice = float(evaluation.mean_of_classes["Dice"])
+        curve[epoch * trainer.num_iterations_per_epoch] = None if math.isnan(dice) else dice
+        if not is_last:
+            shutil.rmtree(predictions)
+    assert evaluation is not None
+    kept = evaluation.cases.drop(columns=["prediction_voxels", "reference_voxels"])
+    rows = kept.astype(object).where(kept.notna(), None).to_dict("records")
+    steps = trainer.num_epochs * trainer.num_iterations_per_epoch
+    return {"steps": steps, "curve": curve, "cases": rows}
+
+
+def _evaluate(experiment: Experiment, predictions: Path) -> Evaluation:
+    raw = experiment.raw
+    references = raw.folder / ("labelsTr" if experiment.cross_validation else "labelsTs")
+    return evaluate_folder(predictions, references, dataset_json=raw.folder / "dataset.json", only_predicted=True)

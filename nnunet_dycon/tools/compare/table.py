@@ -1,0 +1,205 @@
+"""What came of an experiment: table, paired differences, curves, and a verdict in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.json_files import read_json
+from nnunet_dycon.files.text import few
+from nnunet_dycon.files.whole_files import write_text
+from nnunet_dycon.pictures.canvas import (
+    BLUE,
+    CLASS_COLOURS,
+    VERMILION,
+    WIDTH_INCHES,
+    empty_figure,
+    save_figure,
+    style,
+)
+from nnunet_dycon.tools.compare.experiment import Experiment
+from nnunet_dycon.tools.compare.job import RESULT
+from nnunet_dycon.tools.evaluate.metrics import METRICS
+
+N_RESAMPLES = 10_000
+FEW_CASES = 6
+COLORS = list(dict.fromkeys(("black", BLUE, VERMILION, *reversed(CLASS_COLOURS))))
+SCALE = {metric: 1 if "_" in metric else 100 for metric in METRICS}
+TITLES = {metric: metric.replace("_", " ") for metric in METRICS} | {"Dice": "Dice %", "Jaccard": "Jaccard %"}
+
+
+def write_results(experiment: Experiment) -> str:
+    """Write table.md, table.csv, differences.csv, cases.csv, curves.png and verdict.txt of what is finished.
+
+    Returns:
+        Table and verdict, to print.
+
+    Raises:
+        UserError: Nothing is finished.
+    """
+    jobs, cases = read_jobs(experiment)
+    if jobs.empty:
+        raise UserError(f"no job in {experiment.output} is finished, so there is nothing to put into a table")
+    differences = paired_differences(cases, experiment.runs[0].name)
+    table = summary(jobs, cases, differences)
+    text = markdown(table)
+    words = verdict(differences, cases, experiment.runs[0].name)
+    output = experiment.output
+    write_text(f"{text}\n\n{words}\n", output / "table.md")
+    for frame, name in ((table, "table.csv"), (differences, "differences.csv"), (cases, "cases.csv")):
+        write_text(frame.to_csv(index=False, lineterminator="\n"), output / name)
+    draw_curves(jobs, output / "curves.png")
+    return f"{text}\n\n{words}"
+
+
+def read_jobs(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Finished jobs, and their cases and classes with the metrics (distances in mm, the rest in percent)."""
+    jobs, cases = [], []
+    for job in experiment.jobs():
+        file = experiment.folder(job) / RESULT
+        if file.is_file():
+            content = read_json(file, "remove its folder")
+            key = {"run": job.run.name, "seed": job.seed, "fold": str(job.fold)}
+            kept = ("steps", "seconds", "peak_memory_bytes", "train_loss", "curve")
+            jobs.append(key | {name: content[name] for name in kept})
+            cases += [key | row for row in content["cases"]]
+    frame = pd.DataFrame(cases)
+    if cases:
+        frame[list(METRICS)] = frame[list(METRICS)].astype(float) * pd.Series(SCALE)
+    return pd.DataFrame(jobs), frame
+
+
+def by_seed(cases: pd.DataFrame) -> pd.DataFrame:
+    """Mean over cases, then over classes, for every run and seed; the metrics are columns."""
+    of_classes = cases.groupby(["run", "seed", "class"], sort=False)[list(METRICS)].mean()
+    return of_classes.groupby(["run", "seed"], sort=False).agg(lambda values: values.mean(skipna=False))
+
+
+def paired_differences(cases: pd.DataFrame, control: str) -> pd.DataFrame:
+    """Each run minus the control, on the same seeds and cases, with a bootstrap interval over both.
+
+    Returns:
+        One row for every run and metric: mean difference, 95 % interval, number of seeds and cases, and the smallest
+        and the largest difference of a seed.
+    """
+    means = cases.groupby(["run", "seed", "case"], sort=False)[list(METRICS)].mean()
+    rows = []
+    for run in cases["run"].unique():
+        if run != control and control in means.index.get_level_values("run"):
+            difference = means.loc[run] - means.loc[control]
+            rows += [_difference_row(run, metric, difference[metric].unstack("seed")) for metric in METRICS]
+    columns = ["run", "metric", "difference", "low", "high", "seeds", "cases", "smallest_seed", "largest_seed"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _difference_row(run: str, metric: str, values: pd.DataFrame) -> list[object]:
+    """``values``: cases by seeds; cases where a seed has no value in both runs are left out."""
+    values = values.dropna(axis=1, how="all").dropna()
+    if values.empty:
+        return [run, metric, *[float("nan")] * 3, values.shape[1], 0, float("nan"), float("nan")]
+    seeds = values.mean()
+    low, high = bootstrap_interval(values.to_numpy())
+    return [run, metric, values.to_numpy().mean(), low, high, values.shape[1], len(values), seeds.min(), seeds.max()]
+
+
+def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean of (cases, seeds), both drawn anew with replacement, independently of each other."""
+    rng = np.random.default_rng(0)
+    n_cases, n_seeds = values.shape
+    of_cases = rng.multinomial(n_cases, np.full(n_cases, 1 / n_cases), N_RESAMPLES) / n_cases
+    of_seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), N_RESAMPLES) / n_seeds
+    means = np.einsum("ri,ij,rj->r", of_cases, values, of_seeds, optimize=True)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def summary(jobs: pd.DataFrame, cases: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
+    """One row a run: means and standard deviations over seeds, difference to the control, time and memory."""
+    seeds = by_seed(cases)
+    costs = jobs.assign(minutes=jobs["seconds"] / 60, memory=jobs["peak_memory_bytes"] / 2**30)
+    costs = costs.groupby(["run", "seed"], sort=False).agg(minutes=("minutes", "sum"), memory=("memory", "max"))
+    dice = differences[differences["metric"] == "Dice"].set_index("run")
+    rows = []
+    for run in jobs["run"].unique():
+        cells = {"run": run, "seeds": str(len(seeds.loc[run]))}
+        cells |= {TITLES[metric]: spread(seeds.loc[run][metric]) for metric in METRICS}
+        cells["Dice minus control [95 %]"] = _interval(dice.loc[run]) if run in dice.index else ""
+        cells |= {"minutes": spread(costs.loc[run]["minutes"]), "memory GiB": spread(costs.loc[run]["memory"])}
+        rows.append(cells)
+    return pd.DataFrame(rows)
+
+
+def spread(values: pd.Series) -> str:
+    """Mean ± sample standard deviation."""
+    return f"{values.mean():.2f}" if len(values) < 2 else f"{values.mean():.2f} ± {values.std():.2f}"
+
+
+def _interval(row: pd.Series) -> str:
+    return f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table for people and for a page."""
+    rows = [list(table.columns), *table.to_numpy().tolist()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
+    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+
+
+def verdict(differences: pd.DataFrame, cases: pd.DataFrame, control: str) -> str:
+    """A sentence for each run: does it help, and what the spread leaves open."""
+    lines = [_sentence(row, control) for _, row in differences[differences["metric"] == "Dice"].iterrows()]
+    dice = by_seed(cases)["Dice"]
+    if control in dice.index and len(of_control := dice.loc[control]) > 1:
+        gap = of_control.max() - of_control.min()
+        lines.append(f"{control} alone differs by {gap:.1f} points of Dice between its seeds.")
+    lines.append("The intervals hold for scans like these test scans and for trainings of this length.")
+    return "\n".join(lines)
+
+
+def _sentence(row: pd.Series, control: str) -> str:
+    if not row["cases"]:
+        return f"{row['run']}: no case has a Dice in this run and in {control}."
+    is_one = row["seeds"] == 1
+    seeds = "one seed" if is_one else f"{row['seeds']} seeds"
+    points = f"{row['difference']:+.1f} points of Dice against {control}"
+    between = f"95 % interval {row['low']:+.1f} to {row['high']:+.1f}, over {row['cases']} cases and {seeds}"
+    of_seeds = "" if is_one else f"; by seed {row['smallest_seed']:+.1f} to {row['largest_seed']:+.1f}"
+    doubts = [f"only {row['cases']} cases"] if row["cases"] < FEW_CASES else []
+    doubts += ["one seed says nothing of others"] if is_one else []
+    but = f", but {few(doubts)}" if doubts else ""
+    return f"{row['run']}: {points} ({between}{of_seeds}): {_word(row)}{but}."
+
+
+def _word(row: pd.Series) -> str:
+    """It needs the whole interval, and every seed, on one side of 0."""
+    if min(row["low"], row["smallest_seed"]) > 0:
+        return "it helps"
+    if max(row["high"], row["largest_seed"]) < 0:
+        return "it does harm"
+    return "no difference is shown: the spread is larger than the gain"
+
+
+def draw_curves(jobs: pd.DataFrame, file: Path) -> None:
+    """Test Dice against training steps, mean and range over seeds."""
+    points = [
+        {"run": job.run, "seed": job.seed, "steps": int(steps), "Dice": 100 * dice}
+        for job in jobs.itertuples()
+        for steps, dice in job.curve.items()
+        if dice is not None
+    ]
+    frame = pd.DataFrame(points, columns=["run", "seed", "steps", "Dice"])
+    seeds = frame.groupby(["run", "steps", "seed"], sort=False)["Dice"].mean()
+    with style():
+        figure = empty_figure(WIDTH_INCHES, 4.5, layout="constrained")
+        axes = figure.add_subplot()
+        for i, run in enumerate(frame["run"].unique()):
+            curve, color = seeds.loc[run].groupby("steps").agg(["mean", "min", "max"]), COLORS[i % len(COLORS)]
+            axes.plot(curve.index, curve["mean"], color=color, marker="o", label=run)
+            axes.fill_between(curve.index, curve["min"], curve["max"], color=color, alpha=0.15, linewidth=0)
+        axes.set(xlabel="training steps", ylabel="test Dice [%], mean and range over seeds")
+        axes.legend()
+        save_figure(figure, file)

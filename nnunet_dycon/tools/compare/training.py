@@ -1,0 +1,135 @@
+"""The training of a job: nnU-Net's own loop, with a seed, checkpoints for the curve, and an exact continuation."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
+
+from nnunet_dycon.files.json_files import read_json, write_json
+from nnunet_dycon.files.whole_files import whole
+from nnunet_dycon.training.random_state import get_random_state, set_random_state
+
+SAVE_EVERY_S = 300
+PARENT = "nnunet_dycon_compare"
+"""Environment variable with the process that started this one: a job does not outlive it."""
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch: runs with the same seed draw the same crops, with nnUNet_n_proc_DA=0."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def train(trainer: nnUNetTrainer, folder: Path, *, save_after: list[int], bfloat16: bool) -> dict[str, float]:
+    """Train to the end, from the last checkpoint if there is one.
+
+    Args:
+        trainer: A new one.
+        folder: Where training.json and the state beside the checkpoint lie.
+        save_after: Epochs after which a checkpoint is kept as ``checkpoint_epochN.pth``.
+        bfloat16: Run the networks under autocast, on a CPU.
+
+    Returns:
+        The seconds that training took, the peak of the memory in bytes and the last loss on the labelled crops.
+    """
+    result = folder / "training.json"
+    if not result.is_file():
+        training = _Training(trainer, folder / "state.pth", save_after)
+        trainer.initialize()
+        if bfloat16:
+            compute_in_bfloat16(trainer)
+        training.load()
+        trainer.run_training()
+        write_json(training.result(), result)
+    return read_json(result, "remove the job's folder")
+
+
+class _Training:
+    """Puts itself around the trainer's hooks."""
+
+    def __init__(self, trainer: nnUNetTrainer, state_file: Path, save_after: list[int]) -> None:
+        self.trainer, self.state_file, self.save_after = trainer, state_file, save_after
+        self.start = self.saved = time.time()
+        self.state: dict[str, Any] = {}
+        self.on_train_start, self.on_epoch_end = trainer.on_train_start, trainer.on_epoch_end
+        trainer.on_train_start, trainer.on_epoch_end = self.start_training, self.end_epoch
+
+    def load(self) -> None:
+        """Continue from the checkpoint, with the random numbers that would have come."""
+        names = [os.path.join(self.trainer.output_folder, f"checkpoint_{i}.pth") for i in ("final", "latest")]
+        if checkpoint := next((name for name in names if os.path.isfile(name)), None):
+            self.trainer.load_checkpoint(checkpoint)
+        if checkpoint and self.state_file.is_file():
+            self.state = torch.load(self.state_file, map_location="cpu", weights_only=False)
+            self.start -= self.state["seconds"]
+
+    def start_training(self) -> None:
+        """nnU-Net's, then the stored random state."""
+        self.on_train_start()
+        if self.state.get("epoch") == self.trainer.current_epoch:
+            set_random_state(self.state["random_state"])
+
+    def end_epoch(self) -> None:
+        """nnU-Net's, then the checkpoints."""
+        self.on_epoch_end()
+        epoch = self.trainer.current_epoch
+        if epoch in self.save_after:
+            self._save(f"checkpoint_epoch{epoch}.pth")
+        is_due = time.time() - self.saved > SAVE_EVERY_S or epoch % self.trainer.save_every == 0
+        if is_due and epoch < self.trainer.num_epochs:
+            self._save("checkpoint_latest.pth")
+            self.saved = time.time()
+            state = {"epoch": epoch, "random_state": get_random_state(), "seconds": self.saved - self.start}
+            with whole(self.state_file) as partial:
+                torch.save(state, partial)
+        if (parent := os.environ.get(PARENT)) and os.getppid() != int(parent):
+            sys.exit("the command that started this job has ended")
+
+    def _save(self, name: str) -> None:
+        """nnU-Net writes the number of the epoch that comes after the present one."""
+        self.trainer.current_epoch -= 1
+        self.trainer.save_checkpoint(os.path.join(self.trainer.output_folder, name))
+        self.trainer.current_epoch += 1
+
+    def result(self) -> dict[str, float]:
+        """Time, memory and loss of the training."""
+        cuda = self.trainer.device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(0).ru_maxrss * 1024
+        losses = self.trainer.logger.local_logger.my_fantastic_logging["train_losses"]
+        return {"seconds": time.time() - self.start, "peak_memory_bytes": peak, "train_loss": float(losses[-1])}
+
+
+def compute_in_bfloat16(trainer: nnUNetTrainer) -> None:
+    """Run the networks under bfloat16 autocast on a CPU, as nnU-Net runs them under float16 autocast on CUDA.
+
+    Their outputs stay in bfloat16, so the losses get what CUDA gives them. nnU-Net's own loss reads them as float32:
+    softmax and cross entropy are among the operations that autocast does in float32 on CUDA, but not on a CPU.
+    """
+    branches = [i for name in ("student_branch", "teacher_branch") if (i := getattr(trainer, name, None)) is not None]
+    networks = [trainer.network, *(i for branch in branches for i in (branch.network, branch.head) if i is not None)]
+    for network in {id(i): i for i in networks}.values():
+        network.forward = torch.autocast("cpu", torch.bfloat16)(network.forward)
+    trainer.loss = _InFloat32(trainer.loss)
+
+
+class _InFloat32(nn.Module):
+    """A loss that casts the outputs of the network."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, output: Any, target: Any) -> torch.Tensor:
+        outputs = [i.float() for i in output] if isinstance(output, (list, tuple)) else output.float()
+        return self.loss(outputs, target)

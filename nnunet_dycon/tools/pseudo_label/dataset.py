@@ -1,0 +1,169 @@
+"""A dataset with a model's predictions for masks: what the second stage of self-training trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+from nnunet_dycon.dataset.pseudo_labels import predicted_masks, write_pseudo_labeled_dataset
+from nnunet_dycon.dataset.raw_dataset import RawDataset, check_new_dataset, environment_folder
+from nnunet_dycon.dataset.splits import read_splits
+from nnunet_dycon.dataset.unlabeled_scans import find_raw_scans
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.json_files import write_json
+from nnunet_dycon.files.text import few
+from nnunet_dycon.files.whole_files import partial_folder, whole
+from nnunet_dycon.models.segmentation import segment_scans
+from nnunet_dycon.models.trained_model import TrainedModel
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """What was written.
+
+    Attributes:
+        folder: The new raw dataset.
+        cases: Cases whose mask is a prediction.
+        ignore_label: Value of the voxels that the model was not sure of, or None where all count.
+    """
+
+    folder: Path
+    cases: list[str]
+    ignore_label: int | None
+
+
+def new_pseudo_labeled_dataset(
+    model: TrainedModel,
+    source: RawDataset,
+    dataset_id: int,
+    *,
+    name: str | None = None,
+    images: Path | None = None,
+    min_confidence: float = 0.0,
+    progress: bool = False,
+) -> PseudoLabels:
+    """Make ``nnUNet_raw/DatasetXXX_Name``, and folds in nnUNet_preprocessed that validate on no prediction.
+
+    Args:
+        dataset_id: A free one.
+        name: Of the new dataset; None is the source's and ``_pseudo``.
+        model, source, images, min_confidence, progress: As for ``pseudo_label``.
+
+    Raises:
+        UserError: As ``pseudo_label``, or the ID is in use.
+    """
+    name = name or f"{source.name.split('_', 1)[-1]}_pseudo"
+    check_new_dataset(dataset_id, name, "-t")
+    full_name = f"Dataset{dataset_id:03d}_{name}"
+    preprocessed = environment_folder("nnUNet_preprocessed")
+    splits = _folds(source, read_splits(preprocessed / source.name))
+    labels = pseudo_label(
+        model, source, source.folder.parent / full_name, images=images, min_confidence=min_confidence, progress=progress
+    )
+    for fold in splits:
+        fold["train"] += labels.cases
+    (preprocessed / full_name).mkdir(parents=True, exist_ok=True)
+    write_json(splits, preprocessed / full_name / "splits_final.json")
+    return labels
+
+
+def _folds(source: RawDataset, splits: list[dict] | None) -> list[dict]:
+    """The source's folds; without, nnU-Net's, or for few cases one that validates on what it trains on."""
+    if splits is not None:
+        return [{"train": list(fold["train"]), "val": list(fold["val"])} for fold in splits]
+    predicted = predicted_masks(source.folder / "labelsTr")
+    cases = sorted(source.labels("Tr").keys() - predicted)
+    folds = [{"train": cases, "val": cases}]
+    if len(cases) >= 5:
+        folds = generate_crossval_split(cases, seed=12345, n_splits=5)
+    return [{"train": [*map(str, i["train"]), *sorted(predicted)], "val": [*map(str, i["val"])]} for i in folds]
+
+
+def pseudo_label(
+    model: TrainedModel,
+    source: RawDataset,
+    target: Path,
+    *,
+    images: Path | None = None,
+    min_confidence: float = 0.0,
+    progress: bool = False,
+) -> PseudoLabels:
+    """Predict unlabelled scans and write a dataset, whole or not at all, in which the predictions are masks.
+
+    The new dataset has all cases of ``source``, and says of each predicted mask that it is one.
+
+    Args:
+        model: What predicts; its classes are those of ``source``.
+        source: Dataset with the labelled cases.
+        target: Folder of the new raw dataset.
+        images: Folder of the scans to predict; None is imagesUn of ``source``.
+        min_confidence: Voxels whose most probable class (of regions: whose least sure region) is less probable get
+            nnU-Net's ignore label; 0 keeps all.
+        progress: Show a progress bar.
+
+    Raises:
+        UserError: There is no scan, one has the name of a labelled or a test case, the model has other classes, or
+            ``target`` exists.
+    """
+    if not 0 <= min_confidence < 1:
+        raise UserError(f"--min-confidence {min_confidence}: give a probability from 0 to below 1")
+    if target.exists():
+        raise UserError(f"{target} exists; choose another dataset ID, or remove it")
+    if model.predictor.dataset_json["labels"] != source.dataset_json["labels"]:
+        raise UserError(
+            f"the model predicts {list(model.predictor.dataset_json['labels'])}, {source.name} has "
+            f"{list(source.dataset_json['labels'])}; take a model of the same classes"
+        )
+    scans = _scans(model, source, images or source.folder / "imagesUn")
+    labels, ignore_label = _labels(source.dataset_json["labels"], min_confidence)
+    change = None
+    if ignore_label is not None:
+        regions = model.predictor.label_manager.has_regions
+        change = partial(_ignore_unsure, ignore_label=ignore_label, min_confidence=min_confidence, regions=regions)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with partial_folder(target.parent, f"{target.name}-masks") as masks, whole(target) as folder:
+        segment_scans(model, scans, masks, change=change, progress=progress)
+        entry = {"model": str(model.folder), "min_confidence": min_confidence}
+        write_pseudo_labeled_dataset(source, folder, masks, scans, entry=entry, labels=labels)
+    return PseudoLabels(target, list(scans), ignore_label)
+
+
+def _scans(model: TrainedModel, source: RawDataset, images: Path) -> dict[str, list[Path]]:
+    if not images.is_dir():
+        raise UserError(f"{images} is no folder; put the unlabelled scans there, or give another folder with -i")
+    scans = find_raw_scans(images, source.dataset_json, model.predictor.plans_manager)
+    if not scans:
+        raise UserError(f"{images} holds no scan; name the scans CASE_0000{source.file_ending}")
+    for part, role in (("Tr", "labelled"), ("Ts", "test")):
+        if both := scans.keys() & source.images(part).keys():
+            raise UserError(f"{few(sorted(both))}: in {images} and a {role} case of {source.name}; rename or remove it")
+    return scans
+
+
+def _labels(labels: Mapping[str, Any], min_confidence: float) -> tuple[dict[str, Any], int | None]:
+    """Labels of the new dataset.json, and the ignore label if it is needed."""
+    if min_confidence == 0:
+        return dict(labels), None
+    values = [i for value in labels.values() for i in (value if isinstance(value, list) else [value])]
+    ignore_label = labels.get("ignore", max(values) + 1)  # nnU-Net: the highest of all
+    return {**labels, "ignore": ignore_label}, ignore_label
+
+
+def _ignore_unsure(
+    mask: np.ndarray, probabilities: np.ndarray, *, ignore_label: int, min_confidence: float, regions: bool
+) -> np.ndarray:
+    """The mask with the ignore label where the prediction is less sure.
+
+    Args:
+        mask: (Z, Y, X).
+        probabilities: (C, Z, Y, X) of classes, or of regions, which overlap.
+    """
+    probabilities = np.asarray(probabilities)
+    confidence = np.maximum(probabilities, 1 - probabilities).min(0) if regions else probabilities.max(0)
+    return np.where(confidence < min_confidence, ignore_label, mask).astype(mask.dtype)

@@ -1,0 +1,229 @@
+"""The comparison of trainers: what is trained on what, resumed, and what the table says."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from nnunet_dycon.cli import main
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools.compare import Experiment, Run, check_experiment, table, training
+from nnunet_dycon.tools.compare.job import do_job
+from tests.conftest import blob, write_image
+
+LENGTH = "num_epochs=2,num_iterations_per_epoch=1,num_val_iterations_per_epoch=1,picture_every_epochs=0,max_patches=512"
+RUNS = ("control=nnUNetTrainerSupervised", "dycon=nnUNetTrainerDyCON", "self=nnUNetTrainerSupervised@control")
+
+
+@pytest.fixture(autouse=True)
+def without_plots(monkeypatch):
+    """Drawing takes longer than these trainings."""
+    for name in ("nnunetv2.training.nnUNetTrainer.nnUNetTrainer.nnUNetTrainer.plot_network_architecture",
+                 "nnunetv2.training.logging.nnunet_logger.LocalLogger.plot_progress_png",
+                 "nnunet_dycon.training.curves.SemiSupervisedLogger.plot_progress_png"):  # fmt: skip
+        monkeypatch.setattr(name, lambda *arguments: None)
+
+
+def experiment_of(dataset, tmp_path, *, runs=RUNS[:1], **changes) -> Experiment:
+    if not (dataset.raw / "labelsTs").exists():
+        write_image(blob(99)[1], dataset.raw / "labelsTs" / "test_00.nii.gz")
+    values = {
+        "dataset": "901", "configuration": "3d_fullres", "plans": "nnUNetPlans", "folds": ("all",), "seeds": (0,),
+        "cross_validation": False, "output": tmp_path / "out", "settings": LENGTH, "device": "cpu", "curve": 1,
+        "mirroring": False, "runs": tuple(Run.parse(run, "901") for run in runs),
+    }  # fmt: skip
+    return Experiment(**(values | changes))
+
+
+def do(experiment: Experiment, name: str) -> dict:
+    job = experiment.job(name)
+    do_job(experiment, job)
+    return json.loads((experiment.folder(job) / "job.json").read_text())
+
+
+def weights(experiment: Experiment, name: str) -> dict[str, torch.Tensor]:
+    (file,) = experiment.folder(experiment.job(name)).glob("results/*/*/*/checkpoint_final.pth")
+    return torch.load(file, weights_only=False)["network_weights"]
+
+
+def test_an_experiment_passes_to_another_process_as_json(dataset, tmp_path):
+    experiment = experiment_of(dataset, tmp_path, runs=RUNS, seeds=(0, 3))
+    assert Experiment.from_json(experiment.to_json()) == experiment
+    assert [str(job) for job in experiment.jobs()][:4] == ["control:0", "dycon:0", "self:0", "control:3"]
+
+
+def test_a_killed_job_continues_to_the_same_weights(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_EVERY_S", -1)
+    whole = experiment_of(dataset, tmp_path / "whole", curve=2)
+    result = do(whole, "control:0")
+    assert list(result["curve"]) == ["1", "2"] and len(result["cases"]) == 1
+    monkeypatch.setenv(training.PARENT, "1")  # the starting process has gone: the job ends after an epoch
+    killed = experiment_of(dataset, tmp_path / "killed", curve=2)
+    with pytest.raises(SystemExit):
+        do(killed, "control:0")
+    monkeypatch.delenv(training.PARENT)
+    again = do(killed, "control:0")
+    assert again["cases"] == result["cases"] and again["curve"] == result["curve"]
+    expected = weights(whole, "control:0")
+    assert all(torch.equal(value, expected[key]) for key, value in weights(killed, "control:0").items())
+
+
+def test_bfloat16_reaches_the_semi_supervised_losses(dataset, tmp_path, monkeypatch):
+    from nnunet_dycon.trainers import nnUNetTrainerDyCON
+
+    seen = []
+    losses = nnUNetTrainerDyCON.semi_supervised_losses
+
+    def spy(self, step):
+        seen.append((step.student_logits.dtype, step.teacher.logits.dtype))
+        return losses(self, step)
+
+    monkeypatch.setattr(nnUNetTrainerDyCON, "semi_supervised_losses", spy)
+    result = do(experiment_of(dataset, tmp_path, runs=RUNS[:2], bfloat16=True), "dycon:0")
+    assert set(seen) == {(torch.bfloat16, torch.bfloat16)} and np.isfinite(result["train_loss"])
+
+
+def test_self_training_takes_the_predictions_of_the_run_for_masks(dataset, tmp_path, monkeypatch):
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+
+    experiment = experiment_of(dataset, tmp_path, runs=RUNS, min_confidence=0.6)
+    with pytest.raises(UserError, match="needs the predictions of control:0"):
+        do(experiment, "self:0")
+    do(experiment, "control:0")
+    seen = []
+    run = DefaultPreprocessor.run
+
+    def spy(self, *args):
+        folder = experiment.folder(experiment.job("self:0")) / "self_training" / "raw" / "Dataset901_Balls"
+        seen.append(json.loads((folder / "dataset.json").read_text()))
+        return run(self, *args)
+
+    monkeypatch.setattr(DefaultPreprocessor, "run", spy)
+    result = do(experiment, "self:0")
+    assert seen[0]["pseudo_labels"]["cases"] == ["scan_00", "scan_01", "scan_02"]
+    assert seen[0]["labels"] == {"background": 0, "ball": 1, "ignore": 2} and seen[0]["numTraining"] == 9
+    assert len(result["cases"]) == 1
+    assert not (experiment.folder(experiment.job("self:0")) / "self_training").exists()
+
+
+def test_cross_validation_never_trains_or_validates_on_what_it_tests(dataset, tmp_path, monkeypatch):
+    from nnunet_dycon.trainers import nnUNetTrainerSupervised
+
+    experiment = experiment_of(dataset, tmp_path, cross_validation=True)
+    seen = []
+    datasets = nnUNetTrainerSupervised.get_tr_and_val_datasets
+
+    def spy(self):
+        seen.append([sorted(i.identifiers) for i in datasets(self)])
+        return datasets(self)
+
+    monkeypatch.setattr(nnUNetTrainerSupervised, "get_tr_and_val_datasets", spy)
+    result = do(experiment, "control:0:0")
+    tested = {row["case"] for row in result["cases"]}
+    assert len(experiment.jobs()) == 5 and len(tested) == 2
+    assert seen[0] == [sorted({f"case_{i:02d}" for i in range(6)} - tested)] * 2
+    assert not (dataset.preprocessed / "splits_final.json").exists()
+
+
+def test_folds_of_splits_final_are_held_out(dataset, tmp_path):
+    cases = [f"case_{i:02d}" for i in range(6)]
+    splits = [{"train": cases, "val": cases}, {"train": cases[2:], "val": cases[:2]}]
+    (dataset.preprocessed / "splits_final.json").write_text(json.dumps(splits))
+    experiment = experiment_of(dataset, tmp_path, cross_validation=True)
+    assert experiment.held_out == {1: (cases[2:], cases[:2])}
+    with pytest.raises(UserError, match="-f 0"):
+        experiment_of(dataset, tmp_path, cross_validation=True, folds=(0,)).jobs()
+
+
+def test_what_stops_a_job_is_said_before_the_first(dataset, tmp_path):
+    def refuse(message, **changes):
+        with pytest.raises(UserError, match=message):
+            check_experiment(experiment_of(dataset, tmp_path, **changes))
+
+    refuse("no trainer nnUNetTrainerNone", runs=["a=nnUNetTrainerNone"])
+    refuse("a twice", runs=["a=nnUNetTrainer", "a=nnUNetTrainerDyCON"])
+    refuse("named before it", runs=["self=nnUNetTrainer@control", *RUNS[:1]])
+    refuse("unknown setting", runs=["a=nnUNetTrainerDyCON:weight_fecel=1"])
+    refuse("weight_fecl has no effect", runs=["a=nnUNetTrainerSupervised:weight_fecl=1"])
+    refuse("no setting weight_fecl", runs=["a=nnUNetTrainer:weight_fecl=1"])
+    refuse("--settings weight_fecel: there is no", settings="weight_fecel=1")
+    refuse("plans.json|is missing", plans="none")
+    experiment = experiment_of(dataset, tmp_path)
+    folder = experiment.folder(experiment.jobs()[0])
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text(json.dumps(experiment.record(experiment.jobs()[0]) | {"settings": "x=1"}))
+    refuse("another settings")
+    for text in ("control", "=nnUNetTrainer", "a b=nnUNetTrainer"):
+        with pytest.raises(UserError, match="NAME=TRAINER"):
+            Run.parse(text, "901")
+
+
+def test_command_trains_in_processes_and_prints_the_verdict(dataset, tmp_path, capsys):
+    """One job fails, as its settings stop it in its process, and the one that needs it is left out."""
+    write_image(blob(99)[1], dataset.raw / "labelsTs" / "test_00.nii.gz")
+    out = tmp_path / "out"
+    command = ["compare", "-d", "901", "-device", "cpu", "-o", str(out), "--settings", LENGTH, "--seeds", "0",
+               "--jobs", "2", "--curve", "1", "--disable_tta", "--runs", "control=nnUNetTrainer",
+               "bad=nnUNetTrainerSupervised", "self=nnUNetTrainerSupervised@bad"]  # fmt: skip
+    bad = out / "bad" / "seed_0" / "fold_all"
+    bad.mkdir(parents=True)
+    (bad / "training.json").write_text("no JSON")
+    assert main(command) == 1
+    printed = capsys.readouterr()
+    assert "bad:0 failed" in printed.err and "self:0 is left out: it needs bad:0" in printed.err
+    assert "| control | 1" in printed.out
+    assert "error: " in (bad / "log.txt").read_text()
+    result = out / "control" / "seed_0" / "fold_all" / "job.json"
+    (bad / "job.json").write_text(result.read_text())
+    assert main([*command, "--table-only"]) == 0
+    printed = capsys.readouterr().out
+    assert "bad: +0.0 points of Dice against control" in printed
+    assert "only 1 cases, one seed says nothing of others" in printed
+    files = {file.name for file in out.iterdir() if file.is_file()}
+    assert files == {"table.md", "table.csv", "differences.csv", "cases.csv", "curves.png"}
+
+
+def cases_of(**dice: list[list[float]]) -> pd.DataFrame:
+    """``run=[[seed 0's cases], [seed 1's cases]]``."""
+    return pd.DataFrame(
+        [
+            {"run": run, "seed": seed, "case": str(case), "class": "1", "Dice": value, "Jaccard": value,
+             "HD95_mm": np.nan, "ASD_mm": 1.0}
+            for run, seeds in dice.items() for seed, values in enumerate(seeds) for case, value in enumerate(values)
+        ]
+    )  # fmt: skip
+
+
+def test_verdict_names_the_spread():
+    control = [[50.0 + i for i in range(8)]] * 2
+    better = [[58.0 + i for i in range(8)], [56.0 + i for i in range(8)]]
+    mixed = [[53.0 + i for i in range(8)], [48.0 + i for i in range(8)]]
+    cases = cases_of(control=control, better=better, mixed=mixed, worse=[[i - 9 for i in seed] for seed in control])
+    differences = table.paired_differences(cases, "control")
+    words = table.verdict(differences, cases, "control").splitlines()
+    assert words[0] == (
+        "better: +7.0 points of Dice against control (95 % interval +6.0 to +8.0, over 8 cases and 2 seeds; "
+        "by seed +6.0 to +8.0): it helps."
+    )
+    assert words[1].startswith("mixed: +0.5") and "no difference is shown" in words[1]
+    assert words[2].endswith("it does harm.")
+    assert words[3] == "control alone differs by 0.0 points of Dice between its seeds."
+
+
+def test_bootstrap_interval_of_cases_is_that_of_a_mean():
+    """One seed: the standard error of the mean of 100 normal cases, times 1.96."""
+    values = np.random.default_rng(1).normal(3, 2, (100, 1))
+    low, high = table.bootstrap_interval(values)
+    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 10, rel=0.05)
+    assert (high + low) / 2 == pytest.approx(values.mean(), abs=0.05)
+
+
+def test_a_case_without_value_in_a_seed_is_in_no_difference():
+    cases = cases_of(control=[[50.0, 60.0]], run=[[np.nan, 63.0]])
+    row = table.paired_differences(cases, "control").set_index("metric").loc["Dice"]
+    assert (row["difference"], row["cases"]) == (3.0, 1)
+    assert table.paired_differences(cases, "control").set_index("metric").loc["HD95_mm", "cases"] == 0

@@ -1,0 +1,112 @@
+"""A dataset with predictions for masks: what is in it, how it is marked, what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_dycon.cli import main
+from nnunet_dycon.dataset.pseudo_labels import predicted_masks
+from nnunet_dycon.tools.audit import audit_dataset
+from nnunet_dycon.tools.pseudo_label.dataset import _ignore_unsure, _labels
+from nnunet_dycon.trainers import nnUNetTrainerDyCON
+from tests.conftest import LABELED, UNLABELED, blob, write_image
+from tests.helpers.trained_model import write_model
+
+
+@pytest.fixture
+def model(dataset):
+    return write_model(dataset, nnUNetTrainerDyCON)
+
+
+def pseudo_label(model, *arguments: object) -> int:
+    command = ["pseudo-label", "-m", model, "-s", "901", "-t", "902", "-device", "cpu", "--disable_tta", *arguments]
+    return main([str(i) for i in command])
+
+
+def voxels(file) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+
+
+def test_unlabeled_scans_get_predictions_that_are_marked(dataset, model, capsys):
+    before = {file: file.read_bytes() for file in dataset.raw.rglob("*.nii.gz")}
+    assert pseudo_label(model) == 0
+    assert "next: nnUNetv2_plan_and_preprocess -d 902 -c 3d_fullres; nnUNetv2_train 902" in capsys.readouterr().out
+    new = dataset.raw.parent / "Dataset902_Balls_pseudo"
+    content = json.loads((new / "dataset.json").read_text())
+    assert (content["numTraining"], content["labels"]) == (9, {"background": 0, "ball": 1})
+    assert content["pseudo_labels"]["cases"] == UNLABELED
+    assert content["pseudo_labels"] == json.loads((new / "labelsTr" / "pseudo_labels.json").read_text())
+    assert {i.name for i in (new / "labelsTr").glob("*.nii.gz")} == {f"{i}.nii.gz" for i in LABELED + UNLABELED}
+    assert not (new / "imagesUn").exists() and (new / "imagesTs" / "test_00_0000.nii.gz").is_file()
+    scan, mask = (sitk.ReadImage(str(new / i)) for i in ("imagesTr/scan_00_0000.nii.gz", "labelsTr/scan_00.nii.gz"))
+    assert scan.GetSize() == mask.GetSize() and set(np.unique(sitk.GetArrayFromImage(mask))) <= {0, 1}
+    assert {file: file.read_bytes() for file in before} == before
+    splits = json.loads((dataset.preprocessed.parent / new.name / "splits_final.json").read_text())
+    assert len(splits) == 5
+    for fold in splits:
+        assert set(fold["val"]) < set(LABELED) and set(fold["train"]) == set(LABELED + UNLABELED) - set(fold["val"])
+
+
+def test_unsure_voxels_are_ignored(dataset, model, capsys):
+    scans = dataset.root / "scans"
+    write_image(blob(50)[0], scans / "other_0000.nii.gz")
+    assert pseudo_label(model, "-i", scans, "--min-confidence", "0.999999", "--name", "Sure") == 0
+    assert "unsure voxels have the label 2 (ignore)" in capsys.readouterr().out
+    new = dataset.raw.parent / "Dataset902_Sure"
+    assert json.loads((new / "dataset.json").read_text())["labels"] == {"background": 0, "ball": 1, "ignore": 2}
+    assert (voxels(new / "labelsTr" / "other.nii.gz") == 2).all()
+    assert (voxels(new / "labelsTr" / "case_00.nii.gz") == voxels(dataset.raw / "labelsTr" / "case_00.nii.gz")).all()
+    assert len(list((new / "imagesUn").iterdir())) == 3
+
+
+def test_confidence_of_classes_and_of_regions():
+    """Three voxels. Classes: 0.6 and 0.9 are the largest; regions: the least sure one decides."""
+    mask = np.array([[[1, 1, 0]]], np.uint8)
+    classes = np.array([[0.4, 0.1, 0.5], [0.6, 0.9, 0.5]]).reshape(2, 1, 1, 3)
+    options = {"ignore_label": 3, "min_confidence": 0.8}
+    assert _ignore_unsure(mask, classes, **options, regions=False).ravel().tolist() == [3, 1, 3]
+    regions = np.array([[0.95, 0.9, 0.1], [0.5, 0.1, 0.05]]).reshape(2, 1, 1, 3)
+    assert _ignore_unsure(mask, regions, **options, regions=True).ravel().tolist() == [3, 1, 0]
+    assert _labels({"background": 0, "whole": [1, 2], "core": 2}, 0.8)[1] == 3
+    assert _labels({"background": 0, "a": 1, "ignore": 2}, 0.8) == ({"background": 0, "a": 1, "ignore": 2}, 2)
+
+
+def test_audit_knows_predictions_and_wants_none_validated(dataset, model):
+    assert pseudo_label(model) == 0
+    report = audit_dataset(902)
+    assert {i.code for i in report.findings if "predict" in i.code} == {"predicted-masks"}
+    file = dataset.preprocessed.parent / "Dataset902_Balls_pseudo" / "splits_final.json"
+    file.write_text(json.dumps([{"train": LABELED, "val": UNLABELED}]))
+    (finding,) = [i for i in audit_dataset(902).findings if i.code == "prediction-as-reference"]
+    assert finding.cases == UNLABELED
+
+
+def test_corrected_masks_are_references_again(dataset, model):
+    assert pseudo_label(model) == 0
+    labels = dataset.raw.parent / "Dataset902_Balls_pseudo" / "labelsTr"
+    assert predicted_masks(labels) == set(UNLABELED)
+    for file in (labels / "pseudo_labels.json", labels.parent / "dataset.json"):
+        content = json.loads(file.read_text())
+        content.get("pseudo_labels", content)["cases"] = UNLABELED[1:]
+        file.write_text(json.dumps(content))
+    assert predicted_masks(labels) == set(UNLABELED[1:])
+
+
+def test_what_cannot_be_is_refused_and_nothing_written(dataset, model, capsys):
+    def refuse(message: str, *arguments: object) -> None:
+        assert pseudo_label(model, *arguments) == 2
+        assert message in capsys.readouterr().err
+        assert [i.name for i in dataset.raw.parent.iterdir()] == ["Dataset901_Balls"]
+
+    refuse("in use", "-t", "901")
+    refuse("from 0 to below 1", "--min-confidence", "1")
+    refuse("imagesTr and a labelled case", "-i", dataset.raw / "imagesTr")
+    refuse("no folder", "-i", dataset.raw / "nowhere")
+    content = json.loads((dataset.raw / "dataset.json").read_text())
+    content["labels"]["core"] = 2
+    (dataset.raw / "dataset.json").write_text(json.dumps(content))
+    refuse("take a model of the same classes")
