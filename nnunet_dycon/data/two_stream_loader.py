@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from batchgenerators.dataloading.data_loader import DataLoader
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from batchgeneratorsv2.transforms.base.basic_transform import SegOnlyTransform
 from batchgeneratorsv2.transforms.nnunet.seg_to_onehot import MoveSegAsOneHotToDataTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
@@ -68,14 +71,7 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
             sampling_probabilities=case_probabilities(data.sources, shares),
         )
         self.indices = np.array(data.identifiers)
-        transforms = [
-            i for i in labeled.transforms.transforms if not isinstance(i, (SegOnlyTransform, StrongViewTransform))
-        ]
-        cascade = _from_the_first(transforms, MoveSegAsOneHotToDataTransform)
-        transforms = transforms[: len(transforms) - len(cascade)]
-        masks = [i for i in transforms if isinstance(i, MaskImageTransform)]
-        geometry = [i for i in transforms if isinstance(i, _GEOMETRY)]
-        intensity = [i for i in transforms if i not in geometry and i not in masks]
+        geometry, intensity, masks, cascade = _piles(labeled.transforms.transforms)
         if strong_view:
             intensity += strong_view_transforms(self.final_patch_size[drop:])
         self._geometry, self._intensity = ComposeTransforms(geometry), ComposeTransforms(intensity)
@@ -125,40 +121,103 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
 
 
 class TwoStreamDataLoader(DataLoader):
-    """Batches of nnU-Net's labelled loader with unlabelled crops added under ``unlabeled``.
+    """Batches of nnU-Net's labelled loader with unlabelled crops added under ``unlabeled`` where their step uses them.
 
-    Both streams run in the same worker processes, so the worker budget is shared.
+    Both streams run in the same worker processes, so the worker budget is shared. Workers run ahead of the training:
+    each takes the number of the next step from a counter that they share, and the batch carries it as ``step``.
 
     Args:
         labeled: nnU-Net's own loader, used as it is.
         unlabeled: loader of unlabelled crops.
+        uses_unlabeled: whether each training step, counted from 0, uses unlabelled crops; later ones do.
+        first_step: of the batches to come.
     """
 
-    def __init__(self, labeled: nnUNetDataLoader, unlabeled: nnUNetUnlabeledDataLoader) -> None:
+    def __init__(
+        self,
+        labeled: nnUNetDataLoader,
+        unlabeled: nnUNetUnlabeledDataLoader,
+        *,
+        uses_unlabeled: Sequence[bool] = (),
+        first_step: int = 0,
+    ) -> None:
         super().__init__(None, labeled.batch_size, infinite=True)
         self.labeled = labeled
         self.unlabeled = unlabeled
+        self.first_step = first_step
         self.indices = labeled.indices
         self.transforms = labeled.transforms  # for nnU-Net's debug.json
+        self._uses_unlabeled = np.asarray(uses_unlabeled, bool)
+        self._step = multiprocessing.Value("q", first_step)
+
+    def restart(self) -> None:
+        """Count from the first step again; not while workers run."""
+        self._step.value = self.first_step
 
     def generate_train_batch(self) -> dict[str, Any]:
-        """nnU-Net's batch, and ``unlabeled`` (B, channels, X, Y[, Z]) with ``unlabeled_keys``.
+        """nnU-Net's batch with its ``step``, ``unlabeled`` (B, channels, X, Y[, Z]) and ``unlabeled_keys``.
 
         A UserError becomes the batch's ``error``, which ``checked`` raises in the training's own process: raised here
         it would end a worker, and the user would read last that some worker is no longer alive.
         """
         try:
-            return self._both_streams()
+            with self._step.get_lock():
+                step = self._step.value
+                self._step.value += 1
+            return {**self._streams(step), "step": step}
         except UserError as error:
             return {"error": str(error)}
 
-    def _both_streams(self) -> dict[str, Any]:
+    def _streams(self, step: int) -> dict[str, Any]:
         batch = self.labeled.generate_train_batch()
+        _check_finite(batch["data"], batch["keys"])
+        if step < len(self._uses_unlabeled) and not self._uses_unlabeled[step]:
+            return batch
         unlabeled = self.unlabeled.generate_train_batch()
-        for crops in (batch, unlabeled):
-            _check_finite(crops["data"], crops["keys"])
+        _check_finite(unlabeled["data"], unlabeled["keys"])
         batch |= {"unlabeled": unlabeled["data"], "unlabeled_keys": unlabeled["keys"]}
         return batch | ({"unlabeled_weak": unlabeled["weak"]} if "weak" in unlabeled else {})
+
+
+class OrderedAugmenter(NonDetMultiThreadedAugmenter):
+    """nnU-Net's worker processes, whose batches are handed out by their ``step`` whoever is ready first."""
+
+    def __init__(self, loader: TwoStreamDataLoader, **options: Any) -> None:
+        super().__init__(loader, None, **options)
+        self._next_step = loader.first_step
+        self._early: dict[int, dict[str, Any]] = {}
+
+    def __next__(self) -> dict[str, Any]:
+        while self._next_step not in self._early:
+            batch = super().__next__()
+            if "error" in batch:
+                return batch
+            self._early[batch["step"]] = batch
+        self._next_step += 1
+        return self._early.pop(self._next_step - 1)
+
+    def put_back(self, batch: dict[str, Any]) -> None:
+        """Hand out this batch, the last one, again."""
+        self._next_step = batch["step"]
+        self._early[batch["step"]] = batch
+
+
+def feed(augmenter: Any, loader: TwoStreamDataLoader) -> Any:
+    """nnU-Net's augmenter, or one like it, with another loader; it begins at the loader's first step.
+
+    Raises:
+        UserError: the first batch cannot be made.
+    """
+    if isinstance(augmenter, SingleThreadedAugmenter):
+        augmenter.data_loader = loader
+        checked(next(augmenter))
+        loader.restart()
+        return augmenter
+    augmenter._finish()
+    how = {name: getattr(augmenter, name) for name in ("num_processes", "num_cached", "pin_memory", "wait_time")}
+    ordered = OrderedAugmenter(loader, **how)
+    ordered.put_back(checked(next(ordered)))
+    return ordered
 
 
 def checked(batch: dict[str, Any]) -> dict[str, Any]:
@@ -172,10 +231,17 @@ def checked(batch: dict[str, Any]) -> dict[str, Any]:
     return batch
 
 
-def _from_the_first(transforms: list[Any], kind: type) -> list[Any]:
-    """The transforms from the first of a kind on; none where there is none of it."""
-    start = next((place for place, i in enumerate(transforms) if isinstance(i, kind)), len(transforms))
-    return transforms[start:]
+def _piles(transforms: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    """nnU-Net's transforms of images: geometry, intensity, masks of the body, and a cascade's from one-hot on."""
+    images = [i for i in transforms if not isinstance(i, (SegOnlyTransform, StrongViewTransform))]
+    end = next((place for place, i in enumerate(images) if isinstance(i, MoveSegAsOneHotToDataTransform)), len(images))
+    images, cascade = images[:end], images[end:]
+    geometry, masks = _of(images, _GEOMETRY), _of(images, MaskImageTransform)
+    return geometry, [i for i in images if i not in geometry and i not in masks], masks, cascade
+
+
+def _of(transforms: Sequence[Any], kinds: type | tuple[type, ...]) -> list[Any]:
+    return [i for i in transforms if isinstance(i, kinds)]
 
 
 def _check_finite(crops: torch.Tensor, keys: Sequence[str]) -> None:

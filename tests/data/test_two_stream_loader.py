@@ -1,9 +1,12 @@
 import builtins
+import time
 
 import blosc2
 import numpy as np
 import pytest
 import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from batchgeneratorsv2.transforms.base.basic_transform import ImageOnlyTransform, SegOnlyTransform
 from batchgeneratorsv2.transforms.nnunet.seg_to_onehot import MoveSegAsOneHotToDataTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
@@ -17,7 +20,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_dycon.data.strong_view import add_strong_view
-from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, nnUNetUnlabeledDataLoader
+from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, feed, nnUNetUnlabeledDataLoader
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.errors import UserError
 
@@ -57,6 +60,40 @@ def test_a_batch_holds_labelled_and_unlabelled_crops(tmp_path, patch_size):
     assert batch["unlabeled"].shape == (3, 1, *patch_size)
     for crop, key in zip(batch["unlabeled"], batch["unlabeled_keys"], strict=True):
         assert set(crop.unique().tolist()) <= {0.0, float(key[-1]) + 1}  # its own case, and padding
+
+
+def two_streams(folder, **options):
+    (folder / "un").mkdir()
+    labeled = labeled_loader(folder)
+    unlabeled = nnUNetUnlabeledDataLoader(nnUNetDatasetUnlabeled(save_images(folder / "un")), labeled, 1)
+    return TwoStreamDataLoader(labeled, unlabeled, **options)
+
+
+def test_a_batch_holds_unlabelled_crops_only_where_its_step_uses_them(tmp_path):
+    loader = two_streams(tmp_path, uses_unlabeled=[True, False, False, True, False], first_step=2)
+    augmenter = feed(SingleThreadedAugmenter(None, None), loader)
+    batches = [next(augmenter) for _ in range(5)]
+    assert [i["step"] for i in batches] == [2, 3, 4, 5, 6]
+    assert ["unlabeled" in i for i in batches] == [False, True, False, True, True]
+
+
+def test_workers_that_run_ahead_make_each_step_its_own_batch(tmp_path):
+    uses = [i % 5 == 0 or i > 23 for i in range(40)]
+    loader = two_streams(tmp_path, uses_unlabeled=uses, first_step=7)
+    make = loader.labeled.generate_train_batch
+
+    def now_and_then_slow():
+        time.sleep(np.random.default_rng().choice([0, 0.05]))
+        return make()
+
+    loader.labeled.generate_train_batch = now_and_then_slow
+    augmenter = feed(NonDetMultiThreadedAugmenter(loader, None, 3, num_cached=4, wait_time=0.002), loader)
+    try:
+        batches = [next(augmenter) for _ in range(33)]
+    finally:
+        augmenter._finish()
+    assert [i["step"] for i in batches] == list(range(7, 40))
+    assert ["unlabeled" in i for i in batches] == uses[7:]
 
 
 def test_labelled_sampling_is_nnunets(tmp_path):
