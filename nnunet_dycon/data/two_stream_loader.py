@@ -216,7 +216,11 @@ def feed(augmenter: Any, loader: TwoStreamDataLoader) -> Any:
     augmenter._finish()
     how = {name: getattr(augmenter, name) for name in ("num_processes", "num_cached", "pin_memory", "wait_time")}
     ordered = OrderedAugmenter(loader, **how)
-    ordered.put_back(checked(next(ordered)))
+    try:
+        ordered.put_back(checked(next(ordered)))
+    except UserError:
+        ordered._finish()
+        raise
     return ordered
 
 

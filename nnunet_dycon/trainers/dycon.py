@@ -115,22 +115,9 @@ class nnUNetTrainerDyCON(nnUNetTrainerMeanTeacher):
         if self.settings.uncertainty_weighting:
             highest = max_entropy(step.student_logits.shape[1], self.nonlinearity)
             uncertainty = pool_to_grid(student_entropy[:, None], step.grid)[:, 0] / highest
-        counts = (labels >= 0).sum(1)  # so that the groups, and the processes, make one mean over all patches
-        total = torch.zeros((), device=labels.device)
-        for crops, teacher in self._contrasted(step):
-            part = self.fecl(
-                step.student_embeddings[crops],
-                labels[crops],
-                teacher,
-                None if uncertainty is None else uncertainty[crops],
-            )
-            total = total + part * counts[crops].sum()
-        return total / mean_over_processes(counts.sum()).clamp(min=1)
-
-    def _contrasted(self, step: Step) -> list[tuple[slice, torch.Tensor | None]]:
-        """Groups of crops that go through FeCL together, with their teacher embeddings."""
-        first, embeddings = step.first_taught, step.teacher.embeddings
-        return [*([(slice(0, first), None)] if first else []), (slice(first, None), embeddings)]
+        loss = self.fecl(step.student_embeddings, labels, step.teacher.embeddings, uncertainty)
+        count = (labels >= 0).sum()
+        return loss * count / mean_over_processes(count).clamp(min=1)  # one mean over the patches of all processes
 
     @torch.no_grad()
     def _patch_labels(self, step: Step) -> torch.Tensor:

@@ -17,7 +17,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import autocast, nn
 
 from nnunet_dycon.data.sources import case_probabilities
-from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, checked, nnUNetUnlabeledDataLoader
+from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, feed, nnUNetUnlabeledDataLoader
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.dataset.splits import check_disjoint
 from nnunet_dycon.dataset.unlabeled_scans import sources_text
@@ -32,6 +32,7 @@ from nnunet_dycon.trainers.unlabeled_cases import UnlabeledCases
 from nnunet_dycon.training.cascade import NextStages, preprocessed_next_stages
 from nnunet_dycon.training.curves import SemiSupervisedLogger
 from nnunet_dycon.training.embeddings import Branch, EncoderTap, ProjectionHead, choose_stage, skip_shapes
+from nnunet_dycon.training.memory import estimate_of_step, out_of_memory_explained
 from nnunet_dycon.training.pictures import TrainingPictures
 from nnunet_dycon.training.processes import sum_over_processes, wrap
 from nnunet_dycon.training.random_state import get_random_state, set_random_state
@@ -137,20 +138,22 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         unlabeled = self.get_unlabeled_dataset()
         train, val = super().get_dataloaders()
         labeled = _loader(train)
-        size = self.settings.unlabeled_batch_size or self.batch_size
         views = {"weak_view": self.settings.weak_teacher_view, "strong_view": self.settings.strong_student_view}
         shares = self.settings.source_shares
-        two_streams = TwoStreamDataLoader(
-            labeled, nnUNetUnlabeledDataLoader(unlabeled, labeled, size, shares=shares, **views)
+        loader = TwoStreamDataLoader(
+            labeled,
+            nnUNetUnlabeledDataLoader(unlabeled, labeled, self.unlabeled_batch_size, shares=shares, **views),
+            uses_unlabeled=[self.uses_unlabeled(i) for i in range(self.num_epochs * self.num_iterations_per_epoch)],
+            first_step=self.steps_done,
         )
-        if isinstance(train, SingleThreadedAugmenter):
-            train.data_loader = two_streams
-        else:
-            train._finish()
-            train.generator = two_streams
-        self.dataloader_train, self.dataloader_val = train, val
-        checked(next(train))
-        return train, val
+        self.dataloader_val = val
+        self.dataloader_train = feed(train, loader)
+        return self.dataloader_train, val
+
+    @property
+    def unlabeled_batch_size(self) -> int:
+        """Unlabelled crops in a batch."""
+        return self.settings.unlabeled_batch_size or self.batch_size
 
     def get_unlabeled_dataset(self) -> nnUNetDatasetUnlabeled:
         """All unlabelled cases, in a cascade's second stage with the predictions of the first.
@@ -227,7 +230,8 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
     def run_training(self) -> None:
         """nnU-Net's. Workers are ended before an error is shown; what they write when they die would come after it."""
         try:
-            super().run_training()
+            with out_of_memory_explained(self.settings.unlabeled_batch_size or self.configuration_manager.batch_size):
+                super().run_training()
         except UserError:
             for loader in (self.dataloader_train, self.dataloader_val):
                 if isinstance(loader, NonDetMultiThreadedAugmenter):
@@ -245,6 +249,17 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         self.print_to_log_file("Semi-supervised settings:\n" + "\n".join(lines), add_timestamp=False)
         for text in self.settings.warnings():
             self.print_to_log_file(f"WARNING: {text}")
+        self.print_to_log_file(
+            estimate_of_step(
+                unwrap(self.network),
+                self.num_input_channels,
+                self.configuration_manager.patch_size,
+                labeled=self.batch_size,
+                unlabeled=self.unlabeled_batch_size,
+                half=self.device.type == "cuda",
+                students=len(self.student_branches()),
+            )
+        )
         if self._random_state is not None:
             set_random_state(self._random_state)
             self._random_state = None
