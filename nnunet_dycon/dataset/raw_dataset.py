@@ -48,15 +48,25 @@ class RawDataset:
         Raises:
             UserError: two folders of imagesUn have files of one case.
         """
-        pattern = re.compile(rf"(.+)_\d{{4}}{re.escape(self.file_ending)}")
         cases: dict[str, list[Path]] = defaultdict(list)
-        folder = self.folder / f"images{part}"
-        for file in [file for i in ([folder, *sources_of(folder)] if part == "Un" else [folder]) for file in _files(i)]:
-            match = pattern.fullmatch(file.name)
-            if match:
+        for file in self._image_files(part):
+            if match := self._image_name.fullmatch(file.name):
                 cases[match[1]].append(file)
-        check_one_source(cases, folder)
+        check_one_source(cases, self.folder / f"images{part}")
         return dict(sorted(cases.items()))
+
+    def strangers(self, part: str) -> list[str]:
+        """Names of the files in ``images<part>`` that are no images for nnU-Net; the spacing of TIFF files is none."""
+        files = [file.name for file in self._image_files(part) if not self._image_name.fullmatch(file.name)]
+        return [name for name in files if name.removesuffix(".json") not in self.images(part)]
+
+    @property
+    def _image_name(self) -> re.Pattern[str]:
+        return re.compile(rf"(.+)_\d{{4}}{re.escape(self.file_ending)}")
+
+    def _image_files(self, part: str) -> list[Path]:
+        folder = self.folder / f"images{part}"
+        return [file for i in (folder, *(sources_of(folder) if part == "Un" else ())) for file in _files(i)]
 
     def labels(self, part: str) -> dict[str, Path]:
         """Mask file of each case in ``labels<part>``, sorted by name."""

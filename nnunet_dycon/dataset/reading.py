@@ -74,26 +74,15 @@ def read_volume(file: Path, reader: Any, *, is_mask: bool = False) -> tuple[np.n
     Raises:
         UserError: the file cannot be read, ends too early, or holds colours where its format has one value a voxel.
     """
-    with _naming(file, "copy or write it again"):
+    with _naming(file, "copy or write it again"), sheared_affines_mended():
         _check_whole(file)
+        sheared = False
         if isinstance(reader, SimpleITKIO):
-            _check_scalar(file, _header(file).GetNumberOfComponents())
-        voxels, properties = _read(file, reader, is_mask)
-    return voxels, properties
-
-
-def _read(file: Path, reader: Any, is_mask: bool) -> tuple[np.ndarray, dict[str, Any]]:
-    def read() -> tuple[np.ndarray, dict[str, Any]]:
-        return reader.read_seg(str(file)) if is_mask else reader.read_images((str(file),))
-
-    try:
-        return read()
-    except RuntimeError as error:
-        if not _is_shear(error):
-            raise
-    with sheared_affines_mended():
-        voxels, properties = read()
-    return voxels, properties | {"sheared": True}
+            header = _header(file)
+            _check_scalar(file, header.GetNumberOfComponents())
+            sheared = is_sheared(header)
+        voxels, properties = reader.read_seg(str(file)) if is_mask else reader.read_images((str(file),))
+    return voxels, properties | ({"sheared": True} if sheared else {})
 
 
 def read_image(file: Path, fix: str = "write it again or remove it") -> SimpleITK.Image:
@@ -127,12 +116,14 @@ def is_sheared(image: SimpleITK.Image | SimpleITK.ImageFileReader) -> bool:
 
 @contextmanager
 def sheared_affines_mended() -> Iterator[None]:
-    """ITK refuses affines that are slightly sheared, unless it is told to take the nearest rotation."""
-    before = os.environ.get(ITK_REPAIR)
+    """ITK refuses affines that are slightly sheared, unless it is told to take the nearest rotation, then it warns."""
+    before, warns = os.environ.get(ITK_REPAIR), SimpleITK.ProcessObject.GetGlobalWarningDisplay()
     os.environ[ITK_REPAIR] = "1"
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         yield
     finally:
+        SimpleITK.ProcessObject.SetGlobalWarningDisplay(warns)
         if before is None:
             del os.environ[ITK_REPAIR]
         else:
@@ -145,10 +136,6 @@ def _header(file: Path) -> SimpleITK.ImageFileReader:
     with sheared_affines_mended():
         header.ReadImageInformation()
     return header
-
-
-def _is_shear(error: Exception) -> bool:
-    return "orthonormal" in str(error)
 
 
 def _check_scalar(file: Path, number: int) -> None:

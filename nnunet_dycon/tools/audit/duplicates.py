@@ -34,18 +34,28 @@ def duplicate_findings(
         num_processes: Worker processes.
         progress: Show a progress bar.
     """
+    same_image = _sharing([set(enumerate(content.image_hashes)) for content in contents])
+    correlations = _correlations(contents, same_image, num_processes, progress)
+    near = {pair: correlation for pair, correlation in correlations.items() if correlation >= threshold}
+    causes = _causes(contents, same_image, near)
+    # one name in two folders is reported already
+    pairs = [(i, j) for i, j in sorted(causes) if contents[i].scan.case != contents[j].scan.case]
+    findings = [_finding(contents[i], contents[j], causes[i, j], uses) for i, j in pairs]
+    return findings + _closest_pair(contents, correlations, threshold)
+
+
+def _causes(
+    contents: Sequence[ScanContent], same_image: set[tuple[int, int]], near: dict[tuple[int, int], float]
+) -> dict[tuple[int, int], list[str]]:
+    """What pairs of scans share, in words."""
     causes: dict[tuple[int, int], list[str]] = defaultdict(list)
-    for pair in _sharing([set(enumerate(content.image_hashes)) for content in contents]):
+    for pair in same_image:
         causes[pair].append("the same image")
-    correlations = _correlations(contents, set(causes), num_processes, progress)
-    for pair, correlation in correlations.items():
-        if correlation >= threshold:
-            causes[pair].append(f"nearly the same image (correlation {correlation:.3f})")
+    for pair, correlation in near.items():
+        causes[pair].append(f"nearly the same image (correlation {correlation:.3f})")
     for pair in _sharing([{content.mask_hash} for content in contents]):
         causes[pair].append("the same mask")
-    findings = [_finding(contents[i], contents[j], causes[i, j], uses) for i, j in sorted(causes)]
-    below = {pair: correlation for pair, correlation in correlations.items() if correlation < threshold}
-    return [finding for finding in findings if finding is not None] + _closest_pair(contents, below, threshold)
+    return causes
 
 
 def _sharing(keys: Sequence[Iterable[Hashable]]) -> set[tuple[int, int]]:
@@ -83,9 +93,10 @@ def _closest_pair(
     contents: Sequence[ScanContent], correlations: dict[tuple[int, int], float], threshold: float
 ) -> list[Finding]:
     """How close the scans come that are not called nearly the same, so that the threshold can be judged."""
-    if not correlations:
+    below = {pair: correlation for pair, correlation in correlations.items() if correlation < threshold}
+    if not below:
         return []
-    (i, j), correlation = max(correlations.items(), key=lambda item: item[1])
+    (i, j), correlation = max(below.items(), key=lambda item: item[1])
     cases = [contents[i].scan.case, contents[j].scan.case]
     message = f"the most similar other scans are {cases[0]} and {cases[1]}: correlation {correlation:.3f} < {threshold}"
     return [Finding("note", "closest-pair", message, cases)]
@@ -95,22 +106,18 @@ def _correlation(pair: tuple[Signature, Signature]) -> float:
     return aligned_correlation(pair[0].fine, pair[1].fine)
 
 
-def _finding(one: ScanContent, other: ScanContent, causes: list[str], uses: Sequence[Use]) -> Finding | None:
-    """A leak where some use has the two on different sides; None for one name in two folders (reported already)."""
-    if one.scan.case == other.scan.case:
-        return None
-    crossing, roles = [], ("unused", "unused")
-    for use in uses:
-        pair = use.role(one.scan.part, one.scan.case), use.role(other.scan.part, other.scan.case)
-        if None not in pair and _SIDE[pair[0] or ""] != _SIDE[pair[1] or ""]:
-            crossing.append(use.name)
-            roles = (pair[0] or "", pair[1] or "")
-        elif not crossing:
-            roles = (pair[0] or "unused", pair[1] or "unused")
-    what = f"{one.scan.case} ({roles[0]}) and {other.scan.case} ({roles[1]}) have {' and '.join(causes)}"
+def _finding(one: ScanContent, other: ScanContent, causes: list[str], uses: Sequence[Use]) -> Finding:
+    """A leak where some use has the two on different sides."""
+    roles = [
+        tuple(use.role(content.scan.part, content.scan.case) or "unused" for content in (one, other)) for use in uses
+    ]
+    crossing = [i for i, pair in enumerate(roles) if len({_SIDE.get(role, "") for role in pair} - {""}) == 2]
+    first, second = roles[crossing[-1] if crossing else -1]
+    what = f"{one.scan.case} ({first}) and {other.scan.case} ({second}) have {' and '.join(causes)}"
     cases = [one.scan.case, other.scan.case]
     if crossing:
         fix = "keep one of the two, or put both on the same side of the split"
-        return Finding("leak", "shared-content", f"{what}, in {', '.join(crossing)}", cases, fix)
+        where = ", ".join(uses[i].name for i in crossing)
+        return Finding("leak", "shared-content", f"{what}, in {where}", cases, fix)
     fix = "keep one of the two, or know that the other adds little"
     return Finding("warning", "shared-content", what, cases, fix)

@@ -47,11 +47,13 @@ class AuditReport:
         dataset: DatasetXXX_Name.
         counts: For each way to use the dataset (fold) the number of cases by role.
         findings: Sorted by severity.
+        comparison: Table of labelled scans and each source of unlabelled ones; empty without both.
     """
 
     dataset: str
     counts: dict[str, dict[str, int]]
     findings: list[Finding]
+    comparison: str = ""
 
     @property
     def sound(self) -> bool:
@@ -59,14 +61,18 @@ class AuditReport:
         return not any(finding.severity in ("leak", "error") for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
-        """The report as JSON values."""
-        return asdict(self) | {"sound": self.sound}
+        """The report as JSON values; roles are spelled as everywhere in machine-read output."""
+        counts = {use: {_spelled(role): n for role, n in i.items()} for use, i in self.counts.items()}
+        return asdict(self) | {"counts": counts, "sound": self.sound}
 
     def as_text(self) -> str:
         """The report for reading."""
         lines = [f"audit of {self.dataset}"]
         for use, counts in self.counts.items():
             lines.append(f"  {use}: " + ", ".join(f"{n} {role}" for role, n in counts.items()))
+        lines += ["  medians of the scans:", *(f"  {line}" for line in self.comparison.splitlines())] * bool(
+            self.comparison
+        )
         for finding in self.findings:
             lines.append(f"{finding.severity.upper()} [{finding.code}] {finding.message}")
             if finding.fix:
@@ -78,6 +84,10 @@ class AuditReport:
     def _number(self, severity: str) -> str:
         number = sum(finding.severity == severity for finding in self.findings)
         return f"{number} {severity}{'' if number == 1 else 's'}"
+
+
+def _spelled(role: str) -> str:
+    return role.replace("labelled", "labeled")
 
 
 def sorted_findings(findings: Sequence[Finding]) -> list[Finding]:

@@ -24,7 +24,7 @@ def mask_findings(raw: RawDataset, preprocessed: Path | None, uses: list[Use]) -
         findings.append(
             Finding(
                 "leak",
-                "mask-of-unlabelled",
+                "mask-of-unlabeled",
                 f"the mask of unlabelled case {case} can be read: {few(files)}",
                 [case],
                 "move these files out of the dataset; if they were made by preprocessing, delete the folder and "

@@ -102,8 +102,8 @@ def _split_record(folder: Path) -> dict[str, Any] | None:
 
 
 def name_findings(raw: RawDataset, uses: list[Use]) -> list[Finding]:
-    """Cases with two roles, cases that do not exist, and how validation is done."""
-    findings = list(_folder_overlaps(raw))
+    """Cases with two roles, cases and files that do not exist for nnU-Net, and how validation is done."""
+    findings = [*_folder_overlaps(raw), *_stranger_findings(raw)]
     reported = {case for finding in findings for case in finding.cases}
     known = {case for part in ("Tr", "Un", "Ts") for case in raw.images(part)}
     for use in uses:
@@ -127,7 +127,20 @@ def name_findings(raw: RawDataset, uses: list[Use]) -> list[Finding]:
                     f"{use.name} validates on its labelled training cases: its Dice says nothing about new scans",
                 )
             )
+    if not any(use.cases["unlabelled"] for use in uses):
+        message = f"nothing here is semi-supervised: no scan in {raw.folder / 'imagesUn'}, and no fold names any"
+        fix = "put scans without masks there, or train with nnUNetTrainerSupervised or stock nnU-Net"
+        findings.append(Finding("note", "no-unlabeled", message, [], fix))
     return findings
+
+
+def _stranger_findings(raw: RawDataset) -> Iterator[Finding]:
+    """Files that nnU-Net does not see, as ``CASE_0000.NII.GZ``; in imagesUn preprocessing refuses them."""
+    for part in ("Tr", "Un", "Ts"):
+        if strangers := raw.strangers(part):
+            message = f"images{part} holds files that are not named CASE_0000{raw.file_ending}: {few(strangers)}"
+            fix = "rename or remove them; nnU-Net does not see them (small and capital letters differ)"
+            yield Finding("error" if part == "Un" else "warning", "file-name", message, [], fix)
 
 
 def _folder_overlaps(raw: RawDataset) -> Iterator[Finding]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+from nnunet_dycon.dataset.comparison import LABELED, Comparison, ScanFacts
+from nnunet_dycon.dataset.foreground import no_foreground
 from nnunet_dycon.dataset.raw_dataset import RawDataset, open_raw_dataset
+from nnunet_dycon.dataset.unlabeled_scans import source_of
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.pool import map_cases
+from nnunet_dycon.files.text import few
 from nnunet_dycon.tools.audit.duplicates import duplicate_findings
 from nnunet_dycon.tools.audit.findings import AuditReport, Finding, sorted_findings
 from nnunet_dycon.tools.audit.masks import mask_findings
@@ -46,16 +50,19 @@ def audit_dataset(
     preprocessed = raw.preprocessed_folder()
     uses = uses_of(raw, preprocessed)
     contents = _contents(raw, scans, num_processes, progress)
+    comparison = _comparison(raw, contents)
     findings = [
         *name_findings(raw, uses),
         *mask_findings(raw, preprocessed, uses),
         *duplicate_findings(contents, uses, threshold=threshold, num_processes=num_processes, progress=progress),
         *_scan_findings(raw, contents, uses),
+        *_mask_like_findings(contents, comparison),
+        *(Finding("warning", "unlike-labeled", warning) for warning in comparison.warnings()),
     ]
     if preprocessed is None:
         findings.append(Finding("note", "not-preprocessed", "no preprocessed folder was found, so none was checked"))
     counts = {use.name: {role: len(use.cases[role]) for role in ROLES} for use in uses}
-    return AuditReport(raw.name, counts, sorted_findings(findings))
+    return AuditReport(raw.name, counts, sorted_findings(findings), comparison.table())
 
 
 def _scans(raw: RawDataset) -> list[Scan]:
@@ -84,20 +91,50 @@ def _contents(raw: RawDataset, scans: list[Scan], num_processes: int, progress: 
     )
 
 
+def _comparison(raw: RawDataset, contents: list[ScanContent]) -> Comparison:
+    """Labelled scans against those of each source of unlabelled ones."""
+    groups: dict[str, list[ScanFacts]] = {}
+    for content in contents:
+        if content.facts is not None and content.scan.part != "Ts":
+            source = source_of(content.scan.images, raw.folder / "imagesUn") or "imagesUn"
+            groups.setdefault(LABELED if content.scan.part == "Tr" else source, []).append(content.facts)
+    return Comparison(groups, raw.dataset_json)
+
+
 def _scan_findings(raw: RawDataset, contents: list[ScanContent], uses: list[Use]) -> list[Finding]:
     """Findings on single scans: files, grids, missing and empty masks."""
     findings = [finding for content in contents for finding in content.findings]
-    in_place = frozenset().union(*(use.in_place for use in uses))
-    for content in contents:
-        scan = content.scan
-        if scan.part != "Tr":
-            continue
-        if scan.mask is None:
-            message = f"imagesTr/{scan.case} has no mask"
-            fix = f"add labelsTr/{scan.case}{raw.file_ending}, or move the images to imagesUn"
-            findings.append(Finding("error", "no-mask", message, [scan.case], fix))
-        elif not content.has_foreground and scan.case not in in_place:
-            message = f"the mask of training case {scan.case} has no foreground"
-            fix = "check that this is true; such a case teaches background only"
-            findings.append(Finding("warning", "empty-mask", message, [scan.case], fix))
+    training = [i for i in contents if i.scan.part == "Tr"]
+    for case in (i.scan.case for i in training if i.scan.mask is None):
+        message = f"imagesTr/{case} has no mask"
+        fix = f"add labelsTr/{case}{raw.file_ending}, or move the images to imagesUn"
+        findings.append(Finding("error", "no-mask", message, [case], fix))
+    return findings + _empty_mask_findings(training, frozenset().union(*(use.in_place for use in uses)))
+
+
+def _empty_mask_findings(training: list[ScanContent], unlabeled: frozenset[str]) -> list[Finding]:
+    labeled = [i for i in training if i.scan.mask and i.scan.case not in unlabeled]
+    empty = [i.scan.case for i in labeled if not i.has_foreground]
+    if empty and len(empty) == len(labeled):
+        return [Finding("error", "no-foreground", str(no_foreground(empty)), empty)]
+    fix = "check that this is true; such a case teaches background only"
+    return [
+        Finding("warning", "empty-mask", f"the mask of training case {case} has no foreground", [case], fix)
+        for case in empty
+    ]
+
+
+def _mask_like_findings(contents: list[ScanContent], comparison: Comparison) -> list[Finding]:
+    """Unlabelled scans that are masks, unless the labelled scans look like masks, too."""
+    if comparison.labeled_look_like_masks:
+        return []
+    findings = []
+    for verdict, severity, what in (("surely", "error", "are"), ("perhaps", "warning", "may be")):
+        cases = [
+            i.scan.case for i in contents if i.scan.part == "Un" and i.facts and i.facts.likeness_to_mask == verdict
+        ]
+        if cases:
+            message = f"scans in imagesUn {what} masks, judged by their few values: {few(cases)}"
+            fix = "look at them; put the images there, and keep masks out of imagesUn"
+            findings.append(Finding(severity, "mask-as-scan", message, cases, fix))
     return findings

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_dycon.dataset.reading import read_volume, reader_of
+from nnunet_dycon.dataset.comparison import ScanFacts, facts_of
+from nnunet_dycon.dataset.reading import ITK_REPAIR, read_volume, reader_of
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.text import few
 from nnunet_dycon.tools.audit.findings import Finding
 from nnunet_dycon.tools.audit.similarity import FINE_VOXELS, Signature, signature_of
 
@@ -36,6 +38,7 @@ class ScanContent:
         mask_hash: Hash of the mask's voxels, None without a mask or without foreground.
         has_foreground: Whether the mask has foreground; True without a mask.
         signature: Of the first channel; None where it cannot be made.
+        facts: What is compared between labelled and unlabelled scans; None where it cannot be read.
         findings: What is wrong with the files.
     """
 
@@ -44,6 +47,7 @@ class ScanContent:
     mask_hash: str | None = None
     has_foreground: bool = True
     signature: Signature | None = None
+    facts: ScanFacts | None = None
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -74,20 +78,28 @@ def read_scan(
         volumes, grids = zip(*(_read(file, dataset_json, file == scan.mask) for file in files), strict=True)
     except UserError as error:
         return ScanContent(scan, findings=[_fault(scan, "unreadable", str(error), "write the file again")])
-    mask = volumes[-1] if scan.mask else None
     channels = [channel for volume in volumes[: len(scan.images)] for channel in volume]
-    foreground = mask is not None and bool(np.isin(mask, foreground_values).any())
-    findings = _channel_findings(scan, channels, n_channels)
+    mask_hash = _mask_hash(volumes[-1][0], foreground_values) if scan.mask else None
+    findings = [*_channel_findings(scan, channels, n_channels), *_shear_findings(scan, files, grids)]
     for file, grid in zip(files[1:], grids[1:], strict=True):
         findings += _grid_findings(scan, file, grids[0], grid)
     return ScanContent(
         scan=scan,
-        image_hashes=tuple(_hash(channel) if np.ptp(channel) != 0 else None for channel in channels),
-        mask_hash=_hash(mask[0]) if mask is not None and foreground else None,
-        has_foreground=foreground or mask is None,
+        image_hashes=tuple(map(_image_hash, channels)),
+        mask_hash=mask_hash,
+        has_foreground=scan.mask is None or mask_hash is not None,
         signature=signature_of(np.nan_to_num(channels[0]), grids[0]["spacing"], target_mm),
+        facts=facts_of(scan.images[0], channels, grids[0]["spacing"], dataset_json),
         findings=findings,
     )
+
+
+def _image_hash(channel: np.ndarray) -> str | None:
+    return _hash(channel) if np.ptp(channel) != 0 else None
+
+
+def _mask_hash(mask: np.ndarray, foreground_values: Sequence[int]) -> str | None:
+    return _hash(mask) if np.isin(mask, foreground_values).any() else None
 
 
 def _read(file: Path, dataset_json: dict[str, Any], is_mask: bool) -> tuple[np.ndarray, dict[str, Any]]:
@@ -107,6 +119,16 @@ def _channel_findings(scan: Scan, channels: Sequence[np.ndarray], n_channels: in
     return findings
 
 
+def _shear_findings(scan: Scan, files: Sequence[Path], grids: Sequence[dict[str, Any]]) -> list[Finding]:
+    """nnU-Net's planning and prediction stop at such a file; unlabelled scans are read by this package alone."""
+    sheared = [file.name for file, grid in zip(files, grids, strict=True) if grid["sheared"]]
+    if not sheared:
+        return []
+    message = f"{few(sheared)}: the affine is sheared (its axes are not at right angles); read as the nearest rotation"
+    fix = f"set {ITK_REPAIR}=1 for all commands of nnU-Net, or write the files with axes at right angles"
+    return [Finding("warning" if scan.part == "Un" else "error", "sheared", message, [scan.case], fix)]
+
+
 def _label(scan: Scan) -> str:
     return f"images{scan.part}/{scan.case}"
 
@@ -117,9 +139,10 @@ def _fault(scan: Scan, code: str, message: str, fix: str) -> Finding:
 
 def _grid(voxels: np.ndarray, properties: dict[str, Any]) -> dict[str, Any]:
     """Shape and spacing, and what else the reader knows of the position in space."""
-    grid = {"shape": voxels.shape[1:], "spacing": tuple(float(s) for s in properties["spacing"])}
+    grid: dict[str, Any] = {"shape": voxels.shape[1:], "spacing": tuple(float(s) for s in properties["spacing"])}
     position = properties.get("sitk_stuff", {}) | properties.get("nibabel_stuff", {})
     keys = ("origin", "direction", "original_affine")
+    grid["sheared"] = "sheared" in properties
     return grid | {key: np.asarray(position[key]) for key in keys if key in position}
 
 
@@ -130,7 +153,11 @@ def _grid_findings(scan: Scan, file: Path, expected: dict[str, Any], grid: dict[
         if len(grid[key]) != len(expected[key]) or not np.allclose(grid[key], expected[key]):
             message = f"{name} has {key} {grid[key]}, the scan's first channel {expected[key]}"
             return [_fault(scan, "grid", message, "resample the file to the grid of the first channel")]
-    other = [key for key in grid.keys() - {"shape", "spacing"} if not np.allclose(grid[key], expected[key], atol=1e-3)]
+    other = [
+        key
+        for key in grid.keys() - {"shape", "spacing", "sheared"}
+        if not np.allclose(grid[key], expected[key], atol=1e-3)
+    ]
     if other:
         message = f"{name} has another {' and '.join(sorted(other))} than the scan's first channel"
         fix = "look at the overlay; if the voxels match, copy the header of the first channel"

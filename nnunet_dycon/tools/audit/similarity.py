@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft, ndimage
+from skimage.filters import difference_of_gaussians
 from tqdm import tqdm
 
 # Likeness from which two scans are called nearly the same; see the module's text.
@@ -50,7 +51,7 @@ def signature_of(volume: np.ndarray, spacing_mm: Sequence[float], target_mm: flo
     """
     small = _reduced(volume, spacing_mm, target_mm)
     coarse = _reduced(small, (target_mm,) * 3, _COARSE_FACTOR * target_mm)
-    fine, coarse = _standardised(_band_passed(small)), _standardised(_band_passed(coarse))
+    fine, coarse = (_standardised(difference_of_gaussians(i, 0.7, 2, mode="reflect")) for i in (small, coarse))
     if not fine.any() or not coarse.any():
         return None
     return Signature(fine.astype(np.float16), coarse)
@@ -113,10 +114,6 @@ def _reduced(volume: np.ndarray, spacing_mm: Sequence[float], target_mm: float) 
     shape = tuple(max(1, int(n / step)) for n, step in zip(means.shape, steps, strict=True))
     offset = [0.5 * step - 0.5 for step in steps]
     return ndimage.affine_transform(means, np.asarray(steps), offset, shape, order=1, mode="nearest")
-
-
-def _band_passed(volume: np.ndarray) -> np.ndarray:
-    return ndimage.gaussian_filter(volume, 0.7) - ndimage.gaussian_filter(volume, 2)
 
 
 def _standardised(volume: np.ndarray) -> np.ndarray:
