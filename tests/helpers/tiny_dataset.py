@@ -116,11 +116,12 @@ class Commands:
         self.patch.setattr(sys, "argv", ["command", *map(str, arguments)])
         entry()
 
-    def plan_and_preprocess(self, spec: Spec, *configurations: str, planner: str = "ExperimentPlanner") -> None:
-        """nnUNetv2_plan_and_preprocess."""
+    def plan_and_preprocess(self, spec: Spec | None, *configurations: str, planner: str = "ExperimentPlanner") -> None:
+        """nnUNetv2_plan_and_preprocess, of a dataset made now or (None) before."""
         from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry
 
-        make_raw(self.nnunet, spec)
+        if spec is not None:
+            make_raw(self.nnunet, spec)
         self.patch.setenv("nnUNet_n_proc_DA", "1")  # the planner does not take 0
         arguments = ["-d", 901, "-c", *configurations, "-pl", planner, "--verify_dataset_integrity"]
         self.call(plan_and_preprocess_entry, *arguments, "-np", *["1"] * len(configurations), "-npfp", 1)
