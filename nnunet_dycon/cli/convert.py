@@ -11,7 +11,7 @@ from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunet_dycon.tools.convert.report import ConversionReport
+    from nnunet_dycon.tools.convert.record import ConversionReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.convert.datasets import acdc
-from nnunet_dycon.tools.convert.report import ConversionReport
+from nnunet_dycon.tools.convert.record import ConversionReport
 from nnunet_dycon.tools.convert.run import convert
 from tests.helpers.convert_fixtures import converted, numbered, read, write_h5, write_volume
 

@@ -8,7 +8,7 @@ import pytest
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.convert.datasets import brats19
-from nnunet_dycon.tools.convert.report import ConversionReport
+from nnunet_dycon.tools.convert.record import ConversionReport
 from nnunet_dycon.tools.convert.run import convert
 from tests.helpers.convert_fixtures import (
     BRATS_SEG,

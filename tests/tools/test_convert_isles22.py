@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.convert.datasets import isles22
-from nnunet_dycon.tools.convert.report import ConversionReport
+from nnunet_dycon.tools.convert.record import ConversionReport
 from nnunet_dycon.tools.convert.run import convert
 from tests.helpers.convert_fixtures import ISLES_GRID, converted, corner_label, isles_case, numbered, read, write_volume
 

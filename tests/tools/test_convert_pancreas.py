@@ -11,7 +11,7 @@ from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.convert.datasets import pancreas
 from nnunet_dycon.tools.convert.dicom import read_series
 from nnunet_dycon.tools.convert.pairing import check_pairing, contrasts_hu
-from nnunet_dycon.tools.convert.report import ConversionReport
+from nnunet_dycon.tools.convert.record import ConversionReport
 from nnunet_dycon.tools.convert.run import convert
 from tests.helpers.convert_fixtures import (
     abdomen,

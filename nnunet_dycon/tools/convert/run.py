@@ -11,8 +11,7 @@ from nnunet_dycon.files.pool import completed
 from nnunet_dycon.tools.convert.datasets import BENCHMARKS
 from nnunet_dycon.tools.convert.plan import CasePlan, DatasetPlan
 from nnunet_dycon.tools.convert.protocols import load_list
-from nnunet_dycon.tools.convert.record import ConversionRecord
-from nnunet_dycon.tools.convert.report import ConversionReport
+from nnunet_dycon.tools.convert.record import ConversionRecord, ConversionReport
 from nnunet_dycon.tools.convert.writing import (
     case_files,
     prepare_folder,

@@ -17,7 +17,7 @@ from nnunet_dycon.files.whole_files import check_writable
 from nnunet_dycon.tools.split.division import CasePool, Division, divide
 from nnunet_dycon.tools.split.masks import LabeledMasks, foreground_volumes_mm3
 from nnunet_dycon.tools.split.options import SplitOptions
-from nnunet_dycon.tools.split.record import SplitReport, configuration_of, split_record, split_warnings
+from nnunet_dycon.tools.split.report import SplitReport, configuration_of, split_record, split_warnings
 
 
 def split_in_place(
