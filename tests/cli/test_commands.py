@@ -56,7 +56,7 @@ def test_stock_commands_from_training_to_prediction(dataset, tmp_path, capsys):
     out = command(dataset, *train, "--c")
     assert "Epoch 1" in out and "Epoch 0" not in out and "num_epochs: 2" in out
 
-    predict = ("-i", dataset.raw / "imagesTs", "-device", "cpu", "--disable_tta")
+    predict = ("-i", dataset.raw / "imagesTs", "-device", "cpu", "--disable_tta", "-npp", "1", "-nps", "1")
     where = ("-d", "901", "-f", "0", "-c", "3d_fullres", "-tr", TRAINER)
     command(dataset, "nnUNetv2_predict", *predict, *where, "-o", tmp_path / "teacher")
     teacher = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "teacher" / "test_00.nii.gz")))
@@ -101,7 +101,7 @@ def check_export(dataset, model, weights, expected, tmp_path):
     with pytest.raises(AssertionError, match="No module named 'nnunet_dycon'"):
         command(dataset, "python", "-c", "import nnunet_dycon", **elsewhere)
     command(dataset, "nnUNetv2_predict_from_modelfolder", "-i", cases, "-o", output, "-m", plain, "-f", "0",
-            "-device", "cpu", "--save_probabilities", **elsewhere)  # fmt: skip
+            "-device", "cpu", "--save_probabilities", "-npp", "1", "-nps", "1", **elsewhere)  # fmt: skip
     predicted = probabilities(output)
     assert predicted.keys() == expected.keys()
     for case, values in expected.items():
