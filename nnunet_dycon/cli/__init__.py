@@ -32,6 +32,7 @@ COMMANDS = {
     "figures": "draw the figures of a finished training: segmentations, entropy, gradients, similarities",
     "export": "write a plain nnU-Net model with the teacher or the student of a finished training",
     "phantom": "write a small phantom dataset to try the package on",
+    "settings": "list the settings of a trainer: meaning, type, bounds, default and published value",
     "variant": "give settings a trainer name of their own, and so their own results folder",
     "trainer-path": "print the folder to put into nnUNet_extTrainer",
 }

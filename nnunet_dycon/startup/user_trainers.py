@@ -6,10 +6,13 @@ import os
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.whole_files import whole
+
+if TYPE_CHECKING:
+    from nnunet_dycon.trainers import nnUNetTrainerSupervised
 
 _FILE = '''\
 """{base} with {listed}; written by nnunet-dycon variant."""
@@ -58,7 +61,7 @@ def write_trainer(name: str, base: str, settings: Sequence[str], *, overwrite: b
     if file.is_file():
         if file.read_text() != text and not overwrite:
             raise UserError(f"{file} exists with other settings; choose another name, or give --overwrite")
-    elif _exists(name):
+    elif _found(name) is not None:
         raise UserError(f"there is a trainer {name} already; choose another name")
     file.parent.mkdir(parents=True, exist_ok=True)
     with whole(file) as partial:
@@ -73,13 +76,27 @@ def _values(settings: Sequence[str]) -> dict[str, Any]:
     return {key.strip(): value.strip() for key, value in (i.split("=", 1) for i in settings)}
 
 
-def _exists(name: str) -> bool:
-    """Whether nnU-Net finds a trainer of this name."""
+def find_trainer(name: str) -> type[nnUNetTrainerSupervised]:
+    """A trainer with settings, by the name that nnU-Net finds it under: of this package, or of the user's.
+
+    Raises:
+        UserError: there is none, or it has no settings.
+    """
+    trainer = _found(name)
+    if not hasattr(trainer, "default_settings"):
+        from nnunet_dycon import trainers
+
+        state = "there is no such trainer" if trainer is None else "it has no settings"
+        raise UserError(f"-tr {name}: {state}; give one of {', '.join(trainers.__all__)}, or NAME_100epochs")
+    return cast("type[nnUNetTrainerSupervised]", trainer)
+
+
+def _found(name: str) -> type | None:
+    """The trainer that nnU-Net finds, without what it says while searching."""
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
     try:
         with open(os.devnull, "w") as silence, redirect_stdout(silence):
-            recursive_find_trainer_class_by_name(name)
+            return recursive_find_trainer_class_by_name(name)
     except RuntimeError:
-        return False
-    return True
+        return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -26,7 +26,7 @@ from nnunet_dycon.files.whole_files import whole
 from nnunet_dycon.losses import max_entropy
 from nnunet_dycon.models.checkpoints import load_checkpoint_file
 from nnunet_dycon.pictures import training as pictures
-from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, SemiSupervisedSettings
+from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, SemiSupervisedSettings, Settings
 from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
 from nnunet_dycon.trainers.unlabeled_cases import UnlabeledCases
 from nnunet_dycon.training.cascade import NextStages, preprocessed_next_stages
@@ -239,6 +239,8 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
             raise
 
     def on_train_start(self) -> None:
+        if self.current_epoch == 0:
+            self._refuse_other_settings()
         super().on_train_start()
         if self.steps_done == 0:
             self.teacher.restart()  # the student may have got pretrained weights
@@ -531,19 +533,47 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
 
         Settings that an earlier version stored for a trainer that does not read them are dropped.
         """
-        known = {row.name for row in self.default_settings.rows(self.unused_settings)}
-        stored = {name: value for name, value in stored.items() if name in known}
+        stored = self._known(stored)
         settings = self.default_settings.override(stored)
         asked = self.settings if self.was_initialized else cast(SemiSupervisedSettings, self.with_overrides(settings))
-        fixed = stored.keys() - settings.free_on_resume()
-        changed = [i for i in stored if i in fixed and getattr(asked, i) != getattr(settings, i)]
-        if changed and not asked.change_on_resume:
-            listed = ", ".join(f"{i} {getattr(settings, i)} -> {getattr(asked, i)}" for i in changed)
+        listed = _changes(settings, asked, stored)
+        if listed and not asked.change_on_resume:
             raise UserError(
                 f"settings differ from those of the checkpoint: {listed}. Unset them in {ENVIRONMENT_VARIABLE} to "
                 "continue, add change_on_resume=true to continue with the new ones, or start a new training"
             )
         self.use_settings(asked)
+
+    def _known(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """The settings of a checkpoint that this trainer has."""
+        known = {row.name for row in self.default_settings.rows(self.unused_settings)}
+        return {name: value for name, value in stored.items() if name in known}
+
+    def _refuse_other_settings(self) -> None:
+        """Whether a training with other settings would be overwritten; nnU-Net starts over without a word.
+
+        Raises:
+            UserError: there is a checkpoint of one.
+        """
+        files = [Path(self.output_folder) / f"checkpoint_{name}.pth" for name in ("final", "latest", "best")]
+        if (file := next((i for i in files if i.is_file()), None)) is None:
+            return
+        stored: dict[str, Any] = {}
+        with suppress(UserError):  # a damaged checkpoint is no loss
+            stored = self._known(load_checkpoint_file(file).get("semi_supervised", {}).get("settings", {}))
+        if listed := _changes(self.default_settings.override(stored), self.settings, stored):
+            raise UserError(
+                f"{file.parent} holds a training with other settings ({listed}), which a new one would overwrite. "
+                "Continue that one with --c, or give these settings a folder of their own: nnunet-dycon variant "
+                f"NAME -tr {type(self).__name__} key=value; or move the folder away"
+            )
+
+
+def _changes(settings: Settings, asked: Settings, names: Iterable[str]) -> str:
+    """The settings among ``names`` that touch the training and are not as before."""
+    fixed = [name for name in names if name not in settings.free_on_resume()]
+    changed = [name for name in fixed if getattr(asked, name) != getattr(settings, name)]
+    return ", ".join(f"{name} {getattr(settings, name)} -> {getattr(asked, name)}" for name in changed)
 
 
 def _loader(augmenter: Any) -> Any:

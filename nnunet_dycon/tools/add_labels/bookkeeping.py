@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunet_dycon.dataset.commands import PLANS, planning, preprocessing
 from nnunet_dycon.dataset.raw_dataset import RawDataset
 from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.files.json_files import read_json, read_json_object, write_json
@@ -118,14 +119,15 @@ def preprocessing_commands(folder: Path | None, dataset: str) -> str:
         folder: of the dataset in nnUNet_preprocessed, None where there is none.
         dataset: as the user calls it.
     """
-    commands = [] if folder is None else [f"nnUNetv2_preprocess -d {dataset} {i}" for i in _preprocessed(folder)]
-    return "; ".join(commands) or f"nnUNetv2_plan_and_preprocess -d {dataset} --verify_dataset_integrity"
+    preprocessed = {} if folder is None else _preprocessed(folder)
+    commands = [preprocessing(dataset, " ".join(names), plans) for plans, names in preprocessed.items()]
+    return "; ".join(commands) or planning(dataset, PLANS, "--verify_dataset_integrity")
 
 
-def _preprocessed(folder: Path) -> list[str]:
-    """``-p PLANS -c CONFIGURATIONS`` of the preprocessed data; plans that share data are named once."""
+def _preprocessed(folder: Path) -> dict[str, list[str]]:
+    """Configurations of the preprocessed data by plans; plans that share data are named once."""
     seen: set[str] = set()
-    options = []
+    found = {}
     for name, plans in sorted(_plans(folder).items(), key=lambda i: (len(i[0]), i[0])):
         fitting = {
             configuration: identifier
@@ -135,8 +137,8 @@ def _preprocessed(folder: Path) -> list[str]:
         new = [configuration for configuration, identifier in fitting.items() if identifier not in seen]
         seen.update(fitting.values())
         if new:
-            options.append(f"-p {name} -c {' '.join(new)}")
-    return options
+            found[name] = new
+    return found
 
 
 def _plans(folder: Path) -> dict[str, dict[str, Any]]:
