@@ -53,7 +53,7 @@ def write_trainer(name: str, base: str, settings: Sequence[str], *, overwrite: b
     if trainer is None:
         raise UserError(f"-tr {base}: give one of {', '.join(trainers.__all__)}, or NAME_100epochs, NAME_NoMirroring")
     values = _values(settings)
-    chosen = trainer.default_settings.override(values)
+    chosen = trainer.default_settings.override(values, trainer=base, unused=trainer.unused_settings)
     values = {key: getattr(chosen, key) for key in values}
     listed = ", ".join(f"{key}={value}" for key, value in values.items())
     text = _FILE.format(base=base, name=name, listed=listed, values=values)

@@ -1,0 +1,61 @@
+"""A new training where one has been: other settings are refused; and where its curves go."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+from nnunetv2.training.logging import nnunet_logger
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.training.curves import SemiSupervisedLogger
+
+
+def make(continued=False):
+    device = torch.device("cpu")
+    return get_trainer_from_args(
+        "901", "3d_fullres", 0, "nnUNetTrainerDyCON", continue_training=continued, device=device
+    )
+
+
+class Run:
+    """What nnU-Net uses of a run of W&B."""
+
+    def __init__(self, **options):
+        self.options, self.step, self.logged, self.summary = options, 0, {}, {}
+        self.config = SimpleNamespace(values={}, update=lambda values: self.config.values.update(values))
+
+    def log(self, values, step):
+        for key, value in values.items():
+            self.logged.setdefault(key, {})[step] = value
+
+
+def test_curves_reach_wandb_and_other_settings_do_not_start_over(dataset, monkeypatch):
+    monkeypatch.setattr(SemiSupervisedLogger, "plot_progress_png", lambda self, folder: None)
+    monkeypatch.setattr(nnUNetTrainer, "plot_network_architecture", lambda self: None)
+    runs = []
+    stub = SimpleNamespace(init=lambda **options: runs.append(Run(**options)) or runs[-1])
+    monkeypatch.setattr(nnunet_logger, "wandb", stub)
+    monkeypatch.setenv("nnUNet_wandb_enabled", "1")
+    trainer = make()
+    trainer.run_training()
+    (run,) = runs
+    scalars = {key for key in trainer.logger.local_logger.my_fantastic_logging if key != "dice_per_class_or_region"}
+    assert {"uncl", "fecl", "teacher_mean_fg_dice", "student_mean_fg_dice", "skipped"} <= scalars <= run.logged.keys()
+    assert run.config.values["semi_supervised"]["weight_fecl"] == trainer.settings.weight_fecl
+
+    monkeypatch.setenv("nnUNet_wandb_enabled", "0")
+    length = "max_patches=512,num_epochs=1,num_iterations_per_epoch=2,num_val_iterations_per_epoch=1"
+    monkeypatch.setenv("nnUNet_dycon", f"{length},weight_fecl=0.05,save_every=3")
+    with pytest.raises(
+        UserError, match=r"other settings \(weight_fecl 0\.1 -> 0\.05\).* --c, or .*nnunet-dycon variant"
+    ):
+        make().on_train_start()
+    (dataset.results / "nnUNetTrainerDyCON__nnUNetPlans__3d_fullres" / "fold_0" / "checkpoint_final.pth").write_text("")
+    make()._refuse_other_settings()  # a damaged checkpoint is no loss
+    monkeypatch.setenv("nnUNet_dycon", length)
+    make()._refuse_other_settings()
+    continued = make(continued=True)
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        maybe_load_checkpoint(continued, continue_training=True, validation_only=False)
