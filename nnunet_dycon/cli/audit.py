@@ -6,6 +6,7 @@ import argparse
 
 from nnunet_dycon.cli import options
 
+THRESHOLD = 0.95  # the tool's own, NEAR_DUPLICATE_CORRELATION, which takes seconds to import
 EPILOG = """\
 Leaks (exit code 1): a case name, an image, a nearly identical image or a mask shared between training (labelled or
 unlabelled), validation and test; a mask of an unlabelled case in the raw or the preprocessed dataset.
@@ -20,8 +21,6 @@ are not recognised.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
-    from nnunet_dycon.tools.audit.similarity import NEAR_DUPLICATE_CORRELATION
-
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     options.dataset(parser)
@@ -30,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold",
         type=float,
-        default=NEAR_DUPLICATE_CORRELATION,
+        default=THRESHOLD,
         metavar="R",
-        help=f"correlation from which two scans are nearly identical (default: {NEAR_DUPLICATE_CORRELATION})",
+        help=f"correlation from which two scans are nearly identical (default: {THRESHOLD})",
     )
 
 

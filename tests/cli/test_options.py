@@ -12,6 +12,7 @@ import torch
 
 from nnunet_dycon.cli import COMMANDS, main, options
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools.audit.similarity import NEAR_DUPLICATE_CORRELATION
 
 MODULES = {name: importlib.import_module(f"nnunet_dycon.cli.{name.replace('-', '_')}") for name in COMMANDS}
 SHARED = {
@@ -116,6 +117,10 @@ def test_the_device_is_chosen_alike_everywhere(monkeypatch):
         options.chosen_device(parse("-device", "cuda", declare=[options.device]))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert options.chosen_device(parse(declare=[options.device])).type == "cuda"
+
+
+def test_the_threshold_in_the_help_is_the_tools_own():
+    assert MODULES["audit"].THRESHOLD == NEAR_DUPLICATE_CORRELATION
 
 
 def test_help_imports_nothing_that_takes_time():

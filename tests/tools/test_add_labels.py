@@ -347,7 +347,7 @@ def test_next_command_names_each_preprocessed_configuration_once(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps({"configurations": configurations}))
     assert "nnUNetv2_plan_and_preprocess -d 7 " in preprocessing_commands(tmp_path, "7")
     (tmp_path / "p_3d").mkdir()
-    assert preprocessing_commands(tmp_path, "7") == "nnUNetv2_preprocess -d 7 -p nnUNetPlans -c 3d_fullres"
+    assert preprocessing_commands(tmp_path, "7") == "nnUNetv2_preprocess -d 7 -c 3d_fullres"
 
 
 def test_command_on_a_planned_dataset_then_the_new_case_trains(dataset, tmp_path, capsys):
@@ -356,7 +356,7 @@ def test_command_on_a_planned_dataset_then_the_new_case_trains(dataset, tmp_path
     write_image(blob(len(BALLS))[1], tmp_path / "new" / "scan_00.nii.gz")
     assert main(["add-labels", "-d", "901", str(tmp_path / "new"), "-np", "1"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert "7 labelled, 2 unlabelled. Next: nnUNetv2_preprocess -d 901 -p nnUNetPlans -c 3d_fullres" in last
+    assert "7 labelled, 2 unlabelled. Next: nnUNetv2_preprocess -d 901 -c 3d_fullres" in last
     preprocess_case(dataset, "scan_00")
     trainer = get_trainer_from_args(
         "901", "3d_fullres", 0, "nnUNetTrainerDyCON", "nnUNetPlans", device=torch.device("cpu")

@@ -1,5 +1,6 @@
 """A new training where one has been: other settings are refused; and where its curves go."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -48,11 +49,10 @@ def test_curves_reach_wandb_and_other_settings_do_not_start_over(dataset, monkey
     monkeypatch.setenv("nnUNet_wandb_enabled", "0")
     length = "max_patches=512,num_epochs=1,num_iterations_per_epoch=2,num_val_iterations_per_epoch=1"
     monkeypatch.setenv("nnUNet_dycon", f"{length},weight_fecl=0.05,save_every=3")
-    with pytest.raises(
-        UserError, match=r"other settings \(weight_fecl 0\.1 -> 0\.05\).* --c, or .*nnunet-dycon variant"
-    ):
+    message = r"other settings \(weight_fecl 0\.1 -> 0\.05\).*--c, or .*nnunet-dycon variant"
+    with pytest.raises(UserError, match=message):
         make().on_train_start()
-    (dataset.results / "nnUNetTrainerDyCON__nnUNetPlans__3d_fullres" / "fold_0" / "checkpoint_final.pth").write_text("")
+    Path(trainer.output_folder, "checkpoint_final.pth").write_text("")
     make()._refuse_other_settings()  # a damaged checkpoint is no loss
     monkeypatch.setenv("nnUNet_dycon", length)
     make()._refuse_other_settings()
