@@ -81,7 +81,7 @@ def messages_of_the_package():
 
 def test_explained_messages_exist():
     text = (DOCS / "troubleshooting.md").read_text().split("## nnU-Net's own messages")[0]
-    terms = re.findall(r"^(`.+`)\n: |^  - (`.+?`)", text, flags=re.MULTILINE)
+    terms = re.findall(r"^(`.+`)\n: |^  - (`.+?`)", text, flags=re.M)
     explained = [i for term in terms for i in re.findall(r"`([^`]+)`", "".join(term)) if "nnU-Net" not in "".join(term)]
     assert 15 <= len(explained) <= 30, "messages say themselves what to do; explain those that need a why"
     messages = list(messages_of_the_package())
@@ -110,7 +110,9 @@ def test_commands_are_accepted(monkeypatch):
     lines = [
         (page.name, shlex.split(line, comments=True)[1:])
         for page in pages()
-        for line in re.findall(r"^    (nnunet-dycon [a-z].*)", page.read_text(), flags=re.MULTILINE)
+        for line in re.findall(
+            r"^    (nnunet-dycon [a-z].*)", page.read_text().replace("\\\n", " "), flags=re.MULTILINE
+        )
     ]
     assert len(lines) > 20
     for page, arguments in lines:

@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", metavar="N|P%|FILE", help="test cases: number, share, or file with their names")
     parser.add_argument(
         "--folds",
+        dest="n_folds",
         type=int,
         metavar="N",
         help="write N folds (as a rule 5) over the labelled cases, each validating on its part of them and training on "
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
         test=args.test,
         seed=args.seed,
         stratify=args.stratify,
-        folds=args.folds,
+        folds=args.n_folds,
     )
     _check(args)
     if args.in_place:
@@ -118,7 +119,7 @@ def _check(args: argparse.Namespace) -> None:
             not args.in_place and (args.fold is not None or args.overwrite),
             "-f and --overwrite have an effect with --in-place only; leave them out",
         ),
-        (args.folds and args.fold is not None, "--folds writes all folds; leave -f out"),
+        (args.n_folds and args.fold is not None, "--folds writes all folds; leave -f out"),
     ):
         if wrong:
             raise UserError(message)
