@@ -111,6 +111,11 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         splits = read_splits(self.preprocessed_dataset_folder_base)
         unlabeled = unlabeled_in_splits(splits, self.fold)
         if splits is None and self.fold != "all" and len(cases := self._preprocessed_cases()) < 5:
+            if int(self.fold) > 0:
+                raise UserError(
+                    f"fold {self.fold} of {len(cases)} labelled cases: fewer than five make no folds. Train fold 0, "
+                    f"which trains on all of them, or write folds of your own into splits_final.json"
+                )
             self.print_to_log_file(
                 f"Only {len(cases)} labelled cases and no splits_final.json: nnU-Net's five-fold split cannot be made. "
                 "Training on all labelled cases and validating on the same, so the validation Dice is optimistic."
