@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 import yaml
 
 import nnunet_dycon
+from tests.helpers.project import dependencies
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = "import nnunet_dycon; print(nnunet_dycon.__file__)"
@@ -85,12 +85,6 @@ def test_installs_and_is_found(built, kind, tmp_path):
     shutil.rmtree(environment)
 
 
-def requirements() -> set[str]:
-    """Names of the dependencies, without extras, in pip's normal form."""
-    lines = importlib.metadata.requires("nnunet-dycon") or []
-    return {re.split(r"[^\w.-]", i)[0].lower().replace("_", "-") for i in lines if "extra ==" not in i}
-
-
 def test_what_the_package_imports_is_required():
     imported = set()
     for file in Path(nnunet_dycon.__file__).parent.rglob("*.py"):
@@ -102,7 +96,7 @@ def test_what_the_package_imports_is_required():
     distributions = importlib.metadata.packages_distributions()
     used = [i for module in imported - sys.stdlib_module_names for i in distributions.get(module, [])]
     names = {i.lower().replace("_", "-") for i in used}
-    assert names - {"nnunet-dycon"} <= requirements()
+    assert names - {"nnunet-dycon"} <= dependencies().keys()
 
 
 def test_citation_names_the_paper_and_this_version():

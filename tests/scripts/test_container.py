@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import nnunet_dycon
+from tests.helpers.project import dependencies
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "scripts/docker"
@@ -58,11 +59,10 @@ def test_instructions_follow_the_rules(instructions):
 
 def test_all_versions_are_fixed_and_allowed():
     versions = pins()
-    required = [Requirement(i) for i in importlib.metadata.requires("nnunet-dycon") or [] if "extra ==" not in i]
-    for requirement in [*required, *map(Requirement, importlib.metadata.requires("nnunetv2") or [])]:
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            name = requirement.name.lower().replace("_", "-")
-            assert name in versions and versions[name] in requirement.specifier, requirement
+    nnunet = map(Requirement, importlib.metadata.requires("nnunetv2") or [])
+    for requirement in [*dependencies().values(), *(i for i in nnunet if i.marker is None)]:
+        name = requirement.name.lower().replace("_", "-")
+        assert name in versions and versions[name] in requirement.specifier, requirement
     text = (FOLDER / "Dockerfile").read_text()
     assert f"nnunet-dycon:{nnunet_dycon.__version__}" in text
 
