@@ -1,3 +1,3 @@
 """Semi-supervised nnU-Net with DyCON: trainers, losses and data tools."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
