@@ -12,7 +12,9 @@ import torch
 from nnunet_dycon.cli import main
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.compare import Experiment, Run, check_experiment, table, training
+from nnunet_dycon.tools.compare import job as job_module
 from nnunet_dycon.tools.compare.job import do_job
+from nnunet_dycon.tools.compare.run_settings import environment
 from tests.conftest import blob, write_image
 
 LENGTH = "num_epochs=2,num_iterations_per_epoch=1,num_val_iterations_per_epoch=1,picture_every_epochs=0,max_patches=512"
@@ -127,6 +129,37 @@ def test_cross_validation_never_trains_or_validates_on_what_it_tests(dataset, tm
     assert len(experiment.jobs()) == 5 and len(tested) == 2
     assert seen[0] == [sorted({f"case_{i:02d}" for i in range(6)} - tested)] * 2
     assert not (dataset.preprocessed / "splits_final.json").exists()
+
+
+def cases_of_trainer(experiment: Experiment, name: str) -> set[str]:
+    job = experiment.job(name)
+    with environment(nnUNet_results=str(experiment.output), nnUNet_dycon=""):
+        trainer = job_module._make_trainer(experiment, job, [], torch.device("cpu"))
+    job_module._check_unseen(trainer, job, experiment.test_scans(job))
+    return {case for cases in trainer.do_split() for case in cases}
+
+
+@pytest.mark.parametrize("trainer", ["nnUNetTrainer", "nnUNetTrainerSupervised"])
+def test_no_trainer_learns_from_masks_of_unlabeled_or_test_cases(dataset, tmp_path, trainer):
+    """Unlabelled cases of a split in place have preprocessed masks; nnU-Net's own trainers would read them."""
+    cases = [f"case_{i:02d}" for i in range(6)]
+    splits = [{"train": cases[:3], "val": cases[:3], "unlabeled": cases[3:]}]
+    (dataset.preprocessed / "splits_final.json").write_text(json.dumps(splits))
+    experiment = experiment_of(dataset, tmp_path, runs=[f"a={trainer}"])
+    assert cases_of_trainer(experiment, "a:0") == set(cases[:3])
+    held_out = experiment_of(dataset, tmp_path, runs=[f"a={trainer}"], cross_validation=True)
+    for number, (train, test) in held_out.held_out.items():
+        assert set(train) | set(test) == set(cases[:3]) and cases_of_trainer(held_out, f"a:0:{number}") == set(train)
+    write_image(blob(1)[0], dataset.raw / "imagesTs" / "case_00_0000.nii.gz")
+    write_image(blob(1)[1], dataset.raw / "labelsTs" / "case_00.nii.gz")
+    with pytest.raises(UserError, match="would be trained on case_00"):
+        cases_of_trainer(experiment_of(dataset, tmp_path, runs=[f"a={trainer}"]), "a:0")
+
+
+def test_predictions_are_never_held_out(dataset, tmp_path):
+    (dataset.raw / "labelsTr" / "pseudo_labels.json").write_text(json.dumps({"cases": ["case_00", "case_01"]}))
+    folds = experiment_of(dataset, tmp_path, cross_validation=True).held_out.values()
+    assert sorted(case for _, test in folds for case in test) == [f"case_{i:02d}" for i in range(2, 6)]
 
 
 def test_folds_of_splits_final_are_held_out(dataset, tmp_path):

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nnunet_dycon.dataset.pseudo_labels import predicted_masks
 from nnunet_dycon.dataset.raw_dataset import RawDataset, environment_folder, open_raw_dataset
 from nnunet_dycon.dataset.splits import read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
@@ -153,6 +154,8 @@ class Experiment:
         """What a job's result depends on, so that results of different settings do not meet in one table."""
         kept = ("dataset", "configuration", "plans", "cross_validation", "settings", "bfloat16", "mirroring")
         shared = {key: getattr(self, key) for key in kept}
+        if job.run.teacher:
+            shared["min_confidence"] = self.min_confidence
         return shared | {"run": asdict(job.run), "seed": job.seed, "fold": job.fold}
 
     @cached_property
@@ -171,9 +174,11 @@ class Experiment:
 
 def _folds_that_hold_out(raw: RawDataset) -> dict[int | str, tuple[list[str], list[str]]]:
     splits = read_splits(environment_folder("nnUNet_preprocessed") / raw.name) or []
-    folds = {number: i for number, i in enumerate(splits) if i["val"] and not set(i["train"]) & set(i["val"])}
+    predicted = predicted_masks(raw.folder / "labelsTr")
+    seen = [{*i["train"], *predicted} for i in splits]
+    folds = {number: i for number, i in enumerate(splits) if i["val"] and not seen[number].intersection(i["val"])}
     if not folds:
-        cases = sorted(set(raw.labels("Tr")) - set(unlabeled_in_splits(splits, "all")))
+        cases = sorted(raw.labels("Tr").keys() - {*unlabeled_in_splits(splits, "all"), *predicted})
         if len(cases) < 2:
             raise UserError(f"{raw.name} has {len(cases)} labelled case(s), so none can be held out; {_TEST}")
         from nnunetv2.utilities.crossval_split import generate_crossval_split

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,8 +13,10 @@ from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon.dataset.raw_dataset import dataset_name
+from nnunet_dycon.dataset.splits import read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json, write_json
+from nnunet_dycon.files.text import few
 from nnunet_dycon.models.segmentation import segment_scans
 from nnunet_dycon.models.trained_model import TrainedModel, open_model
 from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, Settings, overrides_from_environment
@@ -34,6 +37,8 @@ def do_job(experiment: Experiment, job: Job) -> None:
     """
     folder = experiment.folder(job)
     check_record(experiment, job)
+    if (folder / RESULT).is_file():
+        return
     folder.mkdir(parents=True, exist_ok=True)
     write_json(experiment.record(job), folder / RECORD)
     device = torch.device(experiment.device)
@@ -45,6 +50,7 @@ def do_job(experiment: Experiment, job: Job) -> None:
     with environment(nnUNet_results=str(folder / "results"), **{ENVIRONMENT_VARIABLE: settings}):
         added = _add_pseudo_labels(experiment, job, device) if job.run.teacher else []
         trainer = _make_trainer(experiment, job, added, device)
+        _check_unseen(trainer, job, scans)
         epochs = [round(trainer.num_epochs * i / experiment.curve) for i in range(1, experiment.curve)]
         result: dict[str, object] = dict(train(trainer, folder, save_after=epochs, bfloat16=experiment.bfloat16))
         result |= _test(experiment, trainer, folder, scans, epochs)
@@ -83,15 +89,32 @@ def _make_trainer(experiment: Experiment, job: Job, added: list[str], device: to
         settings = Settings().override(overrides_from_environment())
         for name in LENGTHS:
             setattr(trainer, name, getattr(settings, name) or getattr(trainer, name))
+    cases, validation = trainer.do_split()
+    if not hasattr(trainer, "settings"):  # nor do they know of unlabelled cases that have a mask
+        unlabeled = unlabeled_in_splits(read_splits(trainer.preprocessed_dataset_folder_base), fold)
+        cases, validation = _without(cases, unlabeled), _without(validation, unlabeled)
+    cases = [*dict.fromkeys([*cases, *added])]
     if experiment.cross_validation:
-        _, held_out = experiment.held_out[job.fold]
-        train_cases = [case for case in trainer.do_split()[0] if case not in held_out]
-        # nnU-Net's validation during training, which chooses a checkpoint, must not see the cases of the test
-        trainer.do_split = lambda: (train_cases, list(train_cases))
-    elif added and fold != "all":
-        train_cases, validation = trainer.do_split()
-        trainer.do_split = lambda: ([*train_cases, *added], validation)
+        cases = _without(cases, experiment.held_out[job.fold][1])
+        validation = list(cases)  # nnU-Net's validation chooses a checkpoint, so it must not see the cases of the test
+    trainer.do_split = lambda: (cases, validation)
     return trainer
+
+
+def _without(cases: Sequence[str], others: Collection[str]) -> list[str]:
+    return [case for case in cases if case not in others]
+
+
+def _check_unseen(trainer: nnUNetTrainer, job: Job, scans: Mapping[str, object]) -> None:
+    """Whatever the dataset of a run is like, no test case is trained on or validated on.
+
+    Raises:
+        UserError: One is.
+    """
+    if seen := sorted(scans.keys() & {case for cases in trainer.do_split() for case in cases}):
+        raise UserError(
+            f"{job} would be trained on {few(seen)}, which it is tested on; take them out of {job.run.dataset}"
+        )
 
 
 def _add_pseudo_labels(experiment: Experiment, job: Job, device: torch.device) -> list[str]:

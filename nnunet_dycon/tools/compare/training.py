@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import sys
 import time
 from pathlib import Path
@@ -104,10 +103,23 @@ class _Training:
 
     def result(self) -> dict[str, float]:
         """Time, memory and loss of the training."""
-        cuda = self.trainer.device.type == "cuda"
-        peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(0).ru_maxrss * 1024
         losses = self.trainer.logger.local_logger.my_fantastic_logging["train_losses"]
-        return {"seconds": time.time() - self.start, "peak_memory_bytes": peak, "train_loss": float(losses[-1])}
+        return {
+            "seconds": time.time() - self.start,
+            "peak_memory_bytes": _peak_memory_bytes(self.trainer.device),
+            "train_loss": float(losses[-1]),
+        }
+
+
+def _peak_memory_bytes(device: torch.device) -> float:
+    """Of the device on CUDA, of the process elsewhere; NaN where the system does not tell."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
 
 
 def compute_in_bfloat16(trainer: nnUNetTrainer) -> None:
