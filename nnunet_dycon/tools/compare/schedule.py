@@ -13,6 +13,7 @@ from contextlib import ExitStack
 
 from nnunet_dycon.dataset.raw_dataset import dataset_name, environment_folder
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.json_files import read_json
 from nnunet_dycon.tools.compare.experiment import Experiment, Job, Run
 from nnunet_dycon.tools.compare.job import RESULT, check_record
 from nnunet_dycon.tools.compare.run_settings import check_shared_settings, run_settings
@@ -90,13 +91,16 @@ def _do(
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.txt"
     print(f"{job}: log in {log}", flush=True)
-    command = [sys.executable, "-m", "nnunet_dycon.tools.compare", experiment.to_json(), f"{_name(job)}"]
+    command = [sys.executable, "-m", "nnunet_dycon.tools.compare", experiment.to_json(), _name(job)]
     with log.open("a") as file:
         processes.append(process := subprocess.Popen(command, stdout=file, stderr=file, env=_variables(side_by_side)))
         code = process.wait()
     if code:
         print(f"{job} failed with exit code {code}; see {log}", file=sys.stderr, flush=True)
-    return code == 0
+        return False
+    result = read_json(folder / RESULT, "remove its folder")
+    print(f"{job}: {result['steps']} steps took {result['seconds'] / 60:.1f} minutes", flush=True)
+    return True
 
 
 def _name(job: Job) -> str:
