@@ -112,6 +112,6 @@ def _variables(side_by_side: int) -> dict[str, str]:
     variables = dict(os.environ) | {PARENT: str(os.getpid())}
     if side_by_side > 1:
         share = str(max(1, (os.cpu_count() or 1) // side_by_side))
-        for name, value in (("OMP_NUM_THREADS", "1"), ("MKL_NUM_THREADS", "1"), ("nnUNet_def_n_proc", share)):
-            variables.setdefault(name, value)
+        shares = {"nnUNet_def_n_proc": share, "nnUNet_n_proc_DA": share}
+        variables = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | shares | variables
     return variables
