@@ -56,17 +56,26 @@ class Bounds:
         return f"above {self.above:g}" if self.above is not None else ""
 
 
-def setting(default: Any, meaning: str, *, paper: Any = dataclasses.MISSING, free: bool = False, **bounds: Any) -> Any:
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    paper: Any = dataclasses.MISSING,
+    free: bool = False,
+    former: Any = dataclasses.MISSING,
+    **bounds: Any,
+) -> Any:
     """A field of a settings class.
 
     Args:
         default: its value unless a trainer or the user says otherwise.
         meaning: one sentence, for messages, ``nnunet-dycon settings`` and the documentation.
         paper: the published value (Assefa et al., 2025), for ``preset=paper``.
+        former: what trainings did before there was this field, for checkpoints without it; else the default.
         free: whether a resumed training may choose it anew without ``change_on_resume``.
         **bounds: see ``Bounds``.
     """
-    metadata = {"meaning": meaning, "bounds": Bounds(**bounds), "paper": paper, "free": free}
+    metadata = {"meaning": meaning, "bounds": Bounds(**bounds), "paper": paper, "free": free, "former": former}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -117,6 +126,18 @@ class Settings:
         high=1,
         paper=0.0,
     )
+    strong_view_inversion: float = setting(
+        0.0,
+        "Share of the strong view's gamma changes made on the inverted image, which is then inverted back.",
+        low=0,
+        high=1,
+        former=0.5,
+    )
+    strong_view_local: bool = setting(
+        False,
+        "Whether the strong view also brightens or darkens a part of a crop, which can look like a lesion.",
+        former=True,
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -125,6 +146,11 @@ class Settings:
                 raise UserError(
                     f"setting {field.name} must be {metadata['bounds']}, got {value}. {metadata['meaning']}"
                 )
+
+    def former_values(self) -> dict[str, Any]:
+        """Values of fields that a checkpoint from before them lacks, where they are not the defaults."""
+        former = {field.name: field.metadata.get("former", dataclasses.MISSING) for field in dataclasses.fields(self)}
+        return {name: value for name, value in former.items() if value is not dataclasses.MISSING}
 
     def warnings(self) -> Iterator[str]:
         """What is allowed and hardly meant."""

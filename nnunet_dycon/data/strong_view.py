@@ -22,7 +22,7 @@ class StrongViewTransform(RandomTransform):
     """The strong view of a labelled crop, with some probability; the unlabelled stream leaves it out."""
 
 
-def strong_view(patch_size: Sequence[int]) -> list[BasicTransform]:
+def strong_view(patch_size: Sequence[int], *, inversion: float = 0.0, local: bool = False) -> list[BasicTransform]:
     """Intensity transforms for the student's view, on top of nnU-Net's (the kinds of nnUNetTrainerDA5, stronger).
 
     Scanners, sequences and contrast agents change how bright a structure is against its surroundings, and a few
@@ -31,17 +31,20 @@ def strong_view(patch_size: Sequence[int]) -> list[BasicTransform]:
 
     Args:
         patch_size: the network's patch size in voxels.
+        inversion: share of the gamma changes made on the inverted image, as nnU-Net's ``p_invert_image``; the image is
+            inverted back, so bright stays bright.
+        local: also brightness gradients and gamma changes of a part of the crop, which can look like a lesion.
     """
     everywhere = GammaTransform(
-        gamma=BGContrast((0.3, 3.0)), p_invert_image=0.5, synchronize_channels=False, p_per_channel=1, p_retain_stats=1
+        gamma=BGContrast((0.3, 3.0)),
+        p_invert_image=inversion,
+        synchronize_channels=False,
+        p_per_channel=1,
+        p_retain_stats=1,
     )
     contrast = ContrastTransform(
         contrast_range=BGContrast((0.4, 1.6)), preserve_range=True, synchronize_channels=False, p_per_channel=1
     )
-    gradient = BrightnessGradientAdditiveTransform(
-        scale=_width, loc=(-0.5, 1.5), max_strength=(-1.5, 1.5), mean_centered=False, same_for_all_channels=False
-    )
-    somewhere = LocalGammaTransform(scale=_width, loc=(-0.5, 1.5), gamma=_local_gamma, same_for_all_channels=False)
     rectangles = BlankRectangleTransform(
         rectangle_size=[[max(1, side // 10), max(2, side // 3)] for side in patch_size],
         rectangle_value=torch.mean,
@@ -51,24 +54,33 @@ def strong_view(patch_size: Sequence[int]) -> list[BasicTransform]:
     return [
         RandomTransform(everywhere, apply_probability=0.5),
         RandomTransform(contrast, apply_probability=0.3),
-        RandomTransform(gradient, apply_probability=0.3),
-        RandomTransform(somewhere, apply_probability=0.3),
+        *(_local_changes() if local else ()),
         RandomTransform(rectangles, apply_probability=0.3),
     ]
 
 
-def add_strong_view(transforms: ComposeTransforms, patch_size: Sequence[int], probability: float) -> ComposeTransforms:
+def _local_changes() -> list[BasicTransform]:
+    gradient = BrightnessGradientAdditiveTransform(
+        scale=_width, loc=(-0.5, 1.5), max_strength=(-1.5, 1.5), mean_centered=False, same_for_all_channels=False
+    )
+    somewhere = LocalGammaTransform(scale=_width, loc=(-0.5, 1.5), gamma=_local_gamma, same_for_all_channels=False)
+    return [RandomTransform(i, apply_probability=0.3) for i in (gradient, somewhere)]
+
+
+def add_strong_view(
+    transforms: ComposeTransforms, strong: Sequence[BasicTransform], probability: float
+) -> ComposeTransforms:
     """nnU-Net's training transforms with the strong view after its own intensity changes.
 
     Args:
         transforms: what ``nnUNetTrainer.get_training_transforms`` returns.
-        patch_size: the network's patch size in voxels.
+        strong: what ``strong_view`` returns.
         probability: share of the crops that are seen so.
     """
-    strong = StrongViewTransform(ComposeTransforms(strong_view(patch_size)), apply_probability=probability)
+    view = StrongViewTransform(ComposeTransforms(list(strong)), apply_probability=probability)
     ends = (MaskImageTransform, RemoveLabelTansform)
     position = next(i for i, transform in enumerate(transforms.transforms) if isinstance(transform, ends))
-    transforms.transforms.insert(position, strong)
+    transforms.transforms.insert(position, view)
     return transforms
 
 

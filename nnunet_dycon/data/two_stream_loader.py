@@ -13,7 +13,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from batchgenerators.dataloading.data_loader import DataLoader
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
-from batchgeneratorsv2.transforms.base.basic_transform import SegOnlyTransform
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform, SegOnlyTransform
 from batchgeneratorsv2.transforms.nnunet.seg_to_onehot import MoveSegAsOneHotToDataTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
@@ -25,7 +25,6 @@ from threadpoolctl import threadpool_limits
 
 from nnunet_dycon.data.sources import case_probabilities
 from nnunet_dycon.data.strong_view import StrongViewTransform
-from nnunet_dycon.data.strong_view import strong_view as strong_view_transforms
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.errors import UserError
 
@@ -47,7 +46,7 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
         batch_size: crops in a batch.
         shares: how often crops come from each source, see ``case_probabilities``.
         weak_view: also return the crops as they are before intensity augmentation.
-        strong_view: change the appearance of the crops further, see ``strong_view``.
+        strong_view: transforms that change the appearance of the crops further, see ``strong_view``.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
         *,
         shares: str = "equal",
         weak_view: bool = False,
-        strong_view: bool = False,
+        strong_view: Sequence[BasicTransform] = (),
     ) -> None:
         drop = 1 if labeled.patch_size_was_2d else 0
         super().__init__(
@@ -72,8 +71,7 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
         )
         self.indices = np.array(data.identifiers)
         geometry, intensity, masks, cascade = _piles(labeled.transforms.transforms)
-        if strong_view:
-            intensity += strong_view_transforms(self.final_patch_size[drop:])
+        intensity += strong_view
         self._geometry, self._intensity = ComposeTransforms(geometry), ComposeTransforms(intensity)
         self._finish, self._finish_weak = (ComposeTransforms([*masks, *i]) for i in (cascade, cascade[:1]))
         self._masked_channels = [channel for i in masks for channel in i.apply_to_channels]

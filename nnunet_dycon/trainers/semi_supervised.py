@@ -138,7 +138,8 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         unlabeled = self.get_unlabeled_dataset()
         train, val = super().get_dataloaders()
         labeled = _loader(train)
-        views = {"weak_view": self.settings.weak_teacher_view, "strong_view": self.settings.strong_student_view}
+        strong_view = self.strong_view() if self.settings.strong_student_view else ()
+        views = {"weak_view": self.settings.weak_teacher_view, "strong_view": strong_view}
         shares = self.settings.source_shares
         loader = TwoStreamDataLoader(
             labeled,
@@ -547,6 +548,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
     def _known(self, stored: dict[str, Any]) -> dict[str, Any]:
         """The settings of a checkpoint that this trainer has."""
         known = {row.name for row in self.default_settings.rows(self.unused_settings)}
+        stored = self.default_settings.former_values() | stored
         return {name: value for name, value in stored.items() if name in known}
 
     def _refuse_other_settings(self) -> None:

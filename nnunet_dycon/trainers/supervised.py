@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon.data.previous_stage import check_previous_predictions
-from nnunet_dycon.data.strong_view import add_strong_view
+from nnunet_dycon.data.strong_view import add_strong_view, strong_view
 from nnunet_dycon.dataset.preprocessed_files import check_labeled_cases
 from nnunet_dycon.dataset.raw_dataset import dataset_id
 from nnunet_dycon.dataset.splits import check_fold, read_splits, unlabeled_in_splits
@@ -133,7 +134,12 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         """nnU-Net's, with the strong view of labelled crops where the settings want it."""
         transforms = nnUNetTrainer.get_training_transforms(patch_size, *args, **kwargs)
         probability = self.settings.strong_labeled_view
-        return add_strong_view(transforms, patch_size, probability) if probability > 0 else transforms
+        return add_strong_view(transforms, self.strong_view(), probability) if probability > 0 else transforms
+
+    def strong_view(self) -> list[BasicTransform]:
+        """The strong changes of appearance, as the settings want them."""
+        settings, patch_size = self.settings, self.configuration_manager.patch_size
+        return strong_view(patch_size, inversion=settings.strong_view_inversion, local=settings.strong_view_local)
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
         """nnU-Net's, of cases whose files are whole."""

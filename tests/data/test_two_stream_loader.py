@@ -19,7 +19,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_dycon.data.strong_view import add_strong_view
+from nnunet_dycon.data.strong_view import add_strong_view, strong_view
 from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, feed, nnUNetUnlabeledDataLoader
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.errors import UserError
@@ -120,7 +120,7 @@ def test_unlabelled_crops_go_through_nnunets_augmentation_without_a_segmentation
         anisotropic,
         use_mask_for_norm=[False],
     )
-    with_strong_view = add_strong_view(ComposeTransforms(list(transforms.transforms)), (8, 8, 8), 0.5)
+    with_strong_view = add_strong_view(ComposeTransforms(list(transforms.transforms)), strong_view((8, 8, 8)), 0.5)
     labeled = labeled_loader(tmp_path, transforms=with_strong_view)  # of the labelled crops: not taken over
     unlabeled = nnUNetUnlabeledDataLoader(nnUNetDatasetUnlabeled(save_images(tmp_path / "un")), labeled, 2)
     parts = (unlabeled._geometry, unlabeled._intensity, unlabeled._finish)
