@@ -138,12 +138,16 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         unlabeled = self.get_unlabeled_dataset()
         train, val = super().get_dataloaders()
         labeled = _loader(train)
-        strong_view = self.strong_view() if self.settings.strong_student_view else ()
-        views = {"weak_view": self.settings.weak_teacher_view, "strong_view": strong_view}
-        shares = self.settings.source_shares
         loader = TwoStreamDataLoader(
             labeled,
-            nnUNetUnlabeledDataLoader(unlabeled, labeled, self.unlabeled_batch_size, shares=shares, **views),
+            nnUNetUnlabeledDataLoader(
+                unlabeled,
+                labeled,
+                self.unlabeled_batch_size,
+                shares=self.settings.source_shares,
+                weak_view=self.settings.weak_teacher_view,
+                strong_view=self.strong_view() if self.settings.strong_student_view else (),
+            ),
             uses_unlabeled=[self.uses_unlabeled(i) for i in range(self.num_epochs * self.num_iterations_per_epoch)],
             first_step=self.steps_done,
         )
