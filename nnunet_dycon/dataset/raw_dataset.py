@@ -169,6 +169,13 @@ def check_new_dataset(number: int, name: str, option: str = "-d", *, may_exist: 
         )
 
 
+def next_free_id(number: int) -> int:
+    """The next ID that no dataset has."""
+    from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
+
+    return next((i for i in range(number + 1, 1000) if len(find_candidate_datasets(i)) == 0), number + 1)
+
+
 def environment_folder(variable: str) -> Path:
     """The folder that ``nnUNet_raw`` or ``nnUNet_preprocessed`` names.
 

@@ -51,6 +51,17 @@ def test_three_channels_share_the_grid_of_dwi(source: Path, layout: str) -> None
     assert "FLAIR is resampled" in report.summary()
 
 
+def test_a_flair_that_lies_elsewhere_is_refused(source: Path) -> None:
+    isles_case(source, 9, "A")
+    path = _file(source / "ISLES-2022", 9, "FLAIR")
+    write_volume(path, np.full((3, 10, 12), 7.0), (1, 1, 5), (-119.2, 78.6, -57.7), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    report = _convert(source, channels=("dwi", "flair"))
+    assert "by its header flair covers 3% of dwi" in report.failures[NAME]
+    plan = isles22.plan(source, channels=("dwi", "flair")).accepting([NAME])
+    report = convert(plan, source.parent / "Dataset004_ISLES22")
+    assert "covers 3% of dwi (--accept)" in report.case_notes[NAME][0]
+
+
 def test_empty_masks_are_kept_and_named(source: Path) -> None:
     isles_case(source, 150, "A", np.zeros((4, 5, 6), dtype=np.uint16))
     report = _convert(source)

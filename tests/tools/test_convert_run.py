@@ -147,7 +147,7 @@ def test_cases_of_the_lists_that_are_missing(source: Path, folder: Path) -> None
 def test_lists_may_have_windows_line_ends(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [f"{case_id}.h5\r\n" for case_id in LA_IDS]
     monkeypatch.setattr(run, "load_list", lambda name: entries)
-    assert list(run.missing_cases("la", ("la/train.list",), {*NAMES[:2]})) == NAMES[2:]
+    assert list(run.missing_cases(la.plan(source), {*NAMES[:2]})) == NAMES[2:]
 
 
 def test_stock_nnunet_accepts_the_dataset(tmp_path: Path) -> None:
@@ -192,7 +192,10 @@ def test_command(source: Path, raw: Path, capsys: pytest.CaptureFixture[str]) ->
     output = capsys.readouterr().out
     assert "0 written, 2 already up to date" in output
     last = output.splitlines()[-1]
-    assert f"{raw / 'Dataset001_LA'} has 2 labelled cases" in last and "nnunet-dycon split" in last
+    assert f"{raw / 'Dataset001_LA'} has 2 labelled cases" in last
+    assert "0 are incomplete, 98 of the published lists are not in the download" in output.splitlines()[0]
+    command = last.partition("Next: nnunet-dycon ")[2].split()
+    assert cli.main(command) == 0  # not la-10, which lacks cases
 
 
 def test_command_options(tmp_path: Path, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:

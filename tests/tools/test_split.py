@@ -703,8 +703,11 @@ def test_command_says_what_the_folds_hold(roots, capsys):
 
 def test_command_in_place_warns_on_stderr(roots, capsys):
     make_preprocessed(roots)
+    (roots["nnUNet_preprocessed"] / "Dataset500_Toy" / "nnUNetPlans_2d").mkdir()
     command("-d", "500", "--in-place", "--labeled", "2")
-    assert "warning: the dataset was planned with all its masks" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "warning: the dataset was planned with all its masks" in printed.err
+    assert printed.out.splitlines()[-1].endswith("nnUNetv2_train 500 2d 0 -tr nnUNetTrainerDyCON")
 
 
 @pytest.mark.parametrize(

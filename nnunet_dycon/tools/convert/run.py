@@ -78,14 +78,14 @@ def _complete_report(plan: DatasetPlan, record: ConversionRecord, report: Conver
     done = {*report.written, *report.unchanged}
     report.kept = [name for name in record.case_names if name not in done]
     report.case_notes = {name: record.notes(name) for name in record.case_names if record.notes(name)}
-    report.missing = missing_cases(plan.dataset, plan.lists, {*done, *report.kept, *report.failures, *report.skipped})
+    report.missing = missing_cases(plan, {*done, *report.kept, *report.failures, *report.skipped})
 
 
-def missing_cases(dataset: str, lists: tuple[str, ...], present: set[str]) -> dict[str, str]:
+def missing_cases(plan: DatasetPlan, present: set[str]) -> dict[str, str]:
     """Cases of the protocol lists that are not present, and which list names them."""
     missing: dict[str, str] = {}
-    for list_name in lists:
-        names = {BENCHMARKS[dataset].case_name(entry) for entry in load_list(list_name)}
+    for list_name in plan.lists:
+        names = {BENCHMARKS[plan.dataset].case_name(entry) for entry in load_list(list_name)}
         missing |= dict.fromkeys(sorted(names - present), f"in the list {list_name} but not in the download")
     return missing
 

@@ -17,6 +17,8 @@ from nnunet_dycon.errors import UserError
 
 # A corner that lies further off than this means another grid, not a header that was rounded.
 MAX_CORNER_OFFSET_VOXELS = 1.0
+# An image that is resampled to another has to cover this part of it.
+MIN_COVERED = 0.5
 # Below this the headers agree: float32 affines of a 500 mm volume.
 ROUNDING_VOXELS = 0.01
 
@@ -124,6 +126,32 @@ def check_same_grid(
     elif offset_voxels > ROUNDING_VOXELS:
         notes.append(f"headers of {name} and {other_name} differ by less than a voxel; that of {name} is kept")
     return notes
+
+
+def resample(
+    image: sitk.Image, grid: sitk.Image, name: str, grid_name: str, *, check: bool = True
+) -> tuple[sitk.Image, list[str]]:
+    """An image on another grid, linearly by the headers; 0 where it does not reach.
+
+    Returns:
+        (image, notes)
+
+    Raises:
+        UserError: By the headers it covers less than half of the grid, and ``check`` is asked for.
+    """
+    identity = sitk.Transform(3, sitk.sitkIdentity)
+    inside = sitk.Resample(sitk.Cast(image * 0 + 1, sitk.sitkUInt8), grid, identity, sitk.sitkNearestNeighbor)
+    covered = float(sitk.GetArrayViewFromImage(inside).mean())
+    notes = []
+    if covered < MIN_COVERED:
+        problem = f"by its header {name} covers {covered:.0%} of {grid_name}"
+        if check:
+            raise UserError(
+                f"{problem}: the two do not lie on each other; download both again, leave {name} out, or pass --accept "
+                "with the case name"
+            )
+        notes.append(f"{problem} (--accept)")
+    return sitk.Resample(image, grid, identity, sitk.sitkLinear), notes
 
 
 def _differences(image: sitk.Image, other: sitk.Image) -> str:

@@ -74,7 +74,9 @@ def split_in_place(
         division=division,
         folds=folds,
         first_fold=fold,
-        configuration=configuration_of(options, masks.content(division.labeled[0]).flat),
+        configuration=_preprocessed_for(
+            preprocessed.folder, configuration_of(options, masks.content(division.labeled[0]).flat)
+        ),
         split_file=split_file,
         splits_final_file=splits_file,
         warnings=warnings,
@@ -88,6 +90,12 @@ def _new_splits(
     """Content of ``splits_final.json``: these folds, or the old ones with ``only`` one replaced."""
     new = [fold | {"unlabeled": division.unlabeled} for fold in folds]
     return new if only is None else [*splits[:only], *new, *splits[only + 1 :]]
+
+
+def _preprocessed_for(folder: Path, wanted: str) -> str:
+    """The configuration that is wanted, or one that the dataset is preprocessed for where it is not for this one."""
+    there = [i for i in ("3d_fullres", "2d", "3d_lowres") if any(folder.glob(f"*_{i}"))]
+    return wanted if wanted in there or not there else there[0]
 
 
 def _raw_test_cases(preprocessed: RawDataset) -> list[str]:

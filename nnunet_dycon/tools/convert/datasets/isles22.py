@@ -71,8 +71,9 @@ def load(msk: Path, dwi: Path, check: bool, adc: Path | None = None, flair: Path
         diffusion.CopyInformation(scan)
         channels.append(diffusion)
     if flair is not None:
-        identity = sitk.Transform(3, sitk.sitkIdentity)
-        channels.append(sitk.Resample(volumes.read_scan(flair), scan, identity, sitk.sitkLinear))
+        resampled, flair_notes = volumes.resample(volumes.read_scan(flair), scan, "flair", "dwi", check=check)
+        channels.append(resampled)
+        notes += flair_notes
     label = volumes.label_on_grid(sitk.GetArrayFromImage(mask), {0: 0, 1: 1}, scan)
     return CaseVolumes(channels, label, notes + volumes.empty_mask_note(label))
 
