@@ -162,6 +162,13 @@ def test_predictions_are_never_held_out(dataset, tmp_path):
     assert sorted(case for _, test in folds for case in test) == [f"case_{i:02d}" for i in range(2, 6)]
 
 
+@pytest.mark.parametrize(
+    ("epochs", "points", "expected"), [(100, 4, [25, 50, 75]), (6, 1, []), (2, 4, [1]), (1, 4, [])]
+)
+def test_points_of_the_curve(epochs, points, expected):
+    assert job_module.curve_epochs(epochs, points) == expected
+
+
 def test_folds_of_splits_final_are_held_out(dataset, tmp_path):
     cases = [f"case_{i:02d}" for i in range(6)]
     splits = [{"train": cases, "val": cases}, {"train": cases[2:], "val": cases[:2]}]

@@ -51,7 +51,7 @@ def do_job(experiment: Experiment, job: Job) -> None:
         added = _add_pseudo_labels(experiment, job, device) if job.run.teacher else []
         trainer = _make_trainer(experiment, job, added, device)
         _check_unseen(trainer, job, scans)
-        epochs = [round(trainer.num_epochs * i / experiment.curve) for i in range(1, experiment.curve)]
+        epochs = curve_epochs(trainer.num_epochs, experiment.curve)
         result: dict[str, object] = dict(train(trainer, folder, save_after=epochs, bfloat16=experiment.bfloat16))
         result |= _test(experiment, trainer, folder, scans, epochs)
     write_json({**experiment.record(job), **result}, folder / RESULT)
@@ -59,6 +59,11 @@ def do_job(experiment: Experiment, job: Job) -> None:
         if file.name != "checkpoint_final.pth":
             file.unlink()
     shutil.rmtree(folder / "self_training", ignore_errors=True)
+
+
+def curve_epochs(num_epochs: int, points: int) -> list[int]:
+    """Epochs after which the curve has a point before the last one; fewer where there are too few epochs."""
+    return sorted({round(num_epochs * i / points) for i in range(1, points)} - {0, num_epochs})
 
 
 def check_record(experiment: Experiment, job: Job) -> None:
