@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +234,8 @@ def _read(path: Path) -> tuple[np.ndarray, tuple[float, ...], bool]:
     """Voxels (Z, Y, X), colours as their mean; spacing; whether the header tells directions."""
     ending = next((i for i in FILE_ENDINGS if path.name.endswith(i)), "")
     if ending in _WITHOUT_HEADER:
-        voxels, properties = read_volume(path, reader_of(path, {"file_ending": ending, "channel_names": {"0": ""}}))
+        with redirect_stdout(StringIO()):  # nnU-Net misses the spacing of an entropy map in .tif
+            voxels, properties = read_volume(path, reader_of(path, {"file_ending": ending, "channel_names": {"0": ""}}))
         spacing = [float(i) for i in properties["spacing"]]
         flat = voxels.shape[1] == 1  # nnU-Net makes such a slice 999 times as thick as a pixel is wide
         return voxels.mean(axis=0), (1.0 if flat else spacing[0], *spacing[1:]), False

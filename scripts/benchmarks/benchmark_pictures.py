@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import statistics
 import tempfile
 import time
@@ -39,17 +40,7 @@ def pictures_rows(trainer: Any, repeats: int) -> tuple[float, list[dict]]:
     batch, validation = next(trainer.dataloader_train), next(trainer.dataloader_val)
     epoch_s = trainer.num_iterations_per_epoch * seconds(lambda: trainer.train_step(batch))
     epoch_s += trainer.num_val_iterations_per_epoch * seconds(lambda: trainer.validation_step(validation))
-    logger = SemiSupervisedLogger(trainer.settings.loss_names(), trainer.curves)
-    for values in logger.my_fantastic_logging.values():
-        values.extend(np.linspace(1, 0.1, EPOCHS) + 0.01 * np.random.default_rng(0).random(EPOCHS))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        own = seconds(lambda: LocalLogger.plot_progress_png(logger, name))
-        added = seconds(lambda: logger.add_panels(folder / "progress.png"))
-        one = seconds(lambda: pictures.write_picture(folder, trainer.pictures.picture(EPOCHS - 1)))
-        for epoch in range(pictures.FILM_STRIP_EPOCHS):
-            pictures.write_picture(folder, trainer.pictures.picture(epoch))
-        strip = seconds(lambda: pictures.write_film_strip(folder))
+    own, added, one, strip = _drawing_seconds(trainer, seconds)
 
     def row(what: str, cost_s: float, every: Callable[[float], int]) -> dict:
         shares = {
@@ -68,6 +59,23 @@ def pictures_rows(trainer: Any, repeats: int) -> tuple[float, list[dict]]:
         row("uncertainty/film_strip.png", strip, lambda _: EPOCHS),
     ]
     return epoch_s, rows
+
+
+def _drawing_seconds(trainer: Any, seconds: Callable[[Callable[[], object]], float]) -> tuple[float, ...]:
+    """Of nnU-Net's part of progress.png, the added panels, a picture and the film strip."""
+    logger = SemiSupervisedLogger(trainer.settings.loss_names(), trainer.curves)
+    for values in logger.my_fantastic_logging.values():
+        values.extend(np.linspace(1, 0.1, EPOCHS) + 0.01 * np.random.default_rng(0).random(EPOCHS))
+    drawn = trainer._training_pictures()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        own = seconds(lambda: LocalLogger.plot_progress_png(logger, name))
+        plain = shutil.copy(folder / "progress.png", folder / "plain.png")
+        added = seconds(lambda: logger.add_panels(Path(shutil.copy(plain, folder / "progress.png"))))
+        one = seconds(lambda: pictures.write_picture(folder, drawn.picture(EPOCHS - 1)))
+        for epoch in range(pictures.FILM_STRIP_EPOCHS):
+            pictures.write_picture(folder, drawn.picture(epoch))
+        return own, added, one, seconds(lambda: pictures.write_film_strip(folder))
 
 
 def _seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:

@@ -1,9 +1,12 @@
 """nnU-Net's own commands in fresh processes: train, continue, predict, share; and the exported plain model."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import blosc2
@@ -74,6 +77,8 @@ def probabilities(folder):
 
 NOT_INSTALLED = """
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 
 class NotInstalled:
     def find_spec(self, name, path=None, target=None):
@@ -91,7 +96,10 @@ def check_export(dataset, model, weights, expected, tmp_path):
         expected: the trainer's validation, by case.
     """
     plain, cases, output, hooks = (tmp_path / f"{weights}_{i}" for i in ("plain", "cases", "output", "hooks"))
-    assert main(["export", str(model), "--weights", weights, "-o", str(plain)]) == 0
+    with redirect_stdout(StringIO()) as printed:
+        assert main(["export", "-m", str(model), "--weights", weights, "-o", str(plain)]) == 0
+    names = {"IN": cases, "OUT": output}
+    predict = [names.get(i, i) for i in shlex.split(printed.getvalue().rpartition("Next: ")[2])]
     for folder in (cases, hooks):
         folder.mkdir()
     for case in expected:
@@ -100,8 +108,7 @@ def check_export(dataset, model, weights, expected, tmp_path):
     elsewhere = {"PYTHONPATH": str(hooks), "nnUNet_dycon_startup": "0"}
     with pytest.raises(AssertionError, match="No module named 'nnunet_dycon'"):
         command(dataset, "python", "-c", "import nnunet_dycon", **elsewhere)
-    command(dataset, "nnUNetv2_predict_from_modelfolder", "-i", cases, "-o", output, "-m", plain, "-f", "0",
-            "-device", "cpu", "--save_probabilities", "-npp", "1", "-nps", "1", **elsewhere)  # fmt: skip
+    command(dataset, *predict, "--save_probabilities", "-npp", "1", "-nps", "1", **elsewhere)
     predicted = probabilities(output)
     assert predicted.keys() == expected.keys()
     for case, values in expected.items():
