@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     print("\n" + uncertainty_table(rows))
     print(
         f"\n{args.output} holds {len(rows)} segmentation(s), their entropy maps in {MAPS}, the numbers as {TABLE}, and "
-        f"the first cases of this ranking, the least sure ones, as {picture.name}"
+        f"the first cases of this ranking, the least sure ones, are drawn in {picture}"
     )
     print(
         "Next: look at the first cases; where there are reference masks, nnunet-dycon evaluate "

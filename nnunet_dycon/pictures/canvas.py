@@ -188,7 +188,7 @@ def write_in(axis: Axes, text: str, *, top: bool = False) -> None:
 
 def wrapped(lines: Iterable[str], height_inches: float) -> str:
     """Whole lines for ``label``, broken where a line is longer than its panel is high."""
-    most = max(6, int(72 * height_inches / (0.6 * LABEL_POINTS)))
+    most = max(6, int(72 * height_inches / (0.68 * LABEL_POINTS)))  # capitals are that wide
     return "\n".join(line[i : i + most] for line in lines for i in range(0, max(len(line), 1), most))
 
 

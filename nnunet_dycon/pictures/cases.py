@@ -232,7 +232,7 @@ def _on_grid(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 def _read(path: Path) -> tuple[np.ndarray, tuple[float, ...], bool]:
     """Voxels (Z, Y, X), colours as their mean; spacing; whether the header tells directions."""
-    ending = next((i for i in FILE_ENDINGS if path.name.endswith(i)), "")
+    ending = _ending(path)
     if ending in _WITHOUT_HEADER:
         with redirect_stdout(StringIO()):  # nnU-Net misses the spacing of an entropy map in .tif
             voxels, properties = read_volume(path, reader_of(path, {"file_ending": ending, "channel_names": {"0": ""}}))
@@ -261,10 +261,13 @@ def case_name(path: Path) -> str:
     Raises:
         UserError: no ending of an image.
     """
-    for ending in FILE_ENDINGS:
-        if path.name.endswith(ending):
-            return path.name[: -len(ending)]
-    raise UserError(f"{path}: not one of {', '.join(FILE_ENDINGS)}")
+    if not (ending := _ending(path)):
+        raise UserError(f"{path}: not one of {', '.join(FILE_ENDINGS)}")
+    return path.name[: -len(ending)]
+
+
+def _ending(path: Path) -> str:
+    return next((i for i in FILE_ENDINGS if path.name.endswith(i)), "")
 
 
 def find_cases(
@@ -280,13 +283,20 @@ def find_cases(
     _check_paths(images, references, *predictions)
     if not images.is_dir():
         return [CaseFiles(case_name(references), images, references, tuple(predictions))]
-    found = [path for path in sorted(predictions[0].iterdir()) if path.name.endswith(FILE_ENDINGS)]
-    endings = {case_name(path): path.name[len(case_name(path)) :] for path in found if not path.name.startswith(".")}
-    if not endings:
-        raise UserError(f"{predictions[0]}: no prediction there ({', '.join(FILE_ENDINGS)})")
+    endings = _predicted(predictions[0], references)
     if unknown := sorted(set(names) - set(endings)):
         raise UserError(f"{predictions[0]}: no prediction of {few(unknown)}; there are {few(endings, 10)}")
     return [_case_in_folders(name, endings[name], images, references, predictions) for name in names or endings]
+
+
+def _predicted(predictions: Path, references: Path) -> dict[str, str]:
+    """File ending of each predicted case; pictures beside masks of another format are none."""
+    used = {_ending(path) for path in references.iterdir()} - {""}
+    found = [i for i in sorted(predictions.iterdir()) if _ending(i) in used and not i.name.startswith(".")]
+    if not found:
+        there = ", ".join(sorted(used)) or f"none of {', '.join(FILE_ENDINGS)}"
+        raise UserError(f"{predictions}: no prediction there with the ending of {references} ({there})")
+    return {case_name(path): _ending(path) for path in found}
 
 
 def _check_paths(images: Path, *others: Path) -> None:

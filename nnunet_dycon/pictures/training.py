@@ -133,7 +133,7 @@ def view_of(crop: Crop, network: nn.Module, how: Reading, spacing: Sequence[floa
     shown = _shown_slice(crop) if labels.ndim == 3 else 0
     place: Any = shown if labels.ndim == 3 else ...
     return Slice(
-        title=f"{crop.title}\nslice {crop.start + shown} of preprocessed axis 0",
+        title=f"{crop.title}\nslice {crop.start + shown} of axis 0",
         image=crop.image[0].numpy()[place],
         prediction=labels[place].astype(np.int16),
         entropy=uncertainty[place].astype(np.float32),

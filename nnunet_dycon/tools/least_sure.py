@@ -8,14 +8,14 @@ from pathlib import Path
 
 from nnunet_dycon.dataset.unlabeled_scans import find_raw_scans
 from nnunet_dycon.losses import max_entropy
-from nnunet_dycon.models.prediction import output_files
+from nnunet_dycon.models.prediction import MAPS, output_files
 from nnunet_dycon.models.table import CaseUncertainty, ranked
 from nnunet_dycon.models.trained_model import TrainedModel
 from nnunet_dycon.pictures.canvas import Slice, save_figure
 from nnunet_dycon.pictures.cases import CaseFiles, classes_of, read_case
 from nnunet_dycon.pictures.film import views_figure
 
-FILE = "least_sure.png"
+FILE = f"{MAPS}/least_sure.png"  # not beside the segmentations, which may be .png as well
 _MARGIN_MM = 20.0
 _DPI = 160
 
@@ -28,7 +28,7 @@ def draw_least_sure(
     Args:
         rows: what ``predict_folder`` returned.
         images: folder of the scans.
-        output: folder of the predictions, into which the picture is written.
+        output: folder of the predictions; the picture goes to the entropy maps.
         model: what predicted.
         count: cases to draw.
 

@@ -205,7 +205,7 @@ def test_command_with_a_plain_model(dataset, images, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "disagreement" not in out and "2 segmentation(s)" in out and "nnunet-dycon evaluate" in out
     assert "perform_everything_on_device" not in out and "rank" in out
-    with Image.open(tmp_path / "out" / "least_sure.png") as picture:
+    with Image.open(tmp_path / "out" / "entropy" / "least_sure.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 20
     rows = read_table(tmp_path / "out" / "uncertainty.csv")
     assert all(math.isnan(row.student_teacher_disagreement) for row in rows.values())

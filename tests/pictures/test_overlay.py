@@ -53,6 +53,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
         write(references / f"case{index}.nii.gz", np.zeros(SHAPE) if empty else box((2, 5), (4, 10), (5, 11)))
         write(predictions / f"case{index}.nii.gz", np.zeros(SHAPE) if empty else box((2, 5), (4, 10 - index), (5, 11)))
     (predictions / "dataset.json").write_text("{}")
+    (predictions / "a_picture.png").write_bytes(b"no prediction")
     return images, references, predictions
 
 

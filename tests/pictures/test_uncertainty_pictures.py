@@ -66,7 +66,7 @@ def test_training_is_the_same_with_and_without_pictures(with_pictures, monkeypat
     with Image.open(folder / "film_strip.png") as strip, Image.open(folder / "epoch_0001.png") as picture:
         assert np.asarray(strip.convert("L")).std() > 20 and np.asarray(picture.convert("L")).std() > 20
     unlabeled, validation = Picture.load(folder / "epoch_0001.npz").views
-    assert unlabeled.title == f"unlabelled\n{UNLABELED[0]}\nslice 12 of preprocessed axis 0"
+    assert unlabeled.title == f"unlabelled\n{UNLABELED[0]}\nslice 12 of axis 0"
     assert unlabeled.reference is None
     assert validation.title.startswith("validation\ncase_") and validation.reference.max() == 1
     shutil.rmtree(with_pictures.results)

@@ -21,9 +21,7 @@ Mesh = tuple[np.ndarray, np.ndarray]  # as surface() returns it
 _SMOOTHING_VOXELS = 0.6  # takes the steps of the voxels away
 _MOST_VOXELS_A_SIDE = 96  # finer masks are read at every other voxel or so
 _HIGHEST_MM = 10.0  # so that one stray blob does not take all colours
-_ARMS = (
-    "Arms: L to the left, P to the back, H to the head of the patient; 0, 1, 2 axes of a scan that tells no directions"
-)
+_ARMS = "arms: L left, P back, H head of the patient (0, 1, 2: axes of a scan that tells no directions)"
 _TITLE: Any = {"fontsize": 7.5}
 _LIGHT = np.array([0.3, -0.8, 0.5])  # from the viewer's upper right; the viewer stands in front of the patient
 
@@ -64,7 +62,7 @@ def surface_figure(cases: Sequence[Case], note: str = "") -> Figure:
     if not cases:
         raise ValueError("no case to draw")
     rows = [(case, name) for case in map(_together, cases) for name in case.classes]
-    figure = canvas.empty_figure(0.8 * canvas.WIDTH_INCHES, 0.3 + 2.0 * len(rows), layout="constrained")
+    figure = canvas.empty_figure(0.8 * canvas.WIDTH_INCHES, 0.4 + 1.75 * len(rows), layout="constrained")
     axes = figure.subplots(len(rows), 2, squeeze=False, subplot_kw={"projection": "3d", "proj_type": "ortho"})
     meshes = [[surface(mask, case.spacing_mm) for mask in case.masks(name)] for case, name in rows]
     distances = [_distances(*pair) for pair in meshes]
@@ -73,7 +71,7 @@ def surface_figure(cases: Sequence[Case], note: str = "") -> Figure:
         _draw_row(row, case, name, pair, scale.to_rgba(distance))
     label = "distance to the reference [mm]"
     figure.colorbar(scale, ax=axes, shrink=0.6, aspect=25, pad=0.02, extend="max", label=label)
-    figure.supxlabel(f"{_ARMS}. {note}", fontsize=6.5, color="0.3")
+    figure.supxlabel(f"{_ARMS}\n{note}".strip(), fontsize=6.5, color="0.3")
     return figure
 
 
@@ -142,12 +140,12 @@ def _same_view(axes: Sequence[Any], points: Sequence[np.ndarray], names: str) ->
     for axis in axes:
         for direction, name in zip(np.eye(3), names, strict=True):
             end = corner + arm_mm * direction
-            axis.plot(*np.stack([corner, end], axis=1), color="0.2", linewidth=1.2)
+            axis.plot(*np.stack([corner, end], axis=1), color="0.2", linewidth=1.2, clip_on=False)
             axis.text(*(corner + 1.35 * arm_mm * direction), name, fontsize=6.5, ha="center", va="center")
         axis.text(*(corner - [0, 0, 0.5 * arm_mm]), f"{arm_mm:g} mm", fontsize=6.5, ha="left", va="center")
         low_z = corner[2] - 0.5 * arm_mm
         axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low_z, high[2]))
-        axis.set_box_aspect(high - [low[0], low[1], low_z], zoom=1.15)
+        axis.set_box_aspect(high - [low[0], low[1], low_z], zoom=1.45)
         axis.view_init(elev=15, azim=-65)
 
 
