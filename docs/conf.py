@@ -1,16 +1,13 @@
 """Sphinx configuration; scripts/test.sh builds with warnings as errors."""
 
 import dataclasses
-import re
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
 from nnunet_dycon import __version__
-from nnunet_dycon.trainers import nnUNetTrainerDyCON
 
 project = "nnunet-dycon"
 author = "the nnunet-dycon authors"
@@ -34,19 +31,6 @@ html_show_sphinx = False
 html_math_renderer = "mathml"
 
 
-class SettingsTable(SphinxDirective):
-    """A row for each field of the settings, and a column for each preset that changes something."""
-
-    def run(self) -> list[nodes.Node]:
-        header = ["setting", "type", "bounds", "default", "`paper`", "meaning"]
-        rows = [header, ["---"] * len(header)]
-        for row in nnUNetTrainerDyCON.default_settings.rows():
-            meaning = re.sub(r"(?<!`)--\w+", r"`\g<0>`", row.meaning)  # an option is code, not a dash
-            kind = row.type.replace(" | None", " or none")
-            rows.append([f"`{row.name}`", kind, row.bounds, f"`{row.default}`", f"`{row.paper}`", meaning])
-        return self.parse_text_to_nodes("\n".join(f"| {' | '.join(row)} |" for row in rows))
-
-
 def _inline_math(self: HTML5Translator, node: nodes.math) -> None:
     self.body.append(tex2mathml(node.astext(), as_block=False))
     raise nodes.SkipNode
@@ -63,7 +47,6 @@ def _without_fields(app, what, name, obj, options, signature, return_annotation)
 
 
 def setup(app: Sphinx) -> None:
-    app.add_directive("settings-table", SettingsTable)
     app.connect("autodoc-process-signature", _without_fields)
     # formulas as MathML, which browsers draw themselves: Sphinx's own renderer loads MathJax from the internet
     app.add_html_math_renderer("mathml", (_inline_math, None), (_display_math, None))

@@ -6,8 +6,9 @@ import dataclasses
 import difflib
 import json
 import math
+import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
@@ -33,27 +34,16 @@ class Bounds:
 
     def allow(self, value: Any) -> bool:
         """Whether a value is inside; None always is."""
-        if value is None:
-            return True
-        if self.choices:
-            return value in self.choices
-        return (
-            (self.low is None or value >= self.low)
-            and (self.high is None or value <= self.high)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
-        )
+        if value is None or self.choices:
+            return value is None or value in self.choices
+        ends = ((self.low, operator.ge), (self.high, operator.le), (self.above, operator.gt), (self.below, operator.lt))
+        return all(end is None or inside(value, end) for end, inside in ends)
 
     def __str__(self) -> str:
         if self.choices:
             return " or ".join(self.choices)
-        low = f"[{self.low:g}" if self.low is not None else None if self.above is None else f"({self.above:g}"
-        high = f"{self.high:g}]" if self.high is not None else None if self.below is None else f"{self.below:g})"
-        if low and high:
-            return f"in {low}, {high}"
-        if self.low is not None:
-            return f"at least {self.low:g}"
-        return f"above {self.above:g}" if self.above is not None else ""
+        ends = {"at least": self.low, "above": self.above, "at most": self.high, "below": self.below}
+        return " and ".join(f"{word} {end:g}" for word, end in ends.items() if end is not None)
 
 
 def setting(
@@ -186,11 +176,6 @@ class Settings:
         """Weight of a loss at the end of the ramp-up."""
         return getattr(self, _WEIGHT + loss)
 
-    @classmethod
-    def free_on_resume(cls) -> set[str]:
-        """Settings that do not touch the training."""
-        return {field.name for field in dataclasses.fields(cls) if field.metadata.get("free")}
-
     def override(self, values: dict[str, Any], *, trainer: str = "this trainer", unused: Sequence[str] = ()) -> Self:
         """A copy with some values replaced.
 
@@ -209,6 +194,27 @@ class Settings:
         values = {name: _cast(name, i, hints[name]) for name, i in values.items()}
         preset = self._paper() if values.get("preset") == "paper" else {}
         return dataclasses.replace(self, **(preset | values))
+
+    def resumed(self, stored: dict[str, Any], unused: Sequence[str] = ()) -> Self:
+        """A copy with the values of a checkpoint.
+
+        Names that an earlier version stored for a trainer that does not read them are dropped.
+        """
+        known = {row.name for row in self.rows(unused)}
+        stored = self.former_values() | stored
+        return self.override({name: value for name, value in stored.items() if name in known})
+
+    def changes(self, before: Settings, names: Iterable[str]) -> str:
+        """Settings that touch the training and had another value before, for a message.
+
+        Args:
+            before: the settings of a checkpoint.
+            names: what it stored.
+        """
+        known = {*names, *self.former_values()}
+        fixed = [i.name for i in dataclasses.fields(self) if i.name in known and not i.metadata.get("free")]
+        pairs = [(name, getattr(before, name), getattr(self, name)) for name in fixed]
+        return ", ".join(f"{name} {old} -> {new}" for name, old, new in pairs if old != new)
 
     def _paper(self) -> dict[str, Any]:
         """The published values; a loss that this trainer leaves out stays out."""
@@ -306,19 +312,33 @@ def overrides_from_environment() -> dict[str, Any]:
     if text.startswith("{"):
         return _read_json(text, ENVIRONMENT_VARIABLE)
     if text.lower().endswith(".json") and "=" not in text:
-        try:
-            content = Path(text).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{ENVIRONMENT_VARIABLE} names {text}, which cannot be read: {error}") from error
-        return _read_json(content, text)
-    pairs = [i.strip() for i in text.split(",") if i.strip()]
+        return _read_file(Path(text).expanduser())
+    return overrides_from_pairs([i.strip() for i in text.split(",") if i.strip()], ENVIRONMENT_VARIABLE)
+
+
+def overrides_from_pairs(pairs: Sequence[str], source: str) -> dict[str, Any]:
+    """Settings written ``key=value`` each.
+
+    Args:
+        pairs: the texts.
+        source: where they come from, for the message.
+
+    Raises:
+        UserError: a text without '='.
+    """
     for pair in pairs:
         if "=" not in pair:
             raise UserError(
-                f"{ENVIRONMENT_VARIABLE} must be key=value,key=value, JSON, or a file that ends in .json; "
-                f"{pair!r} has no '='"
+                f"{source} must be key=value,key=value, JSON, or a file that ends in .json; {pair!r} has no '='"
             )
     return {key.strip(): value.strip() for key, value in (i.split("=", 1) for i in pairs)}
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return _read_json(file.read_text(encoding="utf-8"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{ENVIRONMENT_VARIABLE} names {file}, which cannot be read: {error}") from error
 
 
 def _read_json(text: str, name: str) -> dict[str, Any]:
@@ -361,18 +381,20 @@ def _names_of_all(kind: type[Settings]) -> set[str]:
 
 def _cast(name: str, value: Any, hint: Any) -> Any:
     """Read ``value`` as the annotated type of the field ``name``."""
-    text = str(value).strip().lower()
+    text = str(value).strip()
     try:
-        if "None" in str(hint) and text in ("none", "null"):
+        if "None" in str(hint) and text.lower() in ("none", "null"):
             return None
         if hint is str:
-            return str(value).strip()
-        if hint is bool:
-            return _TRUTH[text]
-        number = int(text) if hint is int or hint == int | None else float(text)
-        if not math.isfinite(number):
-            raise ValueError
-        return number
+            return text
+        return _TRUTH[text.lower()] if hint is bool else _number(text, whole="int" in str(hint))
     except (ValueError, KeyError):
-        advice = "; separate settings by commas" if any(i in str(value) for i in ";= ") else ""
+        advice = "; separate settings by commas" if any(i in text for i in ";= ") else ""
         raise UserError(f"setting {name} must be {_type_name(hint)}, got {value!r}{advice}") from None
+
+
+def _number(text: str, *, whole: bool) -> float:
+    number = int(text) if whole else float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number

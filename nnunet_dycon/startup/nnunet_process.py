@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 KEEP_TRACEBACK = "nnUNet_dycon_traceback"
 """Environment variable for developers: 1 keeps the traceback of errors that a user can correct."""
 
+# nnU-Net's, which prints all numbers of the weight
+_OTHER_NETWORK = re.compile(
+    r"[Kk]ey (\S+) is (?:not the same. Pretrained model: torch.Size\((.*?)\)|missing in the pre)"
+)
 _OF_A_FOLD = ("debug.json", "network_architecture.pdf")
 _OF_A_MODEL = ("plans.json", "dataset.json", "dataset_fingerprint.json")
 
@@ -38,6 +43,11 @@ def prepare() -> None:
 
 def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The message alone, and nothing left of a training that did not start; other errors as Python shows them."""
+    if kind is AssertionError and (found := _OTHER_NETWORK.search(str(error))):
+        error = UserError(
+            f"-pretrained_weights: {found[1]} is missing there or has another shape ({found[2] or 'no such weight'}). "
+            "Take weights of a training with the same plans and the same number of channels; labels may differ"
+        )
     if not isinstance(error, UserError):
         sys.__excepthook__(kind, error, trace)
         if "Could not find requested nnunet trainer" in str(error):

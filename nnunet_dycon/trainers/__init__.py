@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nnunet_dycon.trainers.bcp import nnUNetTrainerBCP
 from nnunet_dycon.trainers.co_training import nnUNetTrainerCoTraining, nnUNetTrainerDyCONCoTraining
 from nnunet_dycon.trainers.dycon import (
     nnUNetTrainerDyCON,
@@ -14,6 +15,7 @@ from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
 from nnunet_dycon.trainers.variants import variant
 
 __all__ = [
+    "nnUNetTrainerBCP",
     "nnUNetTrainerCoTraining",
     "nnUNetTrainerDyCON",
     "nnUNetTrainerDyCONCoTraining",

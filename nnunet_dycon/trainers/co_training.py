@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import torch
 from torch import nn
 
 from nnunet_dycon.errors import UserError
@@ -27,7 +28,8 @@ class nnUNetTrainerCoTraining(nnUNetTrainerMeanTeacher):
         if self.is_ddp:
             raise UserError("co-training runs on one GPU; leave out -num_gpus, or use nnUNetTrainerDyCON")
         peer = deepcopy(modules)
-        peer.apply(_initialize)
+        with torch.random.fork_rng(devices=()):  # a seed draws the same crops with and without the second student
+            peer.apply(_initialize)
         self.optimizer.add_param_group({"params": list(peer.parameters())})
         return Peer(peer)
 
@@ -46,7 +48,7 @@ class nnUNetTrainerCoTraining(nnUNetTrainerMeanTeacher):
         """Each student's, taught by the other."""
         with self.autocast():
             passes = [branch(crops.images) for branch in self.student_branches()]
-            supervised = [self.supervised_loss(outputs, crops) for outputs, _ in passes]
+            supervised = [self.supervised_loss(outputs, crops.targets) for outputs, _ in passes]
         said = [Taught(outputs[0], embeddings).detach() for outputs, embeddings in passes]
         steps = [
             Step(self.progress, crops.targets[0], outputs[0], other, embeddings, self.grid)

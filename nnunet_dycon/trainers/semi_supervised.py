@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from copy import deepcopy
 from pathlib import Path
@@ -26,7 +26,7 @@ from nnunet_dycon.files.whole_files import whole
 from nnunet_dycon.losses import max_entropy
 from nnunet_dycon.models.checkpoints import load_checkpoint_file
 from nnunet_dycon.pictures import training as pictures
-from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, SemiSupervisedSettings, Settings
+from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, SemiSupervisedSettings
 from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
 from nnunet_dycon.trainers.unlabeled_cases import UnlabeledCases
 from nnunet_dycon.training.cascade import NextStages, preprocessed_next_stages
@@ -110,14 +110,15 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
             taught = self.teach(crops)
             unlabeled, taught = seen_by_student(crops.unlabeled, taught, self.views, self.grid, self.generator)
             outputs, embeddings = self.student_branch(torch.cat([crops.labeled, unlabeled]))
-            supervised = self.supervised_loss(outputs, crops)
+            supervised = self.supervised_loss(outputs, crops.targets)
         step = Step(self.progress, crops.targets[0], outputs[0], taught, embeddings, self.grid)
         return [Losses(supervised, self.semi_supervised_losses(step))]
 
     def labeled_losses(self, crops: Crops) -> list[Losses]:
         """Losses of a step on the labelled crops alone: all that counts while the ramp-up is 0."""
         with self.autocast():
-            return [Losses(self.supervised_loss(i.logits(crops.labeled), crops)) for i in self.student_branches()]
+            outputs = [branch.logits(crops.labeled) for branch in self.student_branches()]
+            return [Losses(self.supervised_loss(i, crops.targets)) for i in outputs]
 
     def student_branches(self) -> list[Branch]:
         """The networks that are trained."""
@@ -138,6 +139,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         unlabeled = self.get_unlabeled_dataset()
         train, val = super().get_dataloaders()
         labeled = _loader(train)
+        weak = self.settings.weak_teacher_view and "weak_teacher_view" not in self.unused_settings
         loader = TwoStreamDataLoader(
             labeled,
             nnUNetUnlabeledDataLoader(
@@ -145,7 +147,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
                 labeled,
                 self.unlabeled_batch_size,
                 shares=self.settings.source_shares,
-                weak_view=self.settings.weak_teacher_view,
+                weak_view=weak,
                 strong_view=self.strong_view() if self.settings.strong_student_view else (),
             ),
             uses_unlabeled=[self.uses_unlabeled(i) for i in range(self.num_epochs * self.num_iterations_per_epoch)],
@@ -318,10 +320,10 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         """Of the step's own random numbers: one generator for all would move the crops with what a method draws."""
         return (self._seed + self.steps_done + 1_000_003 * self.local_rank) % 2**63
 
-    def supervised_loss(self, outputs: list[torch.Tensor], crops: Crops) -> torch.Tensor:
-        """nnU-Net's loss on the labelled crops, the first of those that gave the outputs."""
-        mine = [i[: len(crops.labeled)] for i in outputs]
-        return self.loss(mine, crops.targets) if self.enable_deep_supervision else self.loss(mine[0], crops.targets[0])
+    def supervised_loss(self, outputs: list[torch.Tensor], targets: list[torch.Tensor]) -> torch.Tensor:
+        """nnU-Net's loss on the crops that have targets, the first of those that gave the outputs."""
+        mine = [i[: len(targets[0])] for i in outputs]
+        return self.loss(mine, targets) if self.enable_deep_supervision else self.loss(mine[0], targets[0])
 
     def autocast(self) -> AbstractContextManager:
         """nnU-Net's choice: autocast on CUDA only."""
@@ -534,26 +536,16 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
             self._random_state = state.get("random_state")
 
     def _adopt_settings(self, stored: dict[str, Any]) -> None:
-        """Take the settings of a checkpoint, of which only those that do not touch the training may be chosen anew.
-
-        Settings that an earlier version stored for a trainer that does not read them are dropped.
-        """
-        stored = self._known(stored)
-        settings = self.default_settings.override(stored)
+        """Take the settings of a checkpoint, of which only those that do not touch the training may be chosen anew."""
+        settings = self.default_settings.resumed(stored, self.unused_settings)
         asked = self.settings if self.was_initialized else cast(SemiSupervisedSettings, self.with_overrides(settings))
-        listed = _changes(settings, asked, stored)
+        listed = asked.changes(settings, stored)
         if listed and not asked.change_on_resume:
             raise UserError(
                 f"settings differ from those of the checkpoint: {listed}. Unset them in {ENVIRONMENT_VARIABLE} to "
                 "continue, add change_on_resume=true to continue with the new ones, or start a new training"
             )
         self.use_settings(asked)
-
-    def _known(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """The settings of a checkpoint that this trainer has."""
-        known = {row.name for row in self.default_settings.rows(self.unused_settings)}
-        stored = self.default_settings.former_values() | stored
-        return {name: value for name, value in stored.items() if name in known}
 
     def _refuse_other_settings(self) -> None:
         """Whether a training with other settings would be overwritten; nnU-Net starts over without a word.
@@ -566,20 +558,13 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
             return
         stored: dict[str, Any] = {}
         with suppress(UserError):  # a damaged checkpoint is no loss
-            stored = self._known(load_checkpoint_file(file).get("semi_supervised", {}).get("settings", {}))
-        if listed := _changes(self.default_settings.override(stored), self.settings, stored):
+            stored = load_checkpoint_file(file).get("semi_supervised", {}).get("settings", {})
+        if listed := self.settings.changes(self.default_settings.resumed(stored, self.unused_settings), stored):
             raise UserError(
                 f"{file.parent} holds a training with other settings ({listed}), which a new one would overwrite. "
                 "Continue that one with --c, or give these settings a folder of their own: nnunet-dycon variant "
                 f"NAME -tr {type(self).__name__} key=value; or move the folder away"
             )
-
-
-def _changes(settings: Settings, asked: Settings, names: Iterable[str]) -> str:
-    """The settings among ``names`` that touch the training and are not as before."""
-    fixed = [name for name in names if name not in settings.free_on_resume()]
-    changed = [name for name in fixed if getattr(asked, name) != getattr(settings, name)]
-    return ", ".join(f"{name} {getattr(settings, name)} -> {getattr(asked, name)}" for name in changed)
 
 
 def _loader(augmenter: Any) -> Any:

@@ -18,7 +18,9 @@ from nnunet_dycon.dataset.preprocessed_files import check_labeled_cases
 from nnunet_dycon.dataset.raw_dataset import dataset_id
 from nnunet_dycon.dataset.splits import check_fold, read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.text import few
 from nnunet_dycon.settings import Settings, overrides_from_environment
+from nnunet_dycon.training.fitting import loading
 from nnunet_dycon.training.processes import wrap
 
 
@@ -93,12 +95,25 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         self._set_batch_size_and_oversample()
         self.network, self.loss = wrap(self.network, self.device), self._build_loss()
 
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """nnU-Net's.
+
+        Raises:
+            UserError: the checkpoint's network is another one.
+        """
+        fix = (
+            "Plans, channels or labels have changed since: continue with those it was trained with (plans.json and "
+            "dataset.json lie beside its fold), or start a new training in other plans (-plans_name)"
+        )
+        with loading(filename_or_checkpoint, fix):
+            super().load_checkpoint(filename_or_checkpoint)
+
     def do_split(self) -> tuple[list[str], list[str]]:
         """nnU-Net's split, without the cases that are unlabelled for this fold; made, and told of, once."""
         if self._split is None:
             self._split = self._new_split()
             for name, cases in zip(("labelled training", "validation"), self._split, strict=True):
-                self.print_to_log_file(f"{len(cases)} {name} case(s): {', '.join(cases)}")
+                self.print_to_log_file(f"{len(cases)} {name} case(s): {few(cases, 20)}")
         train, val = self._split
         return list(train), list(val)
 

@@ -13,6 +13,8 @@ from nnunet_dycon.dataset.raw_dataset import read_dataset_json
 from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.settings import overrides_from_environment
+from nnunet_dycon.startup.nnunet_process import show_error
+from nnunet_dycon.trainers import nnUNetTrainerDyCON, nnUNetTrainerSupervised
 from nnunet_dycon.trainers.dycon import DyCONSettings
 from tests.conftest import LABELED, UNLABELED
 from tests.helpers.training import make_trainer, without_plots  # noqa: F401
@@ -290,11 +292,51 @@ def _refuse(*args, **kwargs):
     raise AssertionError("something was unpickled")
 
 
-def test_fold_3_of_one_labelled_case_is_refused(dataset):
-    cases = sorted(dataset.images.glob("*.pkl"))
-    for case in cases[1:]:
-        for file in dataset.images.glob(f"{case.stem}*"):
-            file.unlink()
-    with pytest.raises(UserError, match="fold 3 of 1 labelled cases: fewer than five make no folds"):
-        make_trainer(dataset, fold=3).do_split()
-    assert make_trainer(dataset, fold=0).do_split() == ([cases[0].stem], [cases[0].stem])
+# ---------------------------------------------------------------------------------------------- other networks
+
+
+def change_plans(dataset):
+    file = dataset.preprocessed / "nnUNetPlans.json"
+    plans = json.loads(file.read_text())
+    plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"] = [4, 6, 8]
+    file.write_text(json.dumps(plans))
+
+
+@pytest.mark.parametrize("trainer", [nnUNetTrainerDyCON, nnUNetTrainerSupervised])
+def test_a_checkpoint_of_other_plans_is_told_in_one_sentence(dataset, tmp_path, trainer):
+    first = make_trainer(dataset, trainer)
+    first.initialize()
+    first.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    change_plans(dataset)
+    with pytest.raises(
+        UserError, match=r"checkpoint.pth does not fit: encoder\S+ has the shape \[8, 4.*, here"
+    ) as told:
+        make_trainer(dataset, trainer).load_checkpoint(str(tmp_path / "checkpoint.pth"))
+    assert "more weights). Plans, channels or labels have changed since" in str(told.value)
+    assert len(str(told.value)) < 500
+
+
+def test_a_head_that_comes_or_goes_on_resume_is_told(dataset, tmp_path, monkeypatch):
+    trainer = make_trainer(dataset)
+    trainer.initialize()
+    trainer.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    monkeypatch.setenv("nnUNet_dycon", "weight_fecl=0,change_on_resume=true")
+    with pytest.raises(UserError, match=r"without projection head, unlike here \(weight_fecl\)"):
+        make_trainer(dataset).load_checkpoint(str(tmp_path / "checkpoint.pth"))
+
+
+def test_pretrained_weights_of_another_network_are_told_in_one_sentence(dataset, tmp_path, capsys):
+    from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+
+    first = make_trainer(dataset)
+    first.initialize()
+    first.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    change_plans(dataset)
+    second = make_trainer(dataset)
+    second.initialize()
+    try:
+        load_pretrained_weights(second.network, str(tmp_path / "checkpoint.pth"))
+    except AssertionError as error:
+        show_error(type(error), error, error.__traceback__)
+    told = capsys.readouterr().err
+    assert "error: -pretrained_weights: encoder" in told and "same number of channels" in told and len(told) < 400

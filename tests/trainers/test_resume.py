@@ -15,10 +15,10 @@ import torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.trainers import nnUNetTrainerDyCON, nnUNetTrainerDyCONCoTraining
+from nnunet_dycon.trainers import nnUNetTrainerBCP, nnUNetTrainerDyCON, nnUNetTrainerDyCONCoTraining
 from tests.helpers.training import assert_same_log, assert_same_state, logged, make_trainer, state_of, without_plots  # noqa: F401
 
-LENGTH = "max_patches=512,num_iterations_per_epoch=2,num_val_iterations_per_epoch=1"
+LENGTH = "num_iterations_per_epoch=2,num_val_iterations_per_epoch=1"
 
 
 class InterruptedTrainingError(Exception):
@@ -40,7 +40,7 @@ def train_epochs(trainer, number):
     return trainer
 
 
-@pytest.mark.parametrize("trainer", [nnUNetTrainerDyCON, nnUNetTrainerDyCONCoTraining])
+@pytest.mark.parametrize("trainer", [nnUNetTrainerDyCON, nnUNetTrainerDyCONCoTraining, nnUNetTrainerBCP])
 def test_an_interrupted_training_ends_bit_identical(dataset, monkeypatch, trainer):
     monkeypatch.setenv("nnUNet_dycon", f"{LENGTH},num_epochs=4,save_every=2")
     whole = train_epochs(make_trainer(dataset, trainer), 4)

@@ -207,13 +207,43 @@ def test_teacher_sees_the_weak_view(dataset, monkeypatch, student_zoom):
 
 
 def test_teacher_may_be_spared_the_labelled_crops(dataset, monkeypatch):
-    monkeypatch.setenv("nnUNet_dycon", "max_patches=512,teach_labeled=false,unlabeled_batch_size=1,num_epochs=1")
+    monkeypatch.setenv("nnUNet_dycon", "teach_labeled=false,unlabeled_batch_size=1,num_epochs=1")
     trainer = make_trainer(dataset)
     trainer.on_train_start()
     seen = []
     trainer.teacher_network.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
     trainer.train_step(next(trainer.dataloader_train))
     assert seen == [1]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("name", ["nnUNetTrainerDyCON", "nnUNetTrainerBCP", "nnUNetTrainerDyCONCoTraining"])
+def test_fewer_or_more_unlabelled_crops_than_labelled_ones(dataset, monkeypatch, name, size):
+    every = "teach_labeled=true,cutmix=1,weight_mse=1," if name == "nnUNetTrainerDyCON" else ""
+    settings = f"{every}unlabeled_batch_size={size},ramp_start=0,num_epochs=1,num_iterations_per_epoch=1"
+    monkeypatch.setenv("nnUNet_dycon", settings)
+    trainer = make_trainer(dataset, getattr(trainers, name))
+    trainer.on_train_start()
+    batch = next(trainer.dataloader_train)
+    assert (len(batch["data"]), len(batch["unlabeled"])) == (2, size)
+    assert np.isfinite(trainer.train_step(batch)["loss"])
+    means = trainer._step_log.means()
+    assert all(np.isfinite(means[i]) for i in trainer.settings.loss_names() if trainer.settings.weight(i) > 0)
+
+
+def test_all_methods_see_the_same_crops_at_one_seed(dataset, monkeypatch):
+    monkeypatch.setenv("nnUNet_dycon", "ramp_start=0,num_epochs=1,num_iterations_per_epoch=3")
+    seen = []
+    for name in ("nnUNetTrainerDyCON", "nnUNetTrainerMeanTeacher", "nnUNetTrainerCoTraining", "nnUNetTrainerBCP"):
+        trainer = make_trainer(dataset, getattr(trainers, name))
+        trainer.on_train_start()
+        for _ in range(2):
+            batch = next(trainer.dataloader_train)
+            trainer.train_step(batch)
+        seen.append(batch)
+        shutil.rmtree(dataset.results)
+    for batch in seen[1:]:
+        assert all(torch.equal(batch[key], seen[0][key]) for key in ("data", "unlabeled"))
 
 
 # ----------------------------------------------------------------------------------------- checkpoints
@@ -305,17 +335,21 @@ def test_final_validation_predicts_with_the_teacher(dataset, monkeypatch):
 # --------------------------------------------------------------------------------------------- no leak
 
 
-def train_in_place(dataset):
-    trainer = make_trainer(dataset)
+def train_in_place(dataset, trainer):
+    trainer = make_trainer(dataset, trainer)
     trainer.run_training()
     result = state_of(trainer), logged(trainer)
     shutil.rmtree(dataset.results)
     return result
 
 
-def test_masks_of_unlabelled_cases_change_nothing(in_place):
+METHODS = [trainers.nnUNetTrainerDyCON, trainers.nnUNetTrainerBCP, trainers.nnUNetTrainerMeanTeacher]
+
+
+@pytest.mark.parametrize("trainer", METHODS)
+def test_masks_of_unlabelled_cases_change_nothing(in_place, trainer):
     """Noise instead of the masks of unlabelled cases: every logged number and every weight stays the same bit."""
-    expected = train_in_place(in_place)
+    expected = train_in_place(in_place, trainer)
     rng = np.random.default_rng(0)
     for case in LABELED[4:]:
         file = in_place.images / f"{case}_seg.b2nd"
@@ -325,13 +359,14 @@ def test_masks_of_unlabelled_cases_change_nothing(in_place):
         (in_place.images / f"{case}.pkl").write_bytes(b"noise")
         for folder in (in_place.preprocessed / "gt_segmentations", in_place.raw / "labelsTr"):
             (folder / f"{case}.nii.gz").write_bytes(b"noise")
-    actual = train_in_place(in_place)
+    actual = train_in_place(in_place, trainer)
     assert_same_state(expected[0], actual[0])
     assert_same_log(expected[1], actual[1])
 
 
-def test_masks_of_unlabelled_cases_need_not_exist_and_are_never_opened(in_place, monkeypatch):
-    expected = train_in_place(in_place)
+@pytest.mark.parametrize("trainer", METHODS)
+def test_masks_of_unlabelled_cases_need_not_exist_and_are_never_opened(in_place, monkeypatch, trainer):
+    expected = train_in_place(in_place, trainer)
     for case in LABELED[4:]:
         (in_place.images / f"{case}_seg.b2nd").unlink()
         (in_place.images / f"{case}.pkl").unlink()
@@ -340,7 +375,7 @@ def test_masks_of_unlabelled_cases_need_not_exist_and_are_never_opened(in_place,
     opened, plain_open, blosc_open = [], builtins.open, blosc2.open
     monkeypatch.setattr(builtins, "open", lambda file, *a, **k: opened.append(str(file)) or plain_open(file, *a, **k))
     monkeypatch.setattr(blosc2, "open", lambda urlpath, *a, **k: opened.append(urlpath) or blosc_open(urlpath, *a, **k))
-    actual = train_in_place(in_place)
+    actual = train_in_place(in_place, trainer)
     assert_same_state(expected[0], actual[0])
     of_unlabeled = {file for file in opened if any(case in file for case in LABELED[4:])}
     assert of_unlabeled == {str(in_place.images / f"{case}.b2nd") for case in LABELED[4:]}
@@ -365,7 +400,7 @@ def test_both_kinds_of_unlabelled_cases_are_joined(dataset):
 def test_no_unlabelled_case_is_refused(dataset):
     os.rename(dataset.raw / "imagesUn", dataset.raw / "elsewhere")
     shutil.rmtree(dataset.preprocessed / "nnUNetPlans_3d_fullres_unlabeled")
-    with pytest.raises(UserError, match=r"no unlabelled case: put scans without masks into .*imagesUn"):
+    with pytest.raises(UserError, match=r"no unlabelled case in fold 0: no folder .*imagesUn, nor a fold"):
         make_trainer(dataset).on_train_start()
 
 
@@ -374,7 +409,7 @@ def test_no_unlabelled_case_is_refused(dataset):
     [
         (LABELED[:3], LABELED[3:4], LABELED[2:3], "also labelled for training: case_02"),
         (LABELED[:3], LABELED[3:4], LABELED[3:5], "also a validation case: case_03"),
-        ([], LABELED[3:4], LABELED[4:], "no labelled training case"),
+        ([], LABELED[3:4], LABELED[4:], "no training case; name labelled cases"),
         (LABELED[:3], LABELED[3:4], ["case_77"], r"case_77.b2nd. Run nnUNetv2_preprocess"),
     ],
 )
