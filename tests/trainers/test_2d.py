@@ -88,5 +88,6 @@ def test_from_raw_images_to_a_table(commands, capsys, ending, slices_of, channel
     commands.train("2d", 0)
     predictions = commands.predict("2d", 0)
     capsys.readouterr()
-    assert cli.main(["evaluate", str(predictions), str(raw / "labelsTs"), "-np", "1"]) == 0
+    folders = ["--predictions", str(predictions), "--references", str(raw / "labelsTs")]
+    assert cli.main(["evaluate", *folders, "-np", "1"]) == 0
     assert "disc" in capsys.readouterr().out
