@@ -111,7 +111,8 @@ prepare_la() {
 }
 prepare_phantom() {
   [ -f "$nnUNet_preprocessed/phantom_ready" ] && return 0
-  [ -d "$nnUNet_raw/Dataset901_Phantom" ] || dycon phantom -d 901 --labeled 3 --unlabeled 4 --test 2 --size 40
+  local size=40; [ -n "$DRY" ] && size=24
+  [ -d "$nnUNet_raw/Dataset901_Phantom" ] || dycon phantom -d 901 --labeled 3 --unlabeled 4 --test 2 --size $size
   plan -d 901 -c 3d_fullres 2d -np 2 2 -npfp 2 && $python "$root/scripts/gpu_check/plans.py" 901 &&
   dycon preprocess -d 901 -c 3d_fullres 2d -p tiny -np 2 && touch "$nnUNet_preprocessed/phantom_ready"
 }
@@ -172,7 +173,8 @@ tiny() {  # NAME TRAINER CONFIGURATION COMPILE: stopped after a first epoch, res
   if [ "$4" = f ]; then
     $python "$check" stop_after_epoch 901 "$3" 0 tiny "$2" $device && train 901 "$3" 0 -p tiny -tr "$2" --c || return 1
   else train 901 "$3" 0 -p tiny -tr "$2" || return 1; fi  # a second process would compile all again
-  predict -d 901 -i "$raw/imagesTs" -o "$nnUNet_results/predictions" -f 0 -c "$3" -p tiny -tr "$2" -npp 1 -nps 1 &&
+  predict -d 901 -i "$raw/imagesTs" -o "$nnUNet_results/predictions" -f 0 -c "$3" -p tiny -tr "$2" -npp 1 -nps 1 \
+    ${DRY:+--disable_tta} &&
   dycon evaluate "$nnUNet_results/predictions" "$raw/labelsTs" -o "$nnUNet_results/evaluation" -np 1
 }
 distributed() {  # NCCL and DistributedDataParallel, with one process
@@ -203,7 +205,8 @@ if wanted 3 && [ -f "$nnUNet_preprocessed/la_ready" ]; then
   settings="num_epochs=$epochs,num_iterations_per_epoch=$(( steps / epochs )),num_val_iterations_per_epoch=2"
   settings+=",picture_every_epochs=0,save_every=2"
   say "LA: $steps steps each, three trainings side by side in about $training_s s ($settings)"
-  compare=(-c "import sys; from nnunet_dycon.cli import main; sys.exit(main())" compare -d 501 -device $device -o "$WORK/la_runs"
+  compare=(-c "import sys; from nnunet_dycon.cli import main; sys.exit(main())" compare -d 501 -device $device
+    -o "$WORK/la_runs"
     -p "$([ -n "$DRY" ] && echo tiny || echo nnUNetPlans)" --settings "$settings" --seeds 0 --curve 1
     --runs control=nnUNetTrainerSupervised mt=nnUNetTrainerMeanTeacher dycon=nnUNetTrainerDyCON)
   export nnUNet_compile=f nnUNet_n_proc_DA=$([ -n "$DRY" ] && echo 0 || echo $(( cores / 4 > 0 ? cores / 4 : 1 )))
