@@ -111,8 +111,9 @@ prepare_la() {
 }
 prepare_phantom() {
   [ -f "$nnUNet_preprocessed/phantom_ready" ] && return 0
-  local size=40; [ -n "$DRY" ] && size=24
-  [ -d "$nnUNet_raw/Dataset901_Phantom" ] || dycon phantom -d 901 --labeled 3 --unlabeled 4 --test 2 --size $size
+  local size=40; [ -n "$DRY" ] && size=32
+  [ -d "$nnUNet_raw/Dataset901_Phantom" ] ||
+    dycon phantom -d 901 --labeled 3 --unlabeled 4 --test 2 --size $size || return 1
   plan -d 901 -c 3d_fullres 2d -np 2 2 -npfp 2 && $python "$root/scripts/gpu_check/plans.py" 901 &&
   dycon preprocess -d 901 -c 3d_fullres 2d -p tiny -np 2 && touch "$nnUNet_preprocessed/phantom_ready"
 }
@@ -239,6 +240,6 @@ say "done, $(left) s left"
 cat "$summary"
 failed=$(grep -c FAILED "$summary")
 [ -n "$DRY" ] &&
-  echo "$(date -u +%F), commit $(git -C "$root" describe --always --dirty), stages$stages: $failed failed" \
+  echo "$(date -u +%F), commit $(git -C "$root" describe --always --dirty 2>/dev/null), stages$stages: $failed failed" \
   > "$root/scripts/gpu_check/last_dry_run.txt"
 [ "$failed" = 0 ]
