@@ -311,29 +311,38 @@ def stage_seconds(trainer, batch: dict, device: torch.device, repeats: int) -> d
 # ------------------------------------------------------------------------------------------------------- loader
 
 
+LOADERS = {
+    "nnU-Net, all labelled": ("nnUNetTrainerSupervised", "", 2),
+    "labelled + unlabelled": ("nnUNetTrainerDyCON", "weight_fecl=0", 1),
+    "nnU-Net": ("nnUNetTrainerSupervised", "", 1),
+    "before the ramp-up": ("nnUNetTrainerDyCON", "weight_fecl=0,ramp_start=1,strong_labeled_view=0", 1),
+}
+"""Trainer, settings, and by how much the labelled batch is larger than the plan's; each pair has the same crops."""
+
+
 def benchmark_loader(args: argparse.Namespace) -> dict:
-    """Crops a second of both streams against nnU-Net's own loader with the same number of labelled crops."""
+    """Batches a second against nnU-Net's own loader with as many crops, with both streams and before the ramp-up."""
     os.environ["nnUNet_results"] = results = tempfile.mkdtemp()
-    rounds: dict[str, list[float]] = {"nnU-Net, labelled": [], "labelled + unlabelled": []}
-    for _ in range(3):
-        for name, trainer_name in zip(rounds, ("nnUNetTrainerSupervised", "nnUNetTrainerDyCON"), strict=True):
-            trainer = make_trainer(args, trainer_name, "weight_fecl=0")
-            if trainer_name == "nnUNetTrainerSupervised":
-                trainer.batch_size *= 2
+    rates: dict[str, list[float]] = {name: [] for name in LOADERS}
+    for _ in range(args.repeats):
+        for name, (trainer_name, settings, factor) in LOADERS.items():
+            trainer = make_trainer(args, trainer_name, settings)
+            trainer.batch_size *= factor
             train, val = trainer.get_dataloaders()
             for _ in range(20):
                 next(train)  # what was loaded ahead
             seconds = seconds_of(lambda: [next(train) for _ in range(args.batches)], torch.device("cpu"))  # noqa: B023
             for loader in (train, val):
                 getattr(loader, "_finish", lambda: None)()
-            crops = 2 * trainer.configuration_manager.batch_size  # in a batch of either loader
-            rounds[name].append(crops * args.batches / seconds)
-    rates = {name: statistics.median(i) for name, i in rounds.items()}
+            rates[name].append(args.batches / seconds)
     shutil.rmtree(results)
-    first, second = rates.values()
-    rows = [{"loader": name, "crops / s": rate, "share": rate / first} for name, rate in rates.items()]
+    median = {name: statistics.median(i) for name, i in rates.items()}
+    own = {
+        name: median[other] for name, other in zip(LOADERS, [i for i in list(LOADERS)[::2] for _ in "12"], strict=True)
+    }
+    rows = [{"loader": name, "batches / s": rate, "of nnU-Net's": rate / own[name]} for name, rate in median.items()]
     table(f"Loading with nnUNet_n_proc_DA={os.environ.get('nnUNet_n_proc_DA')}", rows)
-    return {"loader": rows, "share": second / first}
+    return {"loader": rows}
 
 
 def benchmark_pictures(args: argparse.Namespace) -> dict:
