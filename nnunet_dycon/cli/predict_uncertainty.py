@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
         progress=True,
     )
-    picture = draw_least_sure(rows, args.i, args.output, model, args.count)
     print("\n" + uncertainty_table(rows))
+    picture = draw_least_sure(rows, args.i, args.output, model, args.count)
     print(
         f"\n{args.output} holds {len(rows)} segmentation(s), their entropy maps in {MAPS}, the numbers as {TABLE}, and "
         f"the first cases of this ranking, the least sure ones, are drawn in {picture}"
