@@ -65,9 +65,20 @@ class Case:
         """Reference and prediction of a class or region."""
         return np.isin(self.reference, self.classes[name]), np.isin(self.predictions[number], self.classes[name])
 
+    def values(self) -> list[int]:
+        """All label values of the classes."""
+        return sorted({value for values in self.classes.values() for value in values})
+
     def foreground(self, labels: np.ndarray) -> np.ndarray:
         """Voxels of any class in a label map."""
-        return np.isin(labels, sorted({value for values in self.classes.values() for value in values}))
+        return self._places(labels) > 0
+
+    def _places(self, labels: np.ndarray) -> np.ndarray:
+        """Place of each voxel's label among ``values``, from 1; 0 for others. One pass, however many classes."""
+        values = self.values()
+        places = np.zeros(max([0, *values, int(labels.max())]) + 1, dtype=np.int32)
+        places[values] = np.arange(1, len(values) + 1)
+        return places[labels.clip(min=0)]
 
     def segmented(self) -> np.ndarray:
         """Voxels of any class, in the reference or a prediction."""
@@ -75,7 +86,15 @@ class Case:
 
     def dice(self, number: int = 0) -> dict[str, float]:
         """Dice of each class over the whole volume."""
-        return {name: dice(*self.masks(name, number)) for name in self.classes}
+        values, counts = self.values(), self._confusion(number)
+        places = {name: [values.index(value) + 1 for value in own] for name, own in self.classes.items()}
+        return {name: _dice(counts, own) for name, own in places.items()}
+
+    def _confusion(self, number: int) -> np.ndarray:
+        """Voxels by ``_places`` in the reference and in the prediction."""
+        size = len(self.values()) + 1
+        pairs = self._places(self.reference) * size + self._places(self.predictions[number])
+        return np.bincount(pairs.ravel(), minlength=size * size).reshape(size, size)
 
     def mean_dice(self, number: int = 0) -> float:
         """Mean of the classes that the reference or the prediction has; NaN without any."""
@@ -161,10 +180,10 @@ class Case:
         return slice(start[0], stop[0]), slice(start[1], stop[1])
 
 
-def dice(prediction: np.ndarray, reference: np.ndarray) -> float:
-    """Dice of two boolean volumes; NaN if both are empty."""
-    total = int(prediction.sum()) + int(reference.sum())
-    return 2.0 * int((prediction & reference).sum()) / total if total else math.nan
+def _dice(counts: np.ndarray, places: Sequence[int]) -> float:
+    """Dice of the union of some labels; NaN if neither map has any of them."""
+    total = int(counts[places].sum() + counts[:, places].sum())
+    return 2.0 * int(counts[np.ix_(places, places)].sum()) / total if total else math.nan
 
 
 def _dice_text(score: float) -> str:
@@ -211,7 +230,7 @@ def read_case(
     """
     image, spacing_mm, is_oriented = _read(files.image)
     masks = [_on_grid(path, image.shape) for path in (files.reference, *files.predictions)]
-    reference, *predictions = (np.rint(mask).astype(np.int64) for mask in masks)
+    reference, *predictions = (np.rint(mask).astype(np.int32) for mask in masks)
     if ignored is not None:
         outside = reference == ignored
         for labels in (reference, *predictions):

@@ -16,7 +16,7 @@ from PIL import Image
 from nnunet_dycon.cli import overlay as cli
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.pictures import canvas
-from nnunet_dycon.pictures.cases import Case, CaseFiles, classes_of, dice, read_case
+from nnunet_dycon.pictures.cases import Case, CaseFiles, classes_of, read_case
 from nnunet_dycon.pictures.overlay import overlay_figure
 
 SHAPE = (6, 20, 24)
@@ -64,9 +64,17 @@ def command(*arguments: object) -> None:
 
 
 def test_dice_by_hand() -> None:
-    assert dice(box((0, 1), (0, 1), (0, 3)), box((0, 1), (0, 1), (1, 4))) == pytest.approx(4 / 6)
-    assert dice(box((0, 1), (0, 1), (0, 1)), box((0, 0))) == 0.0
-    assert math.isnan(dice(box((0, 0)), box((0, 0))))
+    first, second, empty = box((0, 1), (0, 1), (0, 3)), box((0, 1), (0, 1), (1, 4)), box((0, 0))
+    assert make(first, second).mean_dice() == pytest.approx(4 / 6)
+    assert make(first, empty).mean_dice() == 0.0 and math.isnan(make(empty, empty).mean_dice())
+    labels = np.random.default_rng(0).integers(-1, 9, (2, *SHAPE))
+    classes = {"a": (1,), "b": (3, 7), "c": (7,), "nobody": (300,)}
+    case = Case("a", labels[0] * 1.0, labels[0], (labels[1],), classes)
+    for name, score in case.dice().items():
+        reference, prediction = case.masks(name)
+        total = reference.sum() + prediction.sum()
+        assert score == 2 * (reference & prediction).sum() / total if total else math.isnan(score)
+    np.testing.assert_array_equal(case.foreground(labels[1]), np.isin(labels[1], (1, 3, 7, 300)))
 
 
 def test_slice_with_most_reference_foreground_is_shown() -> None:
