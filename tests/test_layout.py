@@ -25,17 +25,8 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
-# rules that are not kept yet
-NOT_YET = {"functions_are_simple"}
-
 # the tools that run others: a comparison is made of evaluations and predicted masks, new labels are audited
 RUNS_OTHERS = {"tools/compare": {"tools/evaluate", "tools/pseudo_label"}, "tools/add_labels": {"tools/audit"}}
-
-
-@pytest.fixture(autouse=True)
-def _not_yet(request):
-    if request.node.name.removeprefix("test_") in NOT_YET:
-        request.applymarker(pytest.mark.xfail(strict=False))
 
 
 def modules() -> dict[str, Path]:
