@@ -9,7 +9,7 @@ source scripts/environment.sh -
 
 export nnUNet_raw=$folder/raw nnUNet_preprocessed=$folder/preprocessed nnUNet_results=$folder/results
 mkdir -p "$nnUNet_raw" "$nnUNet_preprocessed" "$nnUNet_results"
-export nnUNet_n_proc_DA=${nnUNet_n_proc_DA:-2} nnUNet_def_n_proc=${nnUNet_def_n_proc:-2}
+export nnUNet_n_proc_DA=${nnUNet_n_proc_DA:-1} nnUNet_def_n_proc=${nnUNet_def_n_proc:-2} OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 export PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore
 device=$(python -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")')
 dataset=Dataset901_Phantom plans=nnUNetPlans_quickstart
@@ -33,13 +33,13 @@ nnunet-dycon preprocess -d 901 -c 3d_fullres -p "$plans"
 
 for trainer in nnUNetTrainerSupervised nnUNetTrainerDyCON; do
   if [ ! -f "$models/${trainer}__${plans}__3d_fullres/fold_0/checkpoint_final.pth" ]; then
-    step "training $trainer on the $device: 16 epochs of 20 steps"
-    nnUNet_dycon="num_epochs=16,num_iterations_per_epoch=20,num_val_iterations_per_epoch=4" \
+    step "training $trainer on the $device: 12 epochs of 20 steps"
+    nnUNet_dycon="num_epochs=12,num_iterations_per_epoch=20,num_val_iterations_per_epoch=2" \
       nnUNetv2_train 901 3d_fullres 0 -p "$plans" -tr "$trainer" -device "$device"
   fi
   step "predicting the test scans with $trainer"
   nnUNetv2_predict -d 901 -i "$nnUNet_raw/$dataset/imagesTs" -o "$folder/predictions/$trainer" -f 0 -c 3d_fullres \
-    -p "$plans" -tr "$trainer" -device "$device" -npp 1 -nps 1
+    -p "$plans" -tr "$trainer" -device "$device" -npp 1 -nps 1 --disable_tta
 done
 
 step "evaluation"
