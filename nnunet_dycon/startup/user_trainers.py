@@ -45,10 +45,24 @@ def write_trainer(name: str, base: str, settings: Sequence[str], *, overwrite: b
     Raises:
         UserError: a name that is taken or that nnU-Net could not use, an unknown base, or a setting that it refuses.
     """
-    from nnunet_dycon import trainers
-
     if not name.isidentifier() or "__" in name or not name.startswith("nnUNetTrainer"):
         raise UserError(f"{name} is no name for a trainer; begin with nnUNetTrainer, then letters, digits and single _")
+    text = _text(name, base, settings)
+    file = user_folder() / f"{name}.py"
+    if not file.is_file() and _found(name) is not None:
+        raise UserError(f"there is a trainer {name} already; choose another name")
+    if file.is_file() and file.read_text() != text and not overwrite:
+        raise UserError(f"{file} exists with other settings; choose another name, or give --overwrite")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole(file) as partial:
+        partial.write_text(text)
+    return file
+
+
+def _text(name: str, base: str, settings: Sequence[str]) -> str:
+    """Content of the file."""
+    from nnunet_dycon import trainers
+
     trainer = getattr(trainers, base, None) if base.startswith("nnUNetTrainer") else None
     if trainer is None:
         raise UserError(f"-tr {base}: give one of {', '.join(trainers.__all__)}, or NAME_100epochs, NAME_NoMirroring")
@@ -56,17 +70,7 @@ def write_trainer(name: str, base: str, settings: Sequence[str], *, overwrite: b
     chosen = trainer.default_settings.override(values, trainer=base, unused=trainer.unused_settings)
     values = {key: getattr(chosen, key) for key in values}
     listed = ", ".join(f"{key}={value}" for key, value in values.items())
-    text = _FILE.format(base=base, name=name, listed=listed, values=values)
-    file = user_folder() / f"{name}.py"
-    if file.is_file():
-        if file.read_text() != text and not overwrite:
-            raise UserError(f"{file} exists with other settings; choose another name, or give --overwrite")
-    elif _found(name) is not None:
-        raise UserError(f"there is a trainer {name} already; choose another name")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with whole(file) as partial:
-        partial.write_text(text)
-    return file
+    return _FILE.format(base=base, name=name, listed=listed, values=values)
 
 
 def _values(settings: Sequence[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """One set of options: the same spelling, meaning and default in every command; help without waiting."""
 
 import argparse
+import dataclasses
 import importlib
 import os
 import subprocess
@@ -13,6 +14,7 @@ import torch
 from nnunet_dycon.cli import COMMANDS, main, options
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.audit.similarity import NEAR_DUPLICATE_CORRELATION
+from nnunet_dycon.trainers import nnUNetTrainerDyCON
 
 MODULES = {name: importlib.import_module(f"nnunet_dycon.cli.{name.replace('-', '_')}") for name in COMMANDS}
 SHARED = {
@@ -137,3 +139,22 @@ for arguments in {names}:
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert [line for line in run.stdout.splitlines() if " " in line] == []
+
+
+def test_settings_of_a_trainer_are_listed(capsys):
+    assert main(["settings", "-tr", "nnUNetTrainerDyCON_5epochs"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[4:]}
+    assert lines.keys() == {field.name for field in dataclasses.fields(nnUNetTrainerDyCON.default_settings)}
+    assert lines["num_epochs"].split()[1] == "5" and "at least 0" in lines["weight_fecl"]
+    assert main(["settings", "-tr", "nnUNetTrainer"]) == 2
+    assert "it has no settings; give one of nnUNetTrainer" in capsys.readouterr().err
+    assert main(["settings", "-tr", "nnUNetTrainerX"]) == 2
+    assert "there is no such trainer" in capsys.readouterr().err
+
+
+def test_warnings_of_libraries_stay_out_of_our_commands():
+    code = (
+        "import warnings; from nnunet_dycon.cli import main; main(['trainer-path']); warnings.warn('x', FutureWarning)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stderr == ""
