@@ -21,7 +21,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnunet_dycon.dataset.before_training import check_before_training
-    from nnunet_dycon.dataset.raw_dataset import dataset_id, dataset_name, environment_folder, read_dataset_json
+    from nnunet_dycon.dataset.commands import training
+    from nnunet_dycon.dataset.raw_dataset import dataset_name, environment_folder, read_dataset_json
     from nnunet_dycon.dataset.unlabeled_preprocessing import preprocess_unlabeled
     from nnunet_dycon.dataset.unlabeled_scans import (
         check_images_un,
@@ -50,6 +51,5 @@ def run(args: argparse.Namespace) -> int:
         )
         ready = f"{len(cases)} unlabelled cases{sources_text(cases)} are ready"
         print(f"{ready} in {preprocessed_unlabeled_folder(target)}")
-    with_plans = "" if args.plans == options.PLANS else f" -p {args.plans}"
-    print(f"Next: nnUNetv2_train {dataset_id(name)} {args.configurations[0]} 0 -tr {options.TRAINER}{with_plans}")
+    print(f"Next: {training(name, args.configurations[0], plans=args.plans)}")
     return 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_dycon.dataset.commands import planning
 from nnunet_dycon.dataset.raw_dataset import channel_files, channel_names, check_one_source, sources_of
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json_object
@@ -152,9 +153,7 @@ def read_plans(file: Path) -> dict:
     Raises:
         UserError: it is missing, no JSON object, or lacks what preprocessing needs.
     """
-    planner = re.fullmatch(r"nnUNetResEncUNet(\w+)Plans", file.stem)
-    fix = f"run nnUNetv2_plan_and_preprocess -d {file.parent.name[7:10].lstrip('0')}"
-    fix += f" -pl nnUNetPlannerResEnc{planner[1]}" if planner else ""
+    fix = f"run {planning(file.parent.name, file.stem)}"
     if not file.is_file():
         others = sorted(i.stem for i in file.parent.glob("*lans*.json") if i != file)
         raise UserError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from nnunet_dycon.dataset.commands import planning
 from nnunet_dycon.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def show_error(kind: type[BaseException], error: BaseException, trace: Traceback
         )
     if not isinstance(error, UserError):
         sys.__excepthook__(kind, error, trace)
-        if "Could not find requested nnunet trainer" in str(error):
-            print(f"\n{_trainers()}", file=sys.stderr)
+        if hint := _hint(error):
+            print(f"\n{hint}", file=sys.stderr)
         return
     trainer = _trainer_of(trace)
     if trainer is not None and trainer.local_rank == 0:
@@ -63,7 +64,12 @@ def show_error(kind: type[BaseException], error: BaseException, trace: Traceback
     print(f"\n{Path(sys.argv[0]).stem}: error: {error}", file=sys.stderr)
 
 
-def _trainers() -> str:
+def _hint(error: BaseException) -> str:
+    """What to do about an error of nnU-Net's own; empty where there is no advice."""
+    if isinstance(error, FileNotFoundError) and "Plans" in (plans := Path(str(error.filename))).stem:
+        return f"There are no plans {plans.stem}: run {planning(plans.parent.name, plans.stem)}"
+    if "Could not find requested nnunet trainer" not in str(error):
+        return ""
     from nnunet_dycon import trainers
 
     return (

@@ -14,8 +14,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon.data.previous_stage import check_previous_predictions
 from nnunet_dycon.data.strong_view import add_strong_view, strong_view
+from nnunet_dycon.dataset.commands import preprocessing, training
 from nnunet_dycon.dataset.preprocessed_files import check_labeled_cases
-from nnunet_dycon.dataset.raw_dataset import dataset_id
 from nnunet_dycon.dataset.splits import check_fold, read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.text import few
@@ -72,9 +72,10 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
     def initialize(self) -> None:
         """nnU-Net's, which hands ``local_rank`` to DistributedDataParallel for the number of the GPU."""
         if not os.path.isdir(self.preprocessed_dataset_folder):
+            plans = self.plans_manager
             raise UserError(
-                f"{self.preprocessed_dataset_folder} is missing; run nnUNetv2_preprocess -c {self.configuration_name} "
-                f"-d {dataset_id(self.plans_manager.dataset_name)} -plans_name {self.plans_manager.plans_name} first"
+                f"{self.preprocessed_dataset_folder} is missing; run "
+                f"{preprocessing(plans.dataset_name, self.configuration_name, plans.plans_name)} first"
             )
         if self.is_ddp and self.device.type == "cpu":
             self._initialize_distributed_on_cpu()
@@ -172,11 +173,9 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
 
     def command_of_first_stage(self, fold: int | str) -> str:
         """What makes the predictions that a cascade's second stage needs, for messages."""
-        return (
-            f"made by nnUNetv2_train {self.plans_manager.dataset_name} "
-            f"{self.configuration_manager.previous_stage_name} {fold} -tr {type(self).__name__} "
-            f"-p {self.plans_manager.plans_name}, with --val where it is trained already"
-        )
+        plans, stage = self.plans_manager, self.configuration_manager.previous_stage_name
+        command = training(plans.dataset_name, stage, fold, trainer=type(self).__name__, plans=plans.plans_name)
+        return f"made by {command}, with --val where it is trained already"
 
     def _preprocessed_cases(self) -> list[str]:
         folder = self.preprocessed_dataset_folder

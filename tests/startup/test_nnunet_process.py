@@ -94,6 +94,12 @@ def test_other_errors_keep_their_traceback_and_an_unknown_trainer_gets_a_hint(da
     assert "nnUNetTrainerMeanTeacher" in err.splitlines()[-1] and "_100epochs" in err.splitlines()[-1]
 
 
+def test_missing_plans_are_named_with_their_planner(dataset, capsys):
+    shown(lambda: get_trainer_from_args("901", "3d_fullres", 0, "nnUNetTrainerDyCON", "nnUNetResEncUNetLPlans"))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith("run nnUNetv2_plan_and_preprocess -d 901 -pl nnUNetPlannerResEncL")
+
+
 def test_developers_keep_the_traceback(monkeypatch):
     before = sys.excepthook
     monkeypatch.setenv("nnUNet_dycon_traceback", "1")

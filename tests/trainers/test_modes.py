@@ -131,7 +131,7 @@ def test_second_stage_says_which_predictions_of_the_first_are_missing(commands):
     commands.plan_and_preprocess(Spec(), "3d_fullres")
     add_cascade(commands.nnunet)
     shrink_plans(commands.nnunet)
-    command = "nnUNetv2_train Dataset901_Balls 3d_lowres {} -tr nnUNetTrainerDyCON -p nnUNetPlans, with --val"
+    command = "nnUNetv2_train 901 3d_lowres {} -tr nnUNetTrainerDyCON, with --val"
     with pytest.raises(
         UserError, match=rf"2 of 2 cases have no .*{command.format(0)}.* First: .*scan_0.b2nd is missing"
     ):
