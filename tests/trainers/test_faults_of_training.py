@@ -97,7 +97,7 @@ def test_a_case_of_the_split_that_was_never_preprocessed_is_named(dataset):
 
 def test_a_missing_preprocessed_folder_is_named(dataset):
     shutil.rmtree(dataset.images)
-    with pytest.raises(UserError, match=r"nnUNetPlans_3d_fullres is missing; run nnUNetv2_preprocess -d 901 -c 3d_fullres first"):
+    with pytest.raises(UserError, match="3d_fullres is missing; run nnUNetv2_preprocess -d 901 -c 3d_fullres first"):
         start(dataset)
 
 
