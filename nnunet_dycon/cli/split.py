@@ -144,8 +144,10 @@ def _print(report: SplitReport, *, in_place: bool) -> None:
     steps = f"nnunet-dycon audit -d {number}; "
     if not in_place:
         steps += f"nnUNetv2_plan_and_preprocess -d {number} -c {configuration} --verify_dataset_integrity; "
-    steps += f"nnUNetv2_train {number} {configuration} {report.first_fold} -tr nnUNetTrainerDyCON"
+    train = f"nnUNetv2_train {number} {configuration} {{}} -tr nnUNetTrainerDyCON"
     if len(report.folds) > 1:
-        steps += f" (and folds 1 to {len(report.folds) - 1})"
+        steps += f"for fold in {' '.join(map(str, range(len(report.folds))))}; do {train.format('$fold')}; done"
+    else:
+        steps += train.format(report.first_fold)
     lines += [f"wrote {report.split_file.parent}, {report.splits_final_file}", f"next: {steps}"]
     print_report(*lines, warnings=report.warnings, notes=report.notes)

@@ -698,7 +698,9 @@ def test_command_says_what_the_folds_hold(roots, capsys):
     command("-d", "500", "-t", "501", "--labeled", "5", "--folds", "5")
     printed = capsys.readouterr().out
     assert "folds 0 to 4 train and validate on 4 and 1, 4 and 1, 4 and 1, 4 and 1, 4 and 1 of the labelled" in printed
-    assert printed.splitlines()[-1].endswith("-tr nnUNetTrainerDyCON (and folds 1 to 4)")
+    assert printed.splitlines()[-1].endswith(
+        "for fold in 0 1 2 3 4; do nnUNetv2_train 501 3d_fullres $fold -tr nnUNetTrainerDyCON; done"
+    )
 
 
 def test_command_in_place_warns_on_stderr(roots, capsys):
