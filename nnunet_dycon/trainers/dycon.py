@@ -23,7 +23,7 @@ class DyCONSettings(MeanTeacherSettings):
 
     weight_uncl: float = setting(5.0, "Weight of UnCL at the end of the ramp-up.", low=0, paper=0.5)
     weight_fecl: float = setting(
-        0.1,
+        0.5,
         "Weight of FeCL at the end of the ramp-up; 0 also removes projection head and feature map.",
         low=0,
         paper=0.5,
@@ -38,19 +38,20 @@ class DyCONSettings(MeanTeacherSettings):
     lambda_cross: float = setting(1.0, "Weight of FeCL's teacher term; 0 spares the teacher's projection.", low=0)
     uncertainty_weighting: bool = setting(True, "Whether uncertain patches count up to twice in FeCL.")
     max_patches: int = setting(
-        512,
+        4096,
         "FeCL reads the shallowest encoder stage with at most this many positions for the plan's patch size.",
         low=2,
         paper=4096,
     )
     patch_foreground_share: float | None = setting(
-        None,
+        0.1,
         "Foreground share from which a patch counts as foreground; none: the class with the largest share wins.",
         above=0,
         high=1,
+        paper=None,
     )
     patch_min_purity: float = setting(
-        0.8, "Smallest share of its class that a patch must have; others carry no label.", low=0, high=1, paper=0.0
+        0.0, "Smallest share of its class that a patch must have; others carry no label.", low=0, high=1, paper=0.0
     )
     pseudo_label_min_confidence: float = setting(
         0.8,
@@ -118,6 +119,14 @@ class nnUNetTrainerDyCON(nnUNetTrainerMeanTeacher):
         loss = self.fecl(step.student_embeddings, labels, step.teacher.embeddings, uncertainty)
         count = (labels >= 0).sum()
         return loss * count / mean_over_processes(count).clamp(min=1)  # one mean over the patches of all processes
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        super().on_train_epoch_end(train_outputs)
+        if self.embedding_patches() and self.logger.get_value("patch_share_foreground", -1) == 0:
+            self.print_to_log_file(
+                "FeCL had no foreground patch in this epoch, so nothing to tell background from; a larger max_patches, "
+                "a smaller patch_foreground_share or patch_min_purity gives it some, weight_fecl=0 saves its time"
+            )
 
     @torch.no_grad()
     def _patch_labels(self, step: Step) -> torch.Tensor:

@@ -115,6 +115,16 @@ def test_before_the_ramp_up_only_the_first_step_of_an_epoch_sees_unlabelled_crop
     assert all(np.isfinite(log[name]).all() for name in ("uncl", "fecl", "dice", "teacher_entropy"))
 
 
+@pytest.mark.parametrize(("share", "said"), [(0.0, True), (0.01, False), (float("nan"), False)])
+def test_the_log_says_when_fecl_has_no_pairs(dataset, monkeypatch, share, said):
+    trainer, lines = make_trainer(dataset), []
+    monkeypatch.setattr(trainers.nnUNetTrainerMeanTeacher, "on_train_epoch_end", lambda self, outputs: None)
+    monkeypatch.setattr(trainer.logger, "get_value", lambda name, step: share)
+    monkeypatch.setattr(trainer, "print_to_log_file", lines.append)
+    trainer.on_train_epoch_end([])
+    assert [line for line in lines if "FeCL had no foreground patch" in line] == lines and bool(lines) == said
+
+
 def test_two_runs_with_one_seed_are_identical(dataset):
     runs = []
     for _ in range(2):
