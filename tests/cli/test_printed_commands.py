@@ -81,7 +81,7 @@ def printed():
         left_out |= {id(part) for i in nodes if isinstance(i, ast.JoinedStr) for part in i.values}
         for node in nodes:
             if isinstance(node, ast.JoinedStr):
-                text = "".join(str(i.value) if isinstance(i, ast.Constant) else "1" for i in node.values)
+                text = "".join(str(i.value) if isinstance(i, ast.Constant) else value_of(i) for i in node.values)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in left_out:
                 text = node.value
             else:
@@ -90,15 +90,20 @@ def printed():
                 yield from ((file.name, i) for i in commands_in(text))
 
 
+def value_of(field):
+    """What stands for a field of an f-string: options for one that holds them, else a number."""
+    return {"how": "--labeled 10%"}.get(ast.unparse(field.value), "1")
+
+
 def commands_in(text):
     """Commands that are followed by an option or a field, up to the prose that goes on."""
-    for found in re.finditer(r"(nnUNetv2_\w+|nnunet-dycon [a-z-]+)((?: \S+)+)", text):
+    for found in re.finditer(r"(nnUNetv2_\w+|nnunet-dycon [a-z-]+)((?: \S+)+)", text.replace("{}", "1")):
         words = [found[1]]
         for word in found[2].split():
             after_option = words[-1].startswith("-") and words[-1] != "--verify_dataset_integrity"
             if not re.match(r"[-\dA-Z/]|.*=", word) and not after_option:
                 break
-            words.append(word.rstrip(".,;:)'"))
+            words.append({"ID": "1", "GIGABYTES": "8"}.get(word, word).rstrip(".,;:)'"))
             if word[-1] in ".,;:)'":
                 break
         if len(words) > 1:
