@@ -49,7 +49,7 @@ class nnUNetTrainerRecorded(nnUNetTrainerDyCON):
         file.with_suffix(".tmp").write_text(json.dumps(self.record))
         os.replace(file.with_suffix(".tmp"), file)
 """
-STEPS = "num_iterations_per_epoch=2,num_val_iterations_per_epoch=1,max_patches=512,picture_every_epochs=0,save_every=1"
+STEPS = "num_iterations_per_epoch=2,num_val_iterations_per_epoch=1,ramp_start=0,picture_every_epochs=0,save_every=1"
 LIMIT_S = 600
 
 
