@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from nnunet_dycon.cli import options
@@ -30,16 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Add the labels, then say what was done and what comes next."""
+    from nnunet_dycon.files.text import few, print_report
     from nnunet_dycon.tools.add_labels import add_labels
 
     report = add_labels(args.dataset, args.masks, num_processes=args.num_processes, progress=True)
-    for warning in report.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    if report.resumed:
-        print(f"note: finished the interrupted move of {', '.join(report.resumed)}")
-    for note in report.notes:
-        print(f"note: {note}")
-    print(
-        f"{len(report.cases)} cases moved to imagesTr and labelsTr of {report.raw.folder}: {report.n_labeled} "
-        f"labelled, {report.n_unlabeled} unlabelled. Next: {report.next_command}"
+    notes = [f"begun or done by an earlier run: {few(report.resumed)}"] if report.resumed else []
+    print_report(
+        f"{len(report.cases)} cases are in imagesTr and labelsTr of {report.raw.folder}: {report.n_labeled} labelled, "
+        f"{report.n_unlabeled} unlabelled. Next: {report.next_command}",
+        warnings=report.warnings,
+        notes=[*notes, *report.notes],
     )

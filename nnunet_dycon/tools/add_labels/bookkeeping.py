@@ -5,6 +5,7 @@ Each function may be called again after an interruption.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,35 +14,6 @@ from nnunet_dycon.dataset.commands import PLANS, planning, preprocessing
 from nnunet_dycon.dataset.raw_dataset import RawDataset
 from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.files.json_files import read_json, read_json_object, write_json
-
-
-def remove_preprocessed_unlabeled(folder: Path, cases: Sequence[str]) -> list[Path]:
-    """Delete what was made of the cases when they were unlabelled, in every configuration.
-
-    Args:
-        folder: of the dataset in nnUNet_preprocessed.
-        cases: their names.
-
-    Returns:
-        The files deleted.
-    """
-    files = [
-        file
-        for unlabeled in sorted(folder.glob("*_unlabeled"))
-        for case in cases
-        for ending in (".json", ".b2nd")  # the record first: without it the image counts as not there
-        if (file := unlabeled / f"{case}{ending}").is_file()
-    ]
-    for file in files:
-        file.unlink()
-    return files
-
-
-def update_dataset_json(raw: RawDataset) -> int:
-    """Set numTraining to the number of cases in imagesTr; returns it."""
-    number = len(raw.images("Tr"))
-    write_json(raw.dataset_json | {"numTraining": number}, raw.folder / "dataset.json")
-    return number
 
 
 def check_books(raw: RawDataset, folder: Path | None) -> None:
@@ -60,9 +32,29 @@ def check_books(raw: RawDataset, folder: Path | None) -> None:
         _plans(folder)
 
 
-def update_split_record(raw: RawDataset, cases: Sequence[str]) -> None:
+def keep_books(raw: RawDataset, folder: Path | None, cases: Sequence[str]) -> list[int] | None:
+    """Name the cases as labelled ones everywhere, and delete what was preprocessed of them as unlabelled ones.
+
+    Returns:
+        Numbers of the folds that now train on them; None where there is no ``splits_final.json``.
+    """
+    _update_split_record(raw.folder / "split.json", cases)
+    if folder is None:
+        return None
+    for case in cases:
+        for ending in (".json", ".b2nd"):  # the record first: without it the image counts as not there
+            for file in folder.glob(f"*_unlabeled/{case}{ending}"):
+                file.unlink()
+    return update_splits(folder, cases)
+
+
+def update_dataset_json(raw: RawDataset) -> None:
+    """Set numTraining to the number of cases in imagesTr."""
+    write_json(raw.dataset_json | {"numTraining": len(raw.images("Tr"))}, raw.folder / "dataset.json")
+
+
+def _update_split_record(file: Path, cases: Sequence[str]) -> None:
     """In ``split.json``, where there is one, make the cases labelled and say that they were added."""
-    file = raw.folder / "split.json"
     record = _split_record(file)
     if record is None:
         return
@@ -78,8 +70,7 @@ def _split_record(file: Path) -> dict[str, Any] | None:
     record = read_json_object(file, "correct or delete it") if file.is_file() else {}
     roles = record.get("cases")
     lists = [roles.get("labeled"), roles.get("unlabeled")] if isinstance(roles, dict) else [None]
-    lists.append(record.get("labels_added", []))
-    return record if all(isinstance(i, list) for i in lists) else None
+    return record if all(isinstance(i, list) for i in (*lists, record.get("labels_added", []))) else None
 
 
 def update_splits(folder: Path, cases: Sequence[str]) -> list[int] | None:
@@ -97,47 +88,40 @@ def update_splits(folder: Path, cases: Sequence[str]) -> list[int] | None:
     splits = read_splits(folder)
     if splits is None:
         return None
-    new = [_fold_with(fold, cases) for fold in splits]
+    new = [
+        fold | {"train": _with(fold["train"], [case for case in cases if case not in fold["val"]])} for fold in splits
+    ]
     if new != splits:
         write_json(new, folder / "splits_final.json")
     return [i for i, fold in enumerate(new) if set(cases) & set(fold["train"])]
-
-
-def _fold_with(fold: dict[str, Any], cases: Sequence[str]) -> dict[str, Any]:
-    named = {*fold["train"], *fold["val"]}
-    return fold | {"train": _with(fold["train"], [case for case in cases if case not in named])}
 
 
 def _with(names: Sequence[str], more: Sequence[str]) -> list[str]:
     return [*names, *(name for name in more if name not in set(names))]
 
 
-def preprocessing_commands(folder: Path | None, dataset: str) -> str:
+def preprocessing_commands(folder: Path | None, name: str) -> str:
     """What to run next: nnU-Net's preprocessing of every configuration that was preprocessed before.
 
     Args:
         folder: of the dataset in nnUNet_preprocessed, None where there is none.
-        dataset: as the user calls it.
+        name: DatasetXXX_Name.
     """
     preprocessed = {} if folder is None else _preprocessed(folder)
-    commands = [preprocessing(dataset, " ".join(names), plans) for plans, names in preprocessed.items()]
-    return "; ".join(commands) or planning(dataset, PLANS, "--verify_dataset_integrity")
+    commands = [preprocessing(name, " ".join(names), plans) for plans, names in preprocessed.items()]
+    return "; ".join(commands) or planning(name, PLANS, "--verify_dataset_integrity")
 
 
 def _preprocessed(folder: Path) -> dict[str, list[str]]:
-    """Configurations of the preprocessed data by plans; plans that share data are named once."""
-    seen: set[str] = set()
-    found = {}
-    for name, plans in sorted(_plans(folder).items(), key=lambda i: (len(i[0]), i[0])):
-        fitting = {
-            configuration: identifier
-            for configuration, content in plans["configurations"].items()
-            if (identifier := content.get("data_identifier")) and (folder / identifier).is_dir()
-        }
-        new = [configuration for configuration, identifier in fitting.items() if identifier not in seen]
-        seen.update(fitting.values())
-        if new:
-            found[name] = new
+    """Configurations of the preprocessed data by plans; data that plans share is named once."""
+    first: dict[str, tuple[str, str]] = {}
+    for plans, content in sorted(_plans(folder).items(), key=lambda i: (len(i[0]), i[0])):
+        for configuration, values in content["configurations"].items():
+            first.setdefault(str(values.get("data_identifier")), (plans, configuration))
+    found: dict[str, list[str]] = defaultdict(list)
+    for data, (plans, configuration) in first.items():
+        if (folder / data).is_dir():
+            found[plans].append(configuration)
     return found
 
 

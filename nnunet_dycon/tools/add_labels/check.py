@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Sequence
+import filecmp
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from nnunet_dycon.dataset.raw_dataset import RawDataset, label_values
-from nnunet_dycon.dataset.reading import reader_of
+from nnunet_dycon.dataset.raw_dataset import RawDataset, channel_files, label_values
+from nnunet_dycon.dataset.reading import read_volume, reader_of
 from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.pool import map_cases
+from nnunet_dycon.files.text import few
 from nnunet_dycon.tools.audit.scans import Scan, read_scan
 
 # What nnU-Net leaves beside its predictions, which are often what is corrected by hand.
@@ -28,22 +29,28 @@ class NewCase:
 
     Attributes:
         name: of the case.
-        images: channel files in imagesUn, in order.
+        images: channel files that are in imagesUn still, in order.
         mask: file in the user's folder.
+        is_begun: whether an earlier run has copied this mask to labelsTr, after it was checked.
     """
 
     name: str
     images: list[Path]
     mask: Path
+    is_begun: bool
+
+    @property
+    def is_done(self) -> bool:
+        """Whether an earlier run has moved the images, too, which is the last step."""
+        return self.is_begun and not self.images
 
 
-def find_new_cases(raw: RawDataset, masks: Path, done: Collection[str] = ()) -> list[NewCase]:
+def find_new_cases(raw: RawDataset, masks: Path) -> list[NewCase]:
     """The cases that a folder of masks is for, judged by the names.
 
     Args:
         raw: the dataset.
         masks: the folder.
-        done: cases whose masks are left out, because they have just been moved.
 
     Raises:
         UserError: no mask, or files that do not belong to one unlabelled case each; all of them are named.
@@ -53,43 +60,50 @@ def find_new_cases(raw: RawDataset, masks: Path, done: Collection[str] = ()) -> 
         raise UserError(f"{masks} is no folder; give the folder with the new masks CASE{raw.file_ending}")
     if masks.is_relative_to(raw.folder.resolve()):
         raise UserError(f"{masks} lies in the dataset; put the new masks into a folder outside {raw.folder}")
-    files = [i for i in sorted(masks.iterdir()) if not i.name.startswith(".") and i.name not in _NNUNET_FILES]
-    found = [file for file in files if file.is_file() and file.name.endswith(raw.file_ending)]
-    names = {file.name.removesuffix(raw.file_ending): file for file in found}
-    sidecars = {f"{name}.json" for name in names}  # spacing of TIFF files
-    if not names:
-        raise UserError(f"{masks} holds no mask named CASE{raw.file_ending}, which is the dataset's file ending")
-    names = {name: file for name, file in names.items() if name not in done}
-    faults = [_stranger(file, raw) for file in files if file not in found and file.name not in sidecars]
-    parts = {part: raw.images(part) for part in ("Un", "Tr", "Ts")}
-    faults += [fault for name, file in names.items() if (fault := _name_fault(name, file, raw, parts))]
+    names, strangers = _content(masks, raw.file_ending)
+    unlabeled = raw.images("Un")
+    cases = [NewCase(i, unlabeled.get(i, []), file, _is_begun(i, file, raw)) for i, file in names.items()]
+    faults = [f"{i} is no mask CASE{raw.file_ending}; convert it or take it out of the folder" for i in strangers]
+    faults += [fault for case in cases if not case.is_begun and (fault := _name_fault(case, raw))]
     faults += _split_faults(list(names), raw)
     if faults:
         raise UserError(_nothing_moved(faults))
-    return [NewCase(name, parts["Un"][name], file) for name, file in names.items()]
+    return cases
 
 
-def _stranger(file: Path, raw: RawDataset) -> str:
-    return f"{file} is no mask CASE{raw.file_ending}; convert it or take it out of the folder"
+def _content(masks: Path, ending: str) -> tuple[dict[str, Path], list[Path]]:
+    """Masks by case, and files that are none; TIFF masks have their spacing in ``CASE.json``."""
+    files = [i for i in sorted(masks.glob("[!.]*")) if i.name not in _NNUNET_FILES]
+    names = {i.name.removesuffix(ending): i for i in files if i.is_file() and i.name.endswith(ending)}
+    if not names:
+        raise UserError(f"{masks} holds no mask named CASE{ending}, which is the dataset's file ending")
+    known = {*names.values(), *(masks / f"{name}.json" for name in names)}
+    return names, sorted({*files} - known)
 
 
-def _name_fault(name: str, file: Path, raw: RawDataset, parts: dict[str, dict[str, list[Path]]]) -> str | None:
+def _is_begun(name: str, mask: Path, raw: RawDataset) -> bool:
+    """Whether labelsTr has this very mask, of a case that is, or was, in imagesUn."""
+    label = raw.folder / "labelsTr" / mask.name
+    return label.is_file() and filecmp.cmp(label, mask, shallow=False) and name not in raw.images("Ts")
+
+
+def _name_fault(case: NewCase, raw: RawDataset) -> str | None:
     """Why a mask can not be that of an unlabelled case; None if it can."""
+    name, file = case.name, case.mask
     for part, role in (("Tr", "labelled already"), ("Ts", "a test case")):
-        if name in parts[part]:
+        if name in raw.images(part):
             return f"{file}: case {name} is {role} (images{part}); take the mask out of the folder"
     if (raw.folder / "labelsTr" / file.name).exists():
         return f"{file}: labelsTr/{file.name} exists already; remove one of the two"
-    if name in parts["Un"]:
-        expected = [f"{name}_{i:04d}{raw.file_ending}" for i in range(len(parts["Un"][name]))]
-        if [image.name for image in parts["Un"][name]] == expected:
+    if case.images:
+        found = [image.name for image in case.images]
+        if found == channel_files(name, len(found), raw.file_ending):
             return None
-        return (
-            f"case {name} has the channel files {', '.join(i.name for i in parts['Un'][name])}; number them from 0000"
-        )
-    if name.endswith("_0000") and name.removesuffix("_0000") in parts["Un"]:
+        return f"case {name} has the channel files {few(found)}; number them from 0000"
+    unlabeled = raw.images("Un")
+    if name.endswith("_0000") and name.removesuffix("_0000") in unlabeled:
         return f"{file}: masks have no channel number; rename it to {name.removesuffix('_0000')}{raw.file_ending}"
-    near = difflib.get_close_matches(name, parts["Un"], n=1)
+    near = difflib.get_close_matches(name, unlabeled, n=1)
     hint = f" (nearest name: {near[0]})" if near else ""
     return f"{file}: imagesUn has no case {name}{hint}; rename the mask as its images, without channel number"
 
@@ -97,13 +111,12 @@ def _name_fault(name: str, file: Path, raw: RawDataset, parts: dict[str, dict[st
 def _split_faults(names: Sequence[str], raw: RawDataset) -> list[str]:
     """Cases that a fold calls unlabelled although it will learn from their masks."""
     folder = raw.preprocessed_folder()
-    faults = []
-    for i, fold in enumerate((folder and read_splits(folder)) or []):
-        both = sorted(set(names) & set(fold.get("unlabeled", [])))
-        if both:
-            file = folder / "splits_final.json" if folder else "splits_final.json"
-            faults.append(f"{file} names {', '.join(both)} under 'unlabeled' in fold {i}; remove the names there first")
-    return faults
+    splits = read_splits(folder) if folder is not None else None
+    return [
+        f"{folder}/splits_final.json names {few(both)} under 'unlabeled' in fold {i}; remove the names there first"
+        for i, fold in enumerate(splits or [])
+        if (both := sorted(set(names) & set(fold.get("unlabeled", []))))
+    ]
 
 
 def check_cases(raw: RawDataset, cases: Sequence[NewCase], *, num_processes: int, progress: bool) -> list[str]:
@@ -139,20 +152,15 @@ def _check_case(case: NewCase, raw: RawDataset) -> tuple[list[str], list[str]]:
     faults = [i for i in content.findings if i.severity == "error" or i.message.startswith(mask)]
     if faults:
         return [f"{i.message}; {i.fix}" for i in faults], []
-    voxels = _read_mask(case.mask, raw.dataset_json)
+    voxels = read_volume(case.mask, reader_of(case.mask, raw.dataset_json), is_mask=True)[0]
     allowed = label_values(raw.dataset_json)
     wrong = sorted(set(np.unique(voxels).tolist()) - set(allowed))
     if wrong:
-        shown = ", ".join(f"{value:g}" for value in wrong[:5]) + (" ..." if len(wrong) > 5 else "")
-        known = ", ".join(map(str, allowed))
-        return [f"{case.mask} has the values {shown}; dataset.json names {known}: correct the mask"], []
-    if not np.isin(voxels, raw.foreground_values()).any():
+        values = few(f"{value:g}" for value in wrong)
+        return [f"{case.mask} has the values {values}; dataset.json names {few(allowed)}: correct the mask"], []
+    if not content.has_foreground:
         return [], [f"{case.mask} has no foreground; if that is not true, correct labelsTr/{case.mask.name}"]
     return [], []
-
-
-def _read_mask(file: Path, dataset_json: dict[str, Any]) -> np.ndarray:
-    return reader_of(file, dataset_json).read_seg(str(file))[0]
 
 
 def _nothing_moved(faults: Sequence[str]) -> str:

@@ -1,22 +1,28 @@
-"""The whole command: check everything, move, keep the books."""
+"""The whole command: check everything, copy the masks, keep the books, move the images.
+
+There is no journal: the images of a case are moved last, so the folders themselves say where an interrupted run stood,
+and the same call finishes it.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from nnunet_dycon.dataset.raw_dataset import RawDataset, open_raw_dataset
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.whole_files import whole
 from nnunet_dycon.tools.add_labels.bookkeeping import (
     check_books,
+    keep_books,
     preprocessing_commands,
-    remove_preprocessed_unlabeled,
     update_dataset_json,
-    update_split_record,
-    update_splits,
 )
 from nnunet_dycon.tools.add_labels.check import NewCase, check_cases, find_new_cases
-from nnunet_dycon.tools.add_labels.journal import move_cases, read_journal, remove_journal, write_journal
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class AddReport:
         cases: names of the cases that are labelled now.
         n_labeled: cases in imagesTr now.
         n_unlabeled: cases left in imagesUn.
-        resumed: those of ``cases`` whose move an earlier run had begun.
+        resumed: those of ``cases`` that an earlier run had begun or finished.
         notes: what the user should know, in whole sentences.
         warnings: what is worth a look, in whole sentences.
         next_command: the preprocessing.
@@ -38,10 +44,10 @@ class AddReport:
     cases: list[str]
     n_labeled: int
     n_unlabeled: int
-    resumed: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    next_command: str = ""
+    resumed: list[str]
+    notes: list[str]
+    warnings: list[str]
+    next_command: str
 
 
 def add_labels(dataset: int | str, masks: Path, *, num_processes: int = 1, progress: bool = False) -> AddReport:
@@ -57,68 +63,86 @@ def add_labels(dataset: int | str, masks: Path, *, num_processes: int = 1, progr
 
     Raises:
         UserError: anything wrong with the names, grids or values of the masks, or with the JSON files that name the
-            cases; then every file is where it was.
+            cases; then every file is where it was. A file that cannot be written; then the same call finishes.
     """
     raw = open_raw_dataset(dataset)
-    interrupted = read_journal(raw)
-    if interrupted:
-        _finish(raw, interrupted, progress)
-    resumed = [case.name for case in interrupted]
-    cases = find_new_cases(raw, masks, done=resumed)
-    check_books(raw, raw.preprocessed_folder())
-    warnings = check_cases(raw, cases, num_processes=num_processes, progress=progress)
-    if cases:
-        write_journal(raw, cases)
-        _finish(raw, cases, progress)
-    return _report(raw, [*resumed, *(case.name for case in cases)], resumed, warnings, str(dataset))
-
-
-def _finish(raw: RawDataset, cases: Sequence[NewCase], progress: bool) -> None:
-    """All steps, each of which may have been done before."""
-    names = [case.name for case in cases]
-    move_cases(raw, cases, progress=progress)
-    update_dataset_json(raw)
-    update_split_record(raw, names)
+    cases = find_new_cases(raw, masks)
     folder = raw.preprocessed_folder()
-    if folder is not None:
-        remove_preprocessed_unlabeled(folder, names)
-        update_splits(folder, names)
-    remove_journal(raw)
-
-
-def _report(raw: RawDataset, cases: list[str], resumed: list[str], warnings: list[str], dataset: str) -> AddReport:
-    folder = raw.preprocessed_folder()
+    check_books(raw, folder)
+    new = [case for case in cases if not case.is_begun]
+    warnings = check_cases(raw, new, num_processes=num_processes, progress=progress)
+    try:
+        folds = _add(raw, folder, [case for case in cases if not case.is_done], progress)
+    except OSError as error:
+        raise UserError(
+            f"interrupted: {error}. Nothing is lost; remove the cause and repeat the same command to finish"
+        ) from error
     return AddReport(
         raw=raw,
-        cases=cases,
+        cases=[case.name for case in cases],
         n_labeled=len(raw.images("Tr")),
         n_unlabeled=len(raw.images("Un")),
-        resumed=resumed,
-        notes=_notes(raw, folder, cases),
+        resumed=[case.name for case in cases if case.is_begun],
+        notes=_notes(raw, folder, folds),
         warnings=warnings,
-        next_command=preprocessing_commands(folder, dataset),
+        next_command=preprocessing_commands(folder, raw.name),
     )
 
 
-def _notes(raw: RawDataset, folder: Path | None, cases: Sequence[str]) -> list[str]:
-    notes = []
-    folds = None if folder is None else update_splits(folder, cases)
+def _add(raw: RawDataset, folder: Path | None, cases: Sequence[NewCase], progress: bool) -> list[int] | None:
+    """Each step may have been done before; the folds that train on the cases now."""
+    for case in tqdm(cases, desc="copying masks", unit="case", disable=not progress):
+        _copy_mask(case, raw)
+    folds = keep_books(raw, folder, [case.name for case in cases])
+    for case in tqdm(cases, desc="moving images", unit="case", disable=not progress):
+        _move_images(case, raw)
+    update_dataset_json(raw)
+    return folds
+
+
+def _copy_mask(case: NewCase, raw: RawDataset) -> None:
+    """A copy, as a link would change when the user corrects the mask; TIFF files have their spacing beside them."""
+    folder = raw.folder / "labelsTr"
+    folder.mkdir(exist_ok=True)
+    for file in (case.mask.with_name(f"{case.name}.json"), case.mask):
+        if file.is_file() and not (folder / file.name).exists():
+            with whole(folder / file.name) as partial:
+                shutil.copyfile(file, partial)
+
+
+def _move_images(case: NewCase, raw: RawDataset) -> None:
+    spacings = {image.with_name(f"{case.name}.json") for image in case.images}
+    for file in [*(i for i in spacings if i.is_file()), *case.images]:
+        _move_file(file, raw.folder / "imagesTr" / file.name)
+
+
+def _move_file(source: Path, target: Path) -> None:
+    """As ``shutil.move``; a symbolic link is made anew, so that a relative one points to the same file."""
+    target.parent.mkdir(exist_ok=True)
+    if source.is_symlink():
+        target.unlink(missing_ok=True)
+        target.symlink_to(source.resolve())
+        source.unlink()
+    else:
+        shutil.move(source, target)
+
+
+def _notes(raw: RawDataset, folder: Path | None, folds: Sequence[int] | None) -> list[str]:
     if folder is None:
-        notes.append(
+        notes = [
             "nnUNet_preprocessed has no folder of this dataset; a splits_final.json kept elsewhere does not name the "
             "new cases, so no fold would train on them: add them to 'train' there"
-        )
+        ]
     elif folds is None:
-        notes.append(
+        notes = [
             "there is no splits_final.json: nnU-Net draws folds of all labelled cases when training starts, so "
             "validation cases may be new ones"
-        )
+        ]
     else:
-        listed = ", ".join(map(str, folds)) or "none"
-        notes.append(
-            f"splits_final.json: training cases of fold {listed} include the new ones; no validation case was changed, "
-            "so validation stays comparable. Fold 'all' trains on every labelled case"
-        )
+        notes = [
+            f"splits_final.json: training cases of fold {', '.join(map(str, folds)) or 'none'} include the new ones; "
+            "no validation case was changed, so validation stays comparable. Fold 'all' trains on every labelled case"
+        ]
     if folder is not None:
         notes.append(
             "the plans stay as they are, so that results compare. To plan anew with the new cases (which matters for "
