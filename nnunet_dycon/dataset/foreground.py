@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from nnunet_dycon.dataset.raw_dataset import label_values
-from nnunet_dycon.dataset.reading import read_volume, reader_of
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.text import few
 
 
-def check_foreground(masks: Mapping[str, Path], dataset_json: dict[str, Any]) -> None:
-    """Read masks of labelled cases until one has foreground.
-
-    Raises:
-        UserError: none has, or a mask cannot be read.
-    """
-    values = label_values(dataset_json, ignore=False)[1:]
-    for file in masks.values():
-        if np.isin(read_volume(file, reader_of(file, dataset_json), is_mask=True)[0], values).any():
-            return
-    if masks:
-        raise no_foreground(masks)
-
-
 def check_preprocessed_foreground(folder: Path, cases: Iterable[str]) -> None:
-    """The same of preprocessed cases, whose ``CASE.pkl`` says where the foreground is.
+    """Check preprocessed cases, whose ``CASE.pkl`` says where the foreground is.
 
     Args:
         folder: of the configuration's labelled cases.
