@@ -136,6 +136,7 @@ BAD_SCANS = {
     ),
     "same value everywhere": (replace_by(np.full_like(IMAGE, 5)), r"same value in all voxels.*remove it"),
     "mask in place of the image": (replace_by(MASK), r"nothing but label values or very few others"),
+    "mask of 0 and 255": (replace_by(255 * MASK), r"label values or very few others"),
     "spacing of nothing": (with_spacing(1e-6, 1, 1), r"correct the spacing in its header"),
     "spacing in micrometres": (with_spacing(1000, 1000, 1000), r"\(24000, 24000, 24000\) voxels .*correct the spacing"),
 }

@@ -15,12 +15,10 @@ import torch
 from nnunet_dycon.cli import main
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.models import prediction
-from nnunet_dycon.tools.add_labels.journal import JOURNAL
 from tests.cli.test_faults import cut, four_dimensional, with_voxel
 from tests.conftest import blob, write_image
 from tests.helpers.trained_model import make_trainer, write_model
 from tests.tools.test_add_labels import toy  # noqa: F401
-from tests.trainers.test_faults_of_training import ESCAPES
 
 # ------------------------------------------------------------------------------------------------- checkpoints
 
@@ -171,47 +169,6 @@ def test_damaged_books_are_named_before_anything_is_moved(toy, capsys, fault):  
     assert main(["add-labels", "-d", "700", str(toy.masks)]) == 2
     assert f"{file} {message}" in capsys.readouterr().err
     assert toy.state() == before
-
-
-def journal_entry(**changes):
-    return {"case": "scan_1", "images": ["scan_1_0000.nii.gz"], "mask": "/masks/scan_1.nii.gz"} | changes
-
-
-@pytest.mark.parametrize(
-    "entries",
-    [
-        *([journal_entry(case=name)] for name in ESCAPES),
-        *([journal_entry(images=[name])] for name in ESCAPES),
-        *([journal_entry(mask=name)] for name in ESCAPES),
-        *(
-            [journal_entry(case=name, images=[f"{name}_0000.nii.gz"], mask=f"{name}.nii.gz")]
-            for name in ("../x", "/x", "a/b")
-        ),
-        [journal_entry(mask="/etc/passwd")],
-        [journal_entry(images="scan_1_0000.nii.gz")],
-        [journal_entry(images=None)],
-        [{"case": "scan_1"}],
-        [journal_entry(more=1)],
-        [7],
-        {"case": "scan_1"},
-        None,
-    ],
-    ids=str,
-)
-def test_a_journal_can_only_move_its_cases(toy, capsys, entries):  # noqa: F811
-    (toy.raw / JOURNAL).write_text(json.dumps(entries))
-    toy.mask("scan_1")
-    before = toy.state()
-    assert main(["add-labels", "-d", "700", str(toy.masks)]) == 2
-    error = capsys.readouterr().err
-    assert f"{toy.raw / JOURNAL} is damaged (" in error and "move the cases by hand and delete it" in error
-    assert toy.state() == before
-
-
-def test_a_cut_journal_is_named(toy, capsys):  # noqa: F811
-    (toy.raw / JOURNAL).write_text('[{"case": "sc')
-    assert main(["add-labels", "-d", "700", str(toy.masks)]) == 2
-    assert f"{JOURNAL} is no valid JSON" in capsys.readouterr().err
 
 
 def test_preprocess_without_its_folder_is_explained(dataset, capsys, monkeypatch):
