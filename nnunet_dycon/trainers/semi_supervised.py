@@ -559,7 +559,9 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         stored: dict[str, Any] = {}
         with suppress(UserError):  # a damaged checkpoint is no loss
             stored = load_checkpoint_file(file).get("semi_supervised", {}).get("settings", {})
-        if listed := self.settings.changes(self.default_settings.resumed(stored, self.unused_settings), stored):
+        if stored and (
+            listed := self.settings.changes(self.default_settings.resumed(stored, self.unused_settings), stored)
+        ):
             raise UserError(
                 f"{file.parent} holds a training with other settings ({listed}), which a new one would overwrite. "
                 "Continue that one with --c, or give these settings a folder of their own: nnunet-dycon variant "

@@ -133,6 +133,7 @@ def test_only_the_first_process_draws(dataset, monkeypatch):
 
 
 def test_checkpoints_from_before_the_setting_load(dataset, monkeypatch, tmp_path):
+    monkeypatch.setenv("nnUNet_dycon", "max_patches=512")
     trainer = make_trainer(dataset)
     trainer.initialize()
     trainer.save_checkpoint(str(tmp_path / "old.pth"))

@@ -40,13 +40,13 @@ class Record(TorchDispatchMode):
         return result
 
 
-def trainer_on_device(planned_dataset, monkeypatch, name, settings):
-    for key, value in planned_dataset.environment().items():
+def trainer_on_device(dataset, monkeypatch, name, settings):
+    for key, value in dataset.environment().items():
         monkeypatch.setenv(key, value)
     monkeypatch.setenv("nnUNet_dycon", settings)
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())  # which meta has not
-    plans = json.loads((planned_dataset.preprocessed / "nnUNetPlans.json").read_text()) | {"continue_training": False}
-    dataset_json = json.loads((planned_dataset.preprocessed / "dataset.json").read_text())
+    plans = json.loads((dataset.preprocessed / "nnUNetPlans.json").read_text()) | {"continue_training": False}
+    dataset_json = json.loads((dataset.preprocessed / "dataset.json").read_text())
     trainer = getattr(trainers, name)(plans, "3d_fullres", 0, dataset_json, META)
     trainer.initialize()
     trainer.grad_scaler = SCALER
@@ -69,15 +69,15 @@ def batch_of(trainer, unlabeled):
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("nnUNetTrainerDyCON", ""),
+        ("nnUNetTrainerDyCON", "max_patches=512"),
         ("nnUNetTrainerDyCON", "preset=paper"),
-        ("nnUNetTrainerDyCON", "cutmix=1,teach_labeled=true,unlabeled_batch_size=1"),
+        ("nnUNetTrainerDyCON", "max_patches=512,cutmix=1,teach_labeled=true,unlabeled_batch_size=1"),
         ("nnUNetTrainerMeanTeacher", ""),
-        ("nnUNetTrainerDyCONCoTraining", ""),
+        ("nnUNetTrainerDyCONCoTraining", "max_patches=512"),
     ],
 )
-def test_a_step_neither_waits_nor_makes_tensors_on_the_cpu(planned_dataset, monkeypatch, name, settings):
-    trainer = trainer_on_device(planned_dataset, monkeypatch, name, f"ramp_start=0,{settings}".rstrip(","))
+def test_a_step_neither_waits_nor_makes_tensors_on_the_cpu(dataset, monkeypatch, name, settings):
+    trainer = trainer_on_device(dataset, monkeypatch, name, f"ramp_start=0,{settings}".rstrip(","))
     batch = batch_of(trainer, trainer.settings.unlabeled_batch_size or trainer.batch_size)
     read = []
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: read.append(self.shape) or torch.zeros(self.shape))

@@ -245,7 +245,8 @@ def test_unannotated_voxels_are_left_out_of_the_supervised_loss_and_labelled_by_
     assert 0 < ignored.float().mean() < 1
     labels = trainer._true_labels(target, order)
     assert (labels[ignored] == -1).all() and (labels[~ignored] >= 0).all()
-    fine = patch_labels(labels, [0, 1, 2], trainer.grid).reshape(len(labels), *trainer.grid)
+    share = trainer.settings.patch_foreground_share
+    fine = patch_labels(labels, [0, 1, 2], trainer.grid, foreground_share=share).reshape(len(labels), *trainer.grid)
     whole = torch.nn.functional.adaptive_avg_pool3d(ignored[:, None].float(), trainer.grid)[:, 0]
     assert (fine[whole == 1] == -1).all() and (fine[whole < 1] >= 0).all() and (whole == 1).any()
     logits = torch.full((2 * len(labels), manager.num_segmentation_heads, *labels.shape[1:]), -10.0)

@@ -49,7 +49,7 @@ def test_curves_reach_wandb_and_other_settings_do_not_start_over(dataset, monkey
     monkeypatch.setenv("nnUNet_wandb_enabled", "0")
     length = "max_patches=512,num_epochs=1,num_iterations_per_epoch=2,num_val_iterations_per_epoch=1"
     monkeypatch.setenv("nnUNet_dycon", f"{length},weight_fecl=0.05,save_every=3")
-    message = r"other settings \(weight_fecl 0\.1 -> 0\.05\).*--c, or .*nnunet-dycon variant"
+    message = r"other settings \(weight_fecl 0\.5 -> 0\.05.*\).*--c, or .*nnunet-dycon variant"
     with pytest.raises(UserError, match=message):
         make().on_train_start()
     Path(trainer.output_folder, "checkpoint_final.pth").write_text("")

@@ -4,7 +4,6 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import torch
@@ -22,21 +21,32 @@ def loader_of(dataset):
 
 
 def first_batch(loader):
-    """In the spawned process: a batch, and what it was made from."""
     np.random.seed(3)
     torch.manual_seed(3)
-    return next(loader), type(loader).__name__, multiprocessing.current_process().name
+    return next(loader)
 
 
-def test_a_spawned_worker_makes_the_same_batch(dataset):
+def send_first_batch(loader, connection):
+    """In the spawned process: a batch, and who made it."""
+    batch = {key: np.asarray(value) for key, value in first_batch(loader).items() if key != "target"}
+    connection.send((batch, type(loader).__name__, multiprocessing.current_process().name))
+
+
+def test_a_spawned_worker_makes_the_same_batch(dataset, monkeypatch):
+    context = multiprocessing.get_context("spawn")
+    monkeypatch.setattr(multiprocessing, "Value", context.Value)  # as where spawn is the default
     loader = loader_of(dataset)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        batch, name, process = pool.submit(first_batch, loader).result()
+    here, there = context.Pipe(duplex=False)
+    worker = context.Process(target=send_first_batch, args=(loader, there))  # as nnU-Net's augmenter hands it over
+    worker.start()
+    batch, name, process = here.recv()
+    worker.join()
     assert name == TwoStreamDataLoader.__name__ and process.startswith("SpawnProcess")
-    expected, _, _ = first_batch(loader)
+    loader.restart()
+    expected = first_batch(loader)
     assert set(batch["keys"]) <= set(LABELED) and set(batch["unlabeled_keys"]) <= set(UNLABELED)
     assert list(batch["unlabeled_keys"]) == list(expected["unlabeled_keys"])
-    assert torch.equal(batch["unlabeled"], expected["unlabeled"]) and torch.equal(batch["data"], expected["data"])
+    assert all(np.array_equal(batch[key], expected[key]) for key in ("unlabeled", "data"))
 
 
 def test_the_unlabelled_dataset_is_pickled_without_its_images(dataset):
