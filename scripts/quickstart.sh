@@ -34,7 +34,9 @@ nnunet-dycon preprocess -d 901 -c 3d_fullres -p "$plans"
 for trainer in nnUNetTrainerSupervised nnUNetTrainerDyCON; do
   if [ ! -f "$models/${trainer}__${plans}__3d_fullres/fold_0/checkpoint_final.pth" ]; then
     step "training $trainer on the $device: 12 epochs of 20 steps"
-    nnUNet_dycon="num_epochs=12,num_iterations_per_epoch=20,num_val_iterations_per_epoch=2" \
+    settings=num_epochs=12,num_iterations_per_epoch=20,num_val_iterations_per_epoch=2
+    [ "$trainer" = nnUNetTrainerDyCON ] && settings+=,max_patches=512 # a coarser FeCL, for a CPU
+    nnUNet_dycon=$settings \
       nnUNetv2_train 901 3d_fullres 0 -p "$plans" -tr "$trainer" -device "$device"
   fi
   step "predicting the test scans with $trainer"
