@@ -129,4 +129,5 @@ def test_tap_is_seen_beside_compiled_networks_of_the_same_class_whatever_was_com
     for number in range(3, 15):  # more sizes than dynamo's own limit; each stays a constant
         branch(torch.randn(number, 1, 16, 16))
     assert branch(image)[1].shape == (2, 64, 8)
-    assert graphs.frame_count == before + 12
+    if torch.torch_version.TorchVersion(torch.__version__) >= "2.5":  # older ones count graphs otherwise
+        assert graphs.frame_count == before + 12
