@@ -23,7 +23,7 @@ esac; done
 stages=" ${*:-0 1 2 3} "
 root=$(cd "$(dirname "$0")/.." && pwd)
 check=$root/scripts/gpu_check/check.py
-export DRY OUT=${OUT:-$PWD/gpu_out} WORK=${WORK:-/tmp/gpu_check_$(id -u)${DRY:+_dry}}
+export DRY OUT=${OUT:-$PWD/gpu_out} WORK=${WORK:-$PWD/gpu_out${DRY:+_dry}/work}
 total_s=${TOTAL_S:-$([ -n "$DRY" ] && echo 7200 || echo 535)}
 begin=$SECONDS
 mkdir -p "$OUT" "$WORK/logs"
