@@ -1,7 +1,7 @@
 """The command ``nnunet-dycon``: one module a subcommand, imported only when it is called.
 
-A subcommand module has ``add_arguments(parser)``, with the shared options of ``cli/options.py``, and ``run(args)``,
-which returns the exit code (None is 0). It imports what takes time inside ``run``.
+A subcommand module has ``add_arguments(parser)``, with the shared options of ``cli/options.py``, ``run(args)``, which
+returns the exit code (None is 0), and perhaps an ``EPILOG`` for the help. It imports what takes time inside ``run``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COMMANDS = {
     "overlay": "draw predictions and references over their scans",
     "add-labels": "move newly labelled cases from imagesUn to imagesTr, with their masks, after checking all of them",
     "predict-uncertainty": "predict scans, with entropy maps, and rank them, the least sure first",
-    "figures": "draw the figures of a finished training: segmentations, entropy, gradients, similarities",
+    "figures": "draw the figures of a finished training: segmentations, surfaces, entropy, pictures of the training",
     "export": "write a plain nnU-Net model with the teacher or the student of a finished training",
     "phantom": "write a small phantom dataset to try the package on",
     "settings": "list the settings of a trainer: meaning, type, bounds, default and published value",
@@ -54,9 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(prog: str, name: str, arguments: Sequence[str]) -> int:
-    text = COMMANDS[name]
-    parser = Parser(prog=prog, description=f"{text[0].upper()}{text[1:]}.")
     module = importlib.import_module(f"nnunet_dycon.cli.{name.replace('-', '_')}")
+    parser = Parser(
+        prog=prog,
+        description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.",
+        epilog=getattr(module, "EPILOG", None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     module.add_arguments(parser)
     warnings.filterwarnings("ignore", category=FutureWarning)  # of the libraries, about each other
     return module.run(parser.parse_args(arguments)) or 0

@@ -19,9 +19,6 @@ they are. An interrupted run is finished by the same command.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the subcommand."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     options.dataset(parser)
     parser.add_argument("masks", type=Path, metavar="MASKS", help="folder with the new masks")
     options.processes(parser)

@@ -20,19 +20,13 @@ are not recognised.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the subcommand."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     options.dataset(parser)
     options.output(parser, "write the findings as JSON, too", metavar="FILE")
     options.processes(parser)
     parser.add_argument(
-        "--threshold",
-        type=float,
-        default=THRESHOLD,
-        metavar="R",
-        help=f"correlation from which two scans are nearly identical (default: {THRESHOLD})",
-    )
+        "--threshold", type=float, default=THRESHOLD, metavar="R",
+        help="correlation from which two scans are nearly identical (default: %(default)s)",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,12 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_dycon.files.json_files import write_json
     from nnunet_dycon.tools.audit import audit_dataset
 
-    report = audit_dataset(
-        args.dataset,
-        threshold=args.threshold,
-        num_processes=args.num_processes,
-        progress=True,
-    )
+    report = audit_dataset(args.dataset, threshold=args.threshold, num_processes=args.num_processes, progress=True)
     if args.output:
         write_json(report.as_json(), args.output)
         print(f"wrote {args.output}")

@@ -11,7 +11,7 @@ from nnunet_dycon.errors import UserError
 if TYPE_CHECKING:
     from nnunet_dycon.tools.compare import Experiment
 
-EXAMPLES = """\
+EPILOG = """\
   nnunet-dycon compare -d 501 -o runs/la --settings num_epochs=100
   nnunet-dycon compare -d 501 -p nnUNetPlansSmall -device cpu --bfloat16 --jobs 2 --seeds 0 1 2 -o runs/la \\
       --runs control=nnUNetTrainerSupervised dycon=nnUNetTrainerDyCON \\
@@ -31,8 +31,6 @@ The command may be stopped and given again: finished jobs are kept, others conti
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Spelled as in nnUNetv2_train where it has the option."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLES
     options.dataset(parser)
     options.configuration(parser)
     options.plans(parser)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nnunet_dycon.tools.evaluate import Evaluation
 
 FORM = "evaluate --references REFERENCES --predictions PREDICTIONS [OTHER_PREDICTIONS ...]"
-EXAMPLES = f"""\
+EPILOG = f"""\
   nnunet-dycon {FORM}
 
 Several folders of predictions are compared with the first, case by case. Cases are joined by file name. A missing
@@ -25,8 +25,6 @@ distances of both directions pooled.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments; the folders have names, because nnU-Net and others differ in their order."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLES
     parser.add_argument("positional", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--references", type=Path, metavar="FOLDER", help="folder of references")
     options.add(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,6 +16,8 @@ from nnunet_dycon.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+    from nnunet_dycon.models.trained_model import TrainedModel
 
 CONFIGURATION, PLANS, TRAINER = "3d_fullres", "nnUNetPlans", "nnUNetTrainerDyCON"
 CHECKPOINT = "checkpoint_final.pth"
@@ -55,12 +57,44 @@ def add(parser: argparse.ArgumentParser, *names: str, old: Sequence[str] = (), *
     return action
 
 
+def _option(*names: str, old: Sequence[str] = (), **fixed: Any) -> Callable[..., argparse.Action]:
+    """A function that declares an option; a command may give it another help, or whatever else differs there."""
+
+    def declare(parser: argparse.ArgumentParser, help: str = "", **own: Any) -> argparse.Action:
+        return add(parser, *names, old=old, **fixed | own | ({"help": help} if help else {}))
+
+    return declare
+
+
+def fold_name(text: str) -> int | str:
+    """A fold's number, or all."""
+    if text != "all" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no fold; give a number, or all")
+    return text if text == "all" else int(text)
+
+
+def at_least_one(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give at least 1")
+    return int(text)
+
+
 # ------------------------------------------------------------------------------------------ datasets and trainings
 
-
-def dataset(parser: argparse.ArgumentParser, *, required: bool = True, help: str = "dataset, ID or name") -> None:
-    """``-d``, as ``args.dataset``, for ``dataset.raw_dataset.dataset_name``."""
-    add(parser, "-d", dest="dataset", required=required, metavar="ID", help=help)
+dataset = _option("-d", dest="dataset", required=True, metavar="ID", help="dataset, ID or name")
+configuration = _option("-c", dest="configuration", default=CONFIGURATION, help="configuration (default: %(default)s)")
+configurations = _option(
+    "-c", dest="configurations", nargs="+", default=[CONFIGURATION], metavar="CONFIGURATION",
+    help=f"configurations (default: {CONFIGURATION})",
+)  # fmt: skip
+plans = _option("-p", dest="plans", default=PLANS, help="plans identifier (default: %(default)s)")
+trainer = _option("-tr", dest="trainer", default=TRAINER, help="trainer (default: %(default)s)")
+fold = _option("-f", old=["--fold"], dest="fold", type=fold_name, help="fold, or all (default: 0)")
+folds = _option(
+    "-f", dest="folds", nargs="+", type=fold_name, metavar="FOLD",
+    help="folds that predict together, or all for the fold of that name (default: every finished fold)",
+)  # fmt: skip
 
 
 def new_dataset(
@@ -73,59 +107,31 @@ def new_dataset(
     )  # fmt: skip
 
 
-def configuration(parser: argparse.ArgumentParser) -> None:
-    """``-c``, as ``args.configuration``."""
-    add(parser, "-c", dest="configuration", default=CONFIGURATION, help="configuration (default: %(default)s)")
+# ------------------------------------------------------------------------------------------------- trained models
+
+checkpoint = _option("-chk", dest="checkpoint", default=CHECKPOINT, metavar="NAME", help="(default: %(default)s)")
+disable_tta = _option(
+    "--disable_tta", action="store_true", help="do not average over mirrored images; up to 8 times faster, less exact"
+)
+step_size = _option(
+    "-step_size", type=float, default=0.5, help="step of the sliding window in patches (default: %(default)s)"
+)
+device = _option("-device", choices=("cuda", "cpu", "mps"), help="(default: cuda where there is one, else cpu)")
 
 
-def configurations(parser: argparse.ArgumentParser) -> None:
-    """``-c`` with several, as ``args.configurations``."""
-    add(
-        parser, "-c", dest="configurations", nargs="+", default=[CONFIGURATION], metavar="CONFIGURATION",
-        help=f"configurations (default: {CONFIGURATION})",
-    )  # fmt: skip
-
-
-def plans(parser: argparse.ArgumentParser) -> None:
-    """``-p``, as ``args.plans``."""
-    add(parser, "-p", dest="plans", default=PLANS, help="plans identifier (default: %(default)s)")
-
-
-def trainer(parser: argparse.ArgumentParser, default: str = TRAINER) -> None:
-    """``-tr``, as ``args.trainer``."""
-    add(parser, "-tr", dest="trainer", default=default, help="trainer (default: %(default)s)")
-
-
-def fold(parser: argparse.ArgumentParser, default: int | str | None = 0) -> None:
-    """``-f`` with one fold, as ``args.fold``."""
-    add(parser, "-f", old=["--fold"], dest="fold", type=fold_name, default=default, help="fold, or all (default: 0)")
-
-
-def folds(parser: argparse.ArgumentParser) -> None:
-    """``-f`` with several folds, as ``args.folds``; None stands for all that are finished."""
-    add(
-        parser, "-f", dest="folds", nargs="+", type=fold_name, metavar="FOLD",
-        help="folds that predict together, or all for the fold of that name (default: every finished fold)",
-    )  # fmt: skip
-
-
-def fold_name(text: str) -> int | str:
-    """A fold's number, or all."""
-    if text != "all" and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no fold; give a number, or all")
-    return text if text == "all" else int(text)
-
-
-def model(parser: argparse.ArgumentParser, *, old: Sequence[str] = ()) -> None:
-    """``-m``, or ``-d -tr -p -c``, for ``model_folder``."""
-    add(
-        parser, "-m", old=old, dest="model", type=Path, metavar="FOLDER",
+def model(parser: argparse.ArgumentParser, *, was_positional: bool = False) -> None:
+    """``-m``, or ``-d -tr -p -c``, and ``-chk``, for ``opened_model``; in former versions the folder had no name."""
+    if was_positional:
+        parser.add_argument("former_model", nargs="?", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "-m", dest="model", type=Path, metavar="FOLDER",
         help="trained model, nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION; or name it by -d -tr -p -c",
     )  # fmt: skip
-    dataset(parser, required=False, help="dataset of the model, ID or name")
+    dataset(parser, "dataset of the model, ID or name", required=False)
     trainer(parser)
     plans(parser)
     configuration(parser)
+    checkpoint(parser)
 
 
 def model_folder(args: argparse.Namespace) -> Path:
@@ -134,6 +140,8 @@ def model_folder(args: argparse.Namespace) -> Path:
     Raises:
         UserError: both or neither are given, the dataset does not exist, or nnUNet_results is not set.
     """
+    if former := getattr(args, "former_model", None):
+        return former
     if (args.model is None) == (args.dataset is None):
         raise UserError("name the model by -m FOLDER, or by -d ID with -tr, -p and -c (one of both)")
     if args.model is not None:
@@ -144,36 +152,23 @@ def model_folder(args: argparse.Namespace) -> Path:
     return results / f"{args.trainer}__{args.plans}__{args.configuration}"
 
 
-# ------------------------------------------------------------------------------------------------------- prediction
+def opened_model(args: argparse.Namespace) -> TrainedModel:
+    """The model, with what the options of the command say of folds, checkpoint, device, step and mirroring.
 
+    Raises:
+        UserError: as ``model_folder``, or no such model, fold, checkpoint or device.
+    """
+    from nnunet_dycon.models.trained_model import open_model
 
-def checkpoint(parser: argparse.ArgumentParser) -> None:
-    """``-chk``, as ``args.checkpoint``."""
-    add(parser, "-chk", dest="checkpoint", default=CHECKPOINT, metavar="NAME", help="(default: %(default)s)")
-
-
-def disable_tta(parser: argparse.ArgumentParser) -> None:
-    """``--disable_tta``."""
-    add(
-        parser, "--disable_tta", action="store_true",
-        help="do not average over mirrored images; up to 8 times faster, less exact",
-    )  # fmt: skip
-
-
-def step_size(parser: argparse.ArgumentParser) -> None:
-    """``-step_size``."""
-    add(
-        parser, "-step_size", type=float, default=0.5,
-        help="step of the sliding window in patches (default: %(default)s)",
-    )  # fmt: skip
-
-
-def device(parser: argparse.ArgumentParser) -> None:
-    """``-device``, for ``chosen_device``."""
-    add(
-        parser, "-device", choices=("cuda", "cpu", "mps"),
-        help="(default: cuda where there is one, else cpu)",
-    )  # fmt: skip
+    given = {"step_size": 0.5, "disable_tta": False} | vars(args)
+    return open_model(
+        model_folder(args),
+        args.folds,
+        checkpoint_name=args.checkpoint,
+        device=chosen_device(args) if "device" in args else None,
+        tile_step_size=given["step_size"],
+        mirroring=not given["disable_tta"],
+    )
 
 
 def chosen_device(args: argparse.Namespace) -> torch.device:
@@ -193,12 +188,15 @@ def chosen_device(args: argparse.Namespace) -> torch.device:
 
 # ---------------------------------------------------------------------------------------------- processes and files
 
+output = _option("-o", old=["--output"], dest="output", type=Path, metavar="FOLDER")
+overwrite = _option("--overwrite", action="store_true")
 
-def processes(parser: argparse.ArgumentParser, flag: str = "-np", old: Sequence[str] = ()) -> None:
-    """``-np`` (``-npp`` where a network predicts meanwhile), as ``args.num_processes``."""
+
+def processes(parser: argparse.ArgumentParser) -> None:
+    """``-np``, as ``args.num_processes``."""
     default = min(int(os.environ.get("nnUNet_def_n_proc") or 8), os.cpu_count() or 1)
-    add(
-        parser, flag, old=old, dest="num_processes", type=at_least_one, default=default, metavar="N",
+    parser.add_argument(
+        "-np", dest="num_processes", type=at_least_one, default=default, metavar="N",
         help="worker processes (default: nnUNet_def_n_proc or 8, at most the cores there are)",
     )  # fmt: skip
 
@@ -209,20 +207,3 @@ def count(parser: argparse.ArgumentParser, default: int, help: str) -> None:
         parser, "--count", old=["-n", "--n"], type=at_least_one, default=default, metavar="N",
         help=f"{help} (default: {default})",
     )  # fmt: skip
-
-
-def output(parser: argparse.ArgumentParser, help: str, *, metavar: str = "FOLDER", required: bool = False) -> None:
-    """``-o``, as ``args.output``."""
-    add(parser, "-o", old=["--output"], dest="output", type=Path, metavar=metavar, required=required, help=help)
-
-
-def overwrite(parser: argparse.ArgumentParser, help: str) -> None:
-    """``--overwrite``."""
-    add(parser, "--overwrite", action="store_true", help=help)
-
-
-def at_least_one(text: str) -> int:
-    """A whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: give at least 1")
-    return int(text)

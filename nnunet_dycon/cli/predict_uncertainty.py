@@ -14,15 +14,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.output(parser, "output folder; a second call continues", required=True)
     options.model(parser)
     options.folds(parser)
-    options.checkpoint(parser)
     options.device(parser)
     options.step_size(parser)
     options.disable_tta(parser)
     parser.add_argument(
-        "--no-disagreement",
-        action="store_true",
+        "--no-disagreement", action="store_true",
         help="leave out the disagreement of student and teacher, which needs a second prediction; twice as fast",
-    )
+    )  # fmt: skip
     options.count(parser, 6, "least sure cases in the picture")
     options.overwrite(parser, "predict again what the output folder already holds")
 
@@ -31,32 +29,17 @@ def run(args: argparse.Namespace) -> None:
     """Predict, print the table and say what was written."""
     from nnunet_dycon.models.prediction import MAPS, TABLE, predict_folder
     from nnunet_dycon.models.table import uncertainty_table
-    from nnunet_dycon.models.trained_model import open_model
     from nnunet_dycon.tools.least_sure import draw_least_sure
 
-    model = open_model(
-        options.model_folder(args),
-        args.folds,
-        checkpoint_name=args.checkpoint,
-        device=options.chosen_device(args),
-        tile_step_size=args.step_size,
-        mirroring=not args.disable_tta,
-    )
+    model, disagreement = options.opened_model(args), not args.no_disagreement
     rows = predict_folder(
-        args.i,
-        args.output,
-        model,
-        with_disagreement=not args.no_disagreement,
-        overwrite=args.overwrite,
-        progress=True,
+        args.i, args.output, model, with_disagreement=disagreement, overwrite=args.overwrite, progress=True
     )
     print("\n" + uncertainty_table(rows))
     picture = draw_least_sure(rows, args.i, args.output, model, args.count)
     print(
         f"\n{args.output} holds {len(rows)} segmentation(s), their entropy maps in {MAPS}, the numbers as {TABLE}, and "
-        f"the first cases of this ranking, the least sure ones, are drawn in {picture}"
-    )
-    print(
+        f"the first cases of this ranking, the least sure ones, are drawn in {picture}\n"
         "Next: look at the first cases; where there are reference masks, nnunet-dycon evaluate "
         f"--predictions {args.output} --references REFERENCES"
     )

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from nnunet_dycon.cli import options
+from nnunet_dycon.errors import UserError
 
-TEXT = """\
+EPILOG = """\
 The new dataset has the cases of the source (-s); to them it adds the unlabelled scans, with the model's predictions for
 masks. It is the second stage of self-training, a way to put what DyCON has learnt into a plain nnU-Net, and a start for
 correcting by hand. dataset.json and labelsTr/pseudo_labels.json say which masks are predictions; audit, evaluate and
@@ -20,11 +21,8 @@ compare never take these for references. When you have corrected one, take its c
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model as for predict-uncertainty, the datasets as for nnUNetv2_move_plans_between_datasets."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = TEXT
     options.model(parser)
     options.folds(parser)
-    options.checkpoint(parser)
     options.device(parser)
     options.disable_tta(parser)
     parser.add_argument("-s", dest="source", metavar="ID", help="dataset with the labelled cases (default: that of -d)")
@@ -40,30 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Predict and write, then say what comes next."""
     from nnunet_dycon.dataset.raw_dataset import open_raw_dataset
-    from nnunet_dycon.errors import UserError
     from nnunet_dycon.files.text import print_report
-    from nnunet_dycon.models.trained_model import open_model
     from nnunet_dycon.tools.pseudo_label import new_pseudo_labeled_dataset
 
     if args.source is None and args.dataset is None:
         raise UserError("-s names the dataset with the labelled cases; it is needed beside -m")
-    source = open_raw_dataset(args.source or args.dataset)
-    model = open_model(
-        options.model_folder(args),
-        args.folds,
-        checkpoint_name=args.checkpoint,
-        device=options.chosen_device(args),
-        mirroring=not args.disable_tta,
-    )
+    source, model = open_raw_dataset(args.source or args.dataset), options.opened_model(args)
     labels = new_pseudo_labeled_dataset(
-        model,
-        source,
-        args.new_dataset,
-        name=args.name,
-        images=args.images,
-        min_confidence=args.min_confidence,
-        progress=True,
-    )
+        model, source, args.new_dataset,
+        name=args.name, images=args.images, min_confidence=args.min_confidence, progress=True,
+    )  # fmt: skip
     ignored = f"; unsure voxels have the label {labels.ignore_label} (ignore)" if labels.ignore_label else ""
     number, configuration = args.new_dataset, model.folder.name.rpartition("__")[2]
     print_report(

@@ -15,9 +15,6 @@ give them a trainer of their own by nnunet-dycon variant.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The trainer."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     options.trainer(parser)
 
 

@@ -17,9 +17,6 @@ export the model, for a machine without it.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Name, base and settings."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     parser.add_argument("name", metavar="NAME", help="the new trainer's name, such as nnUNetTrainerDyCONGentle")
     options.trainer(parser)
     parser.add_argument("settings", nargs="+", metavar="key=value", help="see nnunet-dycon settings")
