@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 # Entries of the similarity matrix handled at once: a CPU's cache, or enough work for a GPU.
 _BLOCK_ENTRIES = {"cpu": 1 << 19}
 _BLOCK_ENTRIES_DEFAULT = 1 << 24
 _MAX_TEACHER_SIMILARITY = 1.0 - 1e-4  # keeps log(1 - S) and its slope finite
+_SAFE_TEMPERATURE = 0.04  # from which on exp(S/tau) and exp(-S/tau) fit float32 with room to spare
 
 
 class _Settings(NamedTuple):
@@ -141,22 +143,25 @@ class _FeCL(torch.autograd.Function):
         dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
         with torch.autocast(embeddings.device.type, enabled=False):
             z = embeddings.to(dtype)
-            valid = (labels >= 0).to(dtype)
-            share = valid / valid.sum().clamp(min=1)  # of each patch in the mean
+            labeled = labels >= 0
+            share = labeled.to(dtype)
+            share = share / share.sum().clamp_(min=1)  # of each patch in the mean
+            total = share.new_zeros(())
             batch = _Batch(
                 z=z,
                 labels=labels,
+                labeled=labeled,
                 teacher=z[:0] if teacher_embeddings is None else teacher_embeddings.to(dtype),
                 share=share,
-                weight=share if uncertainty is None else share * (1 + uncertainty.detach().to(dtype)),
-                focal=torch.zeros_like(share),
+                weight=share if uncertainty is None else torch.addcmul(share, share, uncertainty.to(dtype)),
+                zero=total,
                 gradient=torch.zeros_like(z) if ctx.needs_input_grad[0] else None,
+                focal=torch.zeros_like(share) if ctx.needs_input_grad[3] else None,
             )
-            total = torch.zeros((), dtype=dtype, device=z.device)
             for crops, anchors in _blocks(len(z), z.shape[1], block_entries):
-                total += _block(batch, crops, anchors, settings)
+                total = total + _block(batch, crops, anchors, settings)
         # both are kept in float32 until the gradient that comes in, a gradient scaler's, is known: see ``UnCLoss``
-        ctx.gradients = batch.gradient, batch.focal * share if ctx.needs_input_grad[3] else None
+        ctx.gradients = batch.gradient, batch.focal
         ctx.dtypes = embeddings.dtype, None if uncertainty is None else uncertainty.dtype
         return total
 
@@ -171,15 +176,17 @@ class _FeCL(torch.autograd.Function):
 
 
 class _Batch(NamedTuple):
-    """What a block reads, and adds to: ``focal`` (l_i) and ``gradient``."""
+    """What a block reads, and the gradients that it adds to."""
 
     z: torch.Tensor  # (B, N, D)
     labels: torch.Tensor  # (B, N)
+    labeled: torch.Tensor  # (B, N)
     teacher: torch.Tensor  # (b, N, D), of the last b crops
     share: torch.Tensor  # (B, N)
     weight: torch.Tensor  # (B, N)
-    focal: torch.Tensor  # (B, N)
+    zero: torch.Tensor  # a scalar
     gradient: torch.Tensor | None  # (B, N, D)
+    focal: torch.Tensor | None  # (B, N), over the uncertainty
 
 
 def _blocks(num_crops: int, num_patches: int, entries: int) -> Iterator[tuple[slice, slice]]:
@@ -191,82 +198,107 @@ def _blocks(num_crops: int, num_patches: int, entries: int) -> Iterator[tuple[sl
 
 
 def _block(batch: _Batch, crops: slice, anchors: slice, settings: _Settings) -> torch.Tensor:
-    """Add up the terms of some anchors of some crops; fills ``focal`` and ``gradient`` of the batch in place."""
-    z, labels, weight = batch.z[crops], batch.labels[crops], batch.weight[crops, anchors]
-    z_block, gradient = z[:, anchors], None if batch.gradient is None else batch.gradient[crops]
-    labeled = labels >= 0
+    """The terms of some anchors of some crops; adds their gradients to those of the batch.
+
+    On a GPU few patches cost as many microseconds as there are operations, and many patches as there are passes over
+    their similarities: factors of an anchor are therefore multiplied to its embedding or left to a matrix product.
+    """
+    z, labels, z_block = batch.z[crops], batch.labels[crops], batch.z[crops, anchors]
+    gradient = None if batch.gradient is None else batch.gradient[crops]
     same = labels[:, anchors, None] == labels[:, None]
-    other = ~same & labeled[:, None] & labeled[:, anchors, None]
-    same &= labeled[:, None]
+    not_other = same == batch.labeled[crops, None]  # the rows of patches without label do not count
     same.diagonal(anchors.start, 1, 2).fill_(False)
-    logits = (z_block @ z.mT).div_(settings.temperature)
-    loss, slope = _focal_term(logits, same, other, settings, gradient is not None)
-    batch.focal[crops, anchors] = loss
+    num_positives = same.sum(-1).clamp_(min=1)
+    weight = batch.weight[crops, anchors] / num_positives
+    logits = torch.baddbmm(batch.zero, z_block, z.mT, beta=0, alpha=1 / settings.temperature)
+    loss, slope = _focal_term(logits, same, not_other, settings, batch.zero, gradient is not None)
     value = (loss * weight).sum()
-    if slope is not None and gradient is not None:
-        slope *= weight[..., None]
-        gradient[:, anchors] += slope @ z
-        gradient += slope.mT @ z_block
+    if gradient is not None and slope is not None:
+        gradient.baddbmm_(slope.mT, z_block * weight[..., None], alpha=-1 / settings.temperature)
+        gradient[:, anchors].addcmul_(slope @ z, weight[..., None], value=-1 / settings.temperature)
+    if batch.focal is not None:
+        batch.focal[crops, anchors].addcdiv_(loss * batch.share[crops, anchors], num_positives)
     first = len(batch.z) - len(batch.teacher)  # crop that the teacher has seen
-    taught = slice(max(first - crops.start, 0), None)
     if settings.lambda_cross > 0 and crops.stop > first:
+        taught = slice(max(first - crops.start, 0), None)
         teacher = batch.teacher[max(crops.start - first, 0) : crops.stop - first]
-        cross, slope = _teacher_term(z_block[taught] @ teacher.mT, other[taught], settings.top_k)
-        scale = settings.lambda_cross * batch.share[crops, anchors][taught]
-        value += (cross * scale).sum()
+        share = batch.share[crops, anchors][taught]
+        cross, slope = _teacher_term(
+            z_block[taught] @ teacher.mT, not_other[taught], share * settings.lambda_cross, teacher, settings.top_k
+        )
+        value += cross
         if gradient is not None:
-            gradient[taught, anchors] += slope.mul_(scale[..., None]) @ teacher
+            gradient[taught, anchors].add_(slope)
     return value
 
 
 def _focal_term(
     logits: torch.Tensor,
     same: torch.Tensor,
-    other: torch.Tensor,
+    not_other: torch.Tensor,
     settings: _Settings,
+    zero: torch.Tensor,
     needs_gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """l_i of the anchors (B, M) and dl_i/dS_ij (B, M, N), from ``logits`` S_ij / tau, which are overwritten.
+    """l_i |P(i)| of the anchors (B, M), and -tau times its gradient (B, M, N) over S_ij, from ``logits`` S_ij / tau,
+    which are overwritten.
 
-    All exponentials are taken relative to the anchor's largest one. With e_ik = exp(S_ik/tau) and the sum over
-    negatives Z_i = sum_q F_q- e_iq: p_ik = e_ik / (e_ik + Z_i), so that two transcendental functions suffice.
+    With the sum over negatives Z_i = sum_q F_q- exp(S_iq/tau), p_ik = sigmoid(S_ik/tau - log Z_i); all but positives
+    get p_ik = 1, which costs nothing.
     """
     tau, gamma = settings.temperature, settings.gamma
-    focal_negatives = settings.negative_focal and gamma > 0
-    half = logits.mul(tau / 2).add_(0.5).clamp_(min=torch.finfo(logits.dtype).eps) if focal_negatives else None
-    logits.masked_fill_(~(same | other), -math.inf)  # the anchor itself and patches without label
-    logits.sub_(logits.amax(-1, keepdim=True).clamp_(min=-1 / tau))
-    exponential = logits.exp()
-    negatives = exponential if half is None else _power(half, gamma).mul_(exponential)
-    negatives = negatives * other
+    exponential = logits.masked_fill(not_other, -math.inf)
+    shift = exponential.amax(-1, keepdim=True).clamp_(min=-1 / tau) if tau < _SAFE_TEMPERATURE else None
+    exponential = exponential.exp_() if shift is None else exponential.sub_(shift).exp_()
+    negatives, by_base, factor = _negatives(exponential, logits, settings)
     z = negatives.sum(-1, keepdim=True)
-    denominator = exponential.add_(z).clamp_(min=torch.finfo(logits.dtype).tiny)
-    hard = z / denominator  # 1 - p
-    loss = denominator.log_().sub_(logits)  # -log p
-    focus = _power(hard, gamma)
-    per_positive = (z > 0) / same.sum(-1, keepdim=True, dtype=z.dtype).clamp_(min=1)  # 0 where there is no negative
-    anchor_loss = (focus * loss).masked_fill_(~same, 0).sum(-1) * per_positive[..., 0]
+    log_z = z.mul(factor).log_() if shift is None else z.mul(factor).log_().add_(shift)
+    logits.sub_(log_z).masked_fill_(~same, math.inf)
+    p = logits.sigmoid()
+    log_p = torch.log(p, out=logits) if shift is None else F.logsigmoid(logits)
+    hard = 1 - p
+    if gamma == 0:
+        anchor_loss, slope = log_p.sum(-1).neg_(), hard
+    else:
+        focus = hard.square_() if gamma == 2 else hard.pow_(gamma)
+        slope = torch.addcmul(zero, focus, log_p, value=-gamma, out=log_p)
+        anchor_loss = slope.sum(-1).div_(gamma)
+        slope = torch.lerp(focus, slope, p, out=slope)  # of the loss over log Z_i - S_ik/tau
     if not needs_gradient:
         return anchor_loss, None
-    # d(l_i)/du with u = log Z_i - S_ik/tau, of each positive; then through S_ik and through Z_i
-    slope_u = loss.mul_(1 - hard).mul_(gamma).add_(hard).mul_(focus).masked_fill_(~same, 0).mul_(per_positive)
-    through_z = slope_u.sum(-1, keepdim=True) / z.clamp(min=torch.finfo(z.dtype).tiny)
-    slope = negatives.mul_(through_z)
-    slope.mul_(1 / tau if half is None else half.reciprocal_().mul_(gamma / 2).add_(1 / tau))
-    return anchor_loss, slope.sub_(slope_u, alpha=1 / tau)
+    through_z = slope.sum(-1, keepdim=True).div_(z.clamp_(min=torch.finfo(z.dtype).tiny))
+    if by_base is not None:
+        negatives.add_(by_base, alpha=gamma * tau)
+    return anchor_loss, slope.addcmul_(through_z, negatives, value=-1)
 
 
-def _power(base: torch.Tensor, exponent: float) -> torch.Tensor:
-    """``base ** exponent`` with the cheap path for the paper's exponent."""
-    return base.square() if exponent == 2 else base**exponent
+def _negatives(
+    exponential: torch.Tensor, logits: torch.Tensor, settings: _Settings
+) -> tuple[torch.Tensor, torch.Tensor | None, float]:
+    """``exponential`` (1 + S)^gamma, the same with gamma - 1 if there is a focal factor, and what F_q- has beside."""
+    tau, gamma = settings.temperature, settings.gamma
+    if not settings.negative_focal or gamma == 0:
+        return exponential, None, 1.0
+    if gamma == 2:
+        by_base = torch.addcmul(exponential, exponential, logits, value=tau)
+        return torch.addcmul(by_base, by_base, logits, value=tau, out=exponential), by_base, 0.25
+    base = logits.mul(tau).add_(1).clamp_(min=torch.finfo(logits.dtype).eps)
+    by_base = base.pow(gamma - 1).mul_(exponential)
+    return base.mul_(by_base), by_base, 0.5**gamma
 
 
-def _teacher_term(similarity: torch.Tensor, other: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """T_i of the anchors (B, M) and dT_i/dS_il (B, M, N), from the similarities S_il, which are overwritten."""
-    nearest_similarity, nearest = similarity.masked_fill_(~other, -math.inf).topk(min(top_k, similarity.shape[-1]))
-    counts = nearest_similarity > -math.inf
-    per_patch = counts.to(similarity.dtype) / counts.sum(-1, keepdim=True).clamp(min=1)
-    clamped = nearest_similarity.clamp(0.0, _MAX_TEACHER_SIMILARITY)
-    inside = clamped == nearest_similarity
-    slope = similarity.zero_().scatter_(-1, nearest, per_patch * inside / (1 - clamped))
-    return (-torch.log1p(-clamped) * per_patch).sum(-1), slope
+def _teacher_term(
+    similarity: torch.Tensor, not_other: torch.Tensor, weight: torch.Tensor, teacher: torch.Tensor, top_k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum of T_i by ``weight`` (B, M) and its gradient (B, M, D), from the similarities S_il, which are overwritten."""
+    crops, patches, size = teacher.shape
+    nearest, index = similarity.masked_fill_(not_other, -math.inf).topk(min(top_k, patches))
+    weight = (weight / (nearest > -math.inf).sum(-1).clamp_(min=1))[..., None]
+    clamped = nearest.clamp(0.0, _MAX_TEACHER_SIMILARITY)  # 0, without a slope, where there are fewer
+    value = (torch.log1p(-clamped) * weight).sum().neg_()
+    slope = ((clamped == nearest) * weight).div_(1 - clamped)
+    index = index + torch.arange(0, crops * patches, patches, device=index.device)[:, None, None]
+    gradient = F.embedding_bag(
+        index.flatten(0, 1), teacher.flatten(0, 1), per_sample_weights=slope.flatten(0, 1), mode="sum"
+    )
+    return value, gradient.view(*index.shape[:2], size)
