@@ -146,7 +146,7 @@ def _print(report: SplitReport, *, in_place: bool) -> None:
         steps += f"nnUNetv2_plan_and_preprocess -d {number} -c {configuration} --verify_dataset_integrity; "
     train = f"nnUNetv2_train {number} {configuration} {{}} -tr nnUNetTrainerDyCON"
     if len(report.folds) > 1:
-        steps += f"for fold in {' '.join(map(str, range(len(report.folds))))}; do {train.format('$fold')}; done"
+        steps += f"for fold in {' '.join(map(str, range(len(report.folds))))}; do {train.format('$fold')} --npz; done"
     else:
         steps += train.format(report.first_fold)
     lines += [f"wrote {report.split_file.parent}, {report.splits_final_file}", f"next: {steps}"]

@@ -699,7 +699,7 @@ def test_command_says_what_the_folds_hold(roots, capsys):
     printed = capsys.readouterr().out
     assert "folds 0 to 4 train and validate on 4 and 1, 4 and 1, 4 and 1, 4 and 1, 4 and 1 of the labelled" in printed
     assert printed.splitlines()[-1].endswith(
-        "for fold in 0 1 2 3 4; do nnUNetv2_train 501 3d_fullres $fold -tr nnUNetTrainerDyCON; done"
+        "for fold in 0 1 2 3 4; do nnUNetv2_train 501 3d_fullres $fold -tr nnUNetTrainerDyCON --npz; done"
     )
 
 
