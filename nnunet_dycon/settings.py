@@ -46,27 +46,20 @@ class Bounds:
         return " and ".join(f"{word} {end:g}" for word, end in ends.items() if end is not None)
 
 
-def setting(
-    default: Any,
-    meaning: str,
-    *,
-    paper: Any = dataclasses.MISSING,
-    free: bool = False,
-    former: Any = dataclasses.MISSING,
-    **bounds: Any,
-) -> Any:
+def setting(default: Any, meaning: str, *, free: bool = False, **options: Any) -> Any:
     """A field of a settings class.
 
     Args:
         default: its value unless a trainer or the user says otherwise.
         meaning: one sentence, for messages, ``nnunet-dycon settings`` and the documentation.
-        paper: the published value (Assefa et al., 2025), for ``preset=paper``.
-        former: what trainings did before there was this field, for checkpoints without it; else the default.
         free: whether a resumed training may choose it anew without ``change_on_resume``.
-        **bounds: see ``Bounds``.
+        **options: the ends or choices of ``Bounds``; ``paper``, the published value (Assefa et al., 2025), for
+            ``preset=paper``; ``former``, what trainings did before there was this field, for checkpoints without it.
     """
-    metadata = {"meaning": meaning, "bounds": Bounds(**bounds), "paper": paper, "free": free, "former": former}
-    return dataclasses.field(default=default, metadata=metadata)
+    metadata = {name: options.pop(name) for name in ("paper", "former") if name in options}
+    return dataclasses.field(default=default, metadata=metadata | {
+        "meaning": meaning, "free": free, "bounds": Bounds(**options),
+    })  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -110,7 +103,7 @@ class Settings:
         None, "Epochs from one checkpoint_latest.pth to the next; none is nnU-Net's 50.", low=1, free=True
     )
     strong_labeled_view: float = setting(
-        0.0,
+        0.5,
         "Probability with which a labelled crop is seen with the strong changes of appearance, too.",
         low=0,
         high=1,
@@ -139,8 +132,7 @@ class Settings:
 
     def former_values(self) -> dict[str, Any]:
         """Values of fields that a checkpoint from before them lacks, where they are not the defaults."""
-        former = {field.name: field.metadata.get("former", dataclasses.MISSING) for field in dataclasses.fields(self)}
-        return {name: value for name, value in former.items() if value is not dataclasses.MISSING}
+        return {i.name: i.metadata["former"] for i in dataclasses.fields(self) if "former" in i.metadata}
 
     def warnings(self) -> Iterator[str]:
         """What is allowed and hardly meant."""
@@ -153,18 +145,12 @@ class Settings:
     def rows(self, leave_out: Sequence[str] = ()) -> list[Row]:
         """All settings but those left out, with these values as the defaults."""
         hints, paper = get_type_hints(type(self)), self.override({"preset": "paper"})
-        return [
-            Row(
-                field.name,
-                field.metadata.get("meaning", ""),
-                _type_name(hints[field.name]),
-                str(field.metadata.get("bounds", "")),
-                _text(getattr(self, field.name)),
-                _text(getattr(paper, field.name)) if _has_paper(field) else "",
-            )
-            for field in dataclasses.fields(self)
-            if field.name not in leave_out
-        ]
+        rows = []
+        for name, metadata in ((i.name, i.metadata) for i in dataclasses.fields(self) if i.name not in leave_out):
+            published = _text(getattr(paper, name)) if "paper" in metadata else ""
+            what = metadata.get("meaning", ""), _type_name(hints[name]), str(metadata.get("bounds", ""))
+            rows.append(Row(name, *what, _text(getattr(self, name)), published))
+        return rows
 
     @classmethod
     def loss_names(cls) -> tuple[str, ...]:
@@ -200,9 +186,8 @@ class Settings:
 
         Names that an earlier version stored for a trainer that does not read them are dropped.
         """
-        known = {row.name for row in self.rows(unused)}
-        stored = self.former_values() | stored
-        return self.override({name: value for name, value in stored.items() if name in known})
+        known = {i.name for i in dataclasses.fields(self)} - {*unused}
+        return self.override({name: i for name, i in (self.former_values() | stored).items() if name in known})
 
     def changes(self, before: Settings, names: Iterable[str]) -> str:
         """Settings that touch the training and had another value before, for a message.
@@ -218,21 +203,14 @@ class Settings:
 
     def _paper(self) -> dict[str, Any]:
         """The published values; a loss that this trainer leaves out stays out."""
-        fields = [field for field in dataclasses.fields(self) if _has_paper(field)]
-        return {i.name: i.metadata["paper"] for i in fields if getattr(self, i.name) or not i.default}
+        fields = [i for i in dataclasses.fields(self) if getattr(self, i.name) or not i.default]
+        return {i.name: i.metadata["paper"] for i in fields if "paper" in i.metadata}
 
 
 @dataclasses.dataclass(frozen=True)
 class SemiSupervisedSettings(Settings):
     """What every method with a teacher and unlabelled crops has; progress and ramps are shares of the training."""
 
-    strong_labeled_view: float = setting(
-        0.5,
-        "Probability with which a labelled crop is seen with the strong changes of appearance, too.",
-        low=0,
-        high=1,
-        paper=0.0,
-    )
     ramp_start: float = setting(
         0.4, "Share of the training after which the ramp-up of the weights begins.", low=0, high=1, paper=0.0
     )
@@ -313,24 +291,18 @@ def overrides_from_environment() -> dict[str, Any]:
         return _read_json(text, ENVIRONMENT_VARIABLE)
     if text.lower().endswith(".json") and "=" not in text:
         return _read_file(Path(text).expanduser())
-    return overrides_from_pairs([i.strip() for i in text.split(",") if i.strip()], ENVIRONMENT_VARIABLE)
+    form = f"{ENVIRONMENT_VARIABLE} must be key=value,key=value, JSON, or a file that ends in .json"
+    return overrides_from_pairs([i.strip() for i in text.split(",") if i.strip()], form)
 
 
-def overrides_from_pairs(pairs: Sequence[str], source: str) -> dict[str, Any]:
+def overrides_from_pairs(pairs: Sequence[str], form: str) -> dict[str, Any]:
     """Settings written ``key=value`` each.
 
-    Args:
-        pairs: the texts.
-        source: where they come from, for the message.
-
     Raises:
-        UserError: a text without '='.
+        UserError: a text without '='; ``form`` says what is expected.
     """
-    for pair in pairs:
-        if "=" not in pair:
-            raise UserError(
-                f"{source} must be key=value,key=value, JSON, or a file that ends in .json; {pair!r} has no '='"
-            )
+    if wrong := [i for i in pairs if "=" not in i]:
+        raise UserError(f"{wrong[0]!r} has no '='; {form}")
     return {key.strip(): value.strip() for key, value in (i.split("=", 1) for i in pairs)}
 
 
@@ -349,10 +321,6 @@ def _read_json(text: str, name: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f'{name} must hold a JSON object, like {{"num_epochs": 200}}, not {text[:200]}')
     return values
-
-
-def _has_paper(field: dataclasses.Field) -> bool:
-    return field.metadata.get("paper", dataclasses.MISSING) is not dataclasses.MISSING
 
 
 def _text(value: Any) -> str:
@@ -375,8 +343,8 @@ def _unknown(name: str, trainer: str, names: list[str]) -> str:
 
 
 def _names_of_all(kind: type[Settings]) -> set[str]:
-    names = {field.name for field in dataclasses.fields(kind)}
-    return names.union(*(_names_of_all(i) for i in kind.__subclasses__()))
+    """Fields of the class and of all that extend it."""
+    return {i.name for i in dataclasses.fields(kind)}.union(*map(_names_of_all, kind.__subclasses__()))
 
 
 def _cast(name: str, value: Any, hint: Any) -> Any:

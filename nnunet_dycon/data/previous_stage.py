@@ -15,18 +15,13 @@ from nnunet_dycon.errors import UserError
 NEXT_STAGE_FOLDER = "predicted_next_stage"
 
 
-def unlabeled_predictions_folder(model_folder: Path, fold: int | str, next_stage: str) -> Path:
-    """Folder with one fold's predictions of unlabelled cases for a next stage.
+def unlabeled_predictions_folder(fold_folder: Path, next_stage: str) -> Path:
+    """Folder with the predictions of unlabelled cases by one fold of the first stage, for a next stage.
 
     nnU-Net keeps those of labelled cases in ``MODEL/predicted_next_stage/STAGE``, where each comes from the fold that
-    validates on the case. All folds predict the unlabelled cases, so theirs are in a folder of the fold.
-
-    Args:
-        model_folder: the first stage's ``TRAINER__PLANS__CONFIGURATION``.
-        fold: number of the fold, or "all".
-        next_stage: configuration of the second stage.
+    validates on the case. All folds predict the unlabelled cases, so theirs are in the folder of the fold.
     """
-    return model_folder / f"fold_{fold}" / NEXT_STAGE_FOLDER / next_stage
+    return fold_folder / NEXT_STAGE_FOLDER / next_stage
 
 
 def check_previous_predictions(images: Mapping[str, Path], folder: Path, fix: str) -> dict[str, Path]:

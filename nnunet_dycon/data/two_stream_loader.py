@@ -222,6 +222,18 @@ def feed(augmenter: Any, loader: TwoStreamDataLoader) -> Any:
     return ordered
 
 
+def loader_of(augmenter: Any) -> Any:
+    """The data loader behind nnU-Net's augmenter."""
+    return augmenter.data_loader if isinstance(augmenter, SingleThreadedAugmenter) else augmenter.generator
+
+
+def end_workers(*augmenters: Any) -> None:
+    """End the worker processes of nnU-Net's augmenters that have some."""
+    for augmenter in augmenters:
+        if isinstance(augmenter, NonDetMultiThreadedAugmenter):
+            augmenter._finish()
+
+
 def checked(batch: dict[str, Any]) -> dict[str, Any]:
     """The batch itself.
 

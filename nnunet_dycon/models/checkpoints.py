@@ -1,7 +1,8 @@
-"""Reading nnU-Net's checkpoints, so that a broken one is named."""
+"""nnU-Net's checkpoints and what a semi-supervised training adds to them, under ``semi_supervised``."""
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 import torch
 
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.whole_files import whole
+
+Weights = dict[str, torch.Tensor]
+OTHER_NETWORK = {"teacher": "student", "student": "teacher"}
 
 # what torch.load raises for a file that is truncated, damaged, or no checkpoint
 _READ_ERRORS = (
@@ -39,3 +44,32 @@ def load_checkpoint_file(file: Path, device: torch.device | str = "cpu") -> dict
     if not isinstance(checkpoint, dict) or "trainer_name" not in checkpoint:
         raise UserError(f"{file} is no checkpoint of nnU-Net, whose trainer it would name; {_FIX}")
     return checkpoint
+
+
+def save_checkpoint_file(file: Path, written: io.BytesIO, state: dict[str, Any]) -> None:
+    """Write nnU-Net's checkpoint with another state added, whole or not at all; its network is the one that predicts.
+
+    Args:
+        file: the checkpoint.
+        written: what nnU-Net has written, with the student's weights.
+        state: among other things ``settings`` and ``teacher``, which get ``student_weights`` beside them.
+    """
+    written.seek(0)
+    checkpoint = torch.load(written, map_location="cpu", weights_only=False)
+    checkpoint["semi_supervised"] = state | {"student_weights": checkpoint["network_weights"]}
+    checkpoint["network_weights"] = networks_of(checkpoint)[state["settings"]["predict_with"]]
+    with whole(file) as partial:
+        torch.save(checkpoint, str(partial))
+
+
+def networks_of(checkpoint: dict[str, Any]) -> dict[str, Weights]:
+    """Weights of "teacher" and "student"; empty for a model of one network."""
+    if "semi_supervised" not in checkpoint:
+        return {}
+    state = checkpoint["semi_supervised"]
+    teacher = state["teacher"]["module"].items()
+    prefix = "network."  # beside "head."
+    return {
+        "teacher": {key.removeprefix(prefix): tensor for key, tensor in teacher if key.startswith(prefix)},
+        "student": state["student_weights"],
+    }

@@ -11,8 +11,8 @@ import torch
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.whole_files import whole
-from nnunet_dycon.models.checkpoints import load_checkpoint_file
-from nnunet_dycon.models.trained_model import CHECKPOINT, TrainedModel, networks_of
+from nnunet_dycon.models.checkpoints import load_checkpoint_file, networks_of
+from nnunet_dycon.models.trained_model import CHECKPOINT, TrainedModel
 
 _COPIED = ("dataset.json", "plans.json", "dataset_fingerprint.json")
 _KEPT = ("init_args", "inference_allowed_mirroring_axes", "current_epoch", "_best_ema", "logging")

@@ -16,7 +16,12 @@ def boundary_entropy(entropy: np.ndarray, labels: np.ndarray) -> float:
 
 
 def foreground_ml(labels: np.ndarray, spacing_mm: Sequence[float]) -> float:
-    """Volume of all labels above 0 in millilitres."""
+    """Volume of all labels above 0 in millilitres.
+
+    NaN for a two-dimensional image, whose slice nnU-Net makes 999 times as thick as a pixel is wide.
+    """
+    if len(labels) == 1 and spacing_mm[0] >= 999 * max(spacing_mm[1:]):
+        return math.nan
     return int((labels > 0).sum()) * float(np.prod(spacing_mm)) / 1000
 
 

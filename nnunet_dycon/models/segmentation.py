@@ -1,17 +1,23 @@
-"""Masks of scans from a trained model, each written whole as soon as it is predicted."""
+"""Scans through nnU-Net's own predictor, case by case in this process, and their masks on disk."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from tqdm import tqdm
 
+from nnunet_dycon.dataset.scan_checks import read_scan
 from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.whole_files import partial_folder
+from nnunet_dycon.models.checkpoints import Weights
 from nnunet_dycon.models.trained_model import TrainedModel
 
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -26,36 +32,80 @@ def segment_scans(
     change: Change | None = None,
     progress: bool = False,
 ) -> None:
-    """Predict scans by nnU-Net's own predictor, case by case in this process.
+    """Write the mask of each scan as soon as it is predicted.
 
     Args:
-        model: What predicts.
-        scans: Channel files of each case.
-        output: Folder for the masks, ``CASE.ENDING``; cases that are there are not predicted again.
-        change: What becomes of a mask before it is written.
-        progress: Show a progress bar.
+        model: what predicts.
+        scans: channel files of each case.
+        output: folder for the masks, ``CASE.ENDING``; cases that are there are not predicted again.
+        change: what becomes of a mask before it is written.
+        progress: show a progress bar.
+
+    Raises:
+        UserError: a scan that is damaged, or none that the model can predict.
     """
     output.mkdir(parents=True, exist_ok=True)
     write_json(model.dataset_json, output / "dataset.json")  # as nnU-Net does; it tells predictions from references
-    ending = model.dataset_json["file_ending"]
     for case, files in tqdm(scans.items(), desc="predict", unit="case", disable=not progress):
-        if not (output / f"{case}{ending}").is_file():
-            mask, properties = _segment(model, files, change)
-            write_mask(model, mask, properties, output, f"{case}{ending}")
+        name = f"{case}{model.dataset_json['file_ending']}"
+        if (output / name).is_file():
+            continue
+        image, properties = preprocessed(model, files)
+        mask = predicted(model, image, properties, probabilities=change is not None)
+        with written_mask(model, mask if change is None else change(*mask), properties, output, name):
+            pass
 
 
-def _segment(model: TrainedModel, files: Sequence[Path], change: Change | None) -> tuple[np.ndarray, dict[str, Any]]:
+def preprocessed(model: TrainedModel, files: Sequence[Path]) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Image (channels, X, Y, Z) for the network, and nnU-Net's properties of the scan.
+
+    Raises:
+        UserError: the scan is damaged, or is none that the model can predict.
+    """
+    predictor, names = model.predictor, [str(i) for i in files]
+    plans, configuration = predictor.plans_manager, predictor.configuration_manager
+    read_scan(names, plans, configuration, predictor.dataset_json)
+    preprocessor = configuration.preprocessor_class(verbose=False)
+    data, _, properties = preprocessor.run_case(names, None, plans, configuration, predictor.dataset_json)
+    return torch.from_numpy(data).to(dtype=torch.float32, memory_format=torch.contiguous_format), properties
+
+
+def predicted(
+    model: TrainedModel,
+    image: torch.Tensor,
+    properties: dict[str, Any],
+    weights: list[Weights] | None = None,
+    *,
+    probabilities: bool = False,
+) -> Any:
+    """Labels (Z, Y, X) on the scan's grid, by sliding window and mirroring.
+
+    Args:
+        model: what predicts.
+        image, properties: what ``preprocessed`` returns.
+        weights: of each fold, in place of those that predict.
+        probabilities: also return them, (C, Z, Y, X), of the classes with the background, or of the regions.
+    """
     predictor = model.predictor
-    image, properties = predictor.plans_manager.image_reader_writer_class().read_images([str(i) for i in files])
-    if change is None:
-        return predictor.predict_single_npy_array(image, properties), properties
-    mask, probabilities = predictor.predict_single_npy_array(image, properties, save_or_return_probabilities=True)
-    return change(mask, probabilities), properties
+    predictor.list_of_parameters = weights or model.weights
+    return convert_predicted_logits_to_segmentation_with_correct_shape(
+        predictor.predict_logits_from_preprocessed_data(image).cpu(),
+        predictor.plans_manager,
+        predictor.configuration_manager,
+        predictor.label_manager,
+        properties,
+        return_probabilities=probabilities,
+        num_threads_torch=min(default_num_processes, torch.get_num_threads()),
+    )
 
 
-def write_mask(model: TrainedModel, mask: np.ndarray, properties: dict[str, Any], output: Path, name: str) -> None:
-    """Write a mask on the grid of its scan, whole or not at all."""
+@contextmanager
+def written_mask(
+    model: TrainedModel, mask: np.ndarray, properties: dict[str, Any], output: Path, name: str
+) -> Iterator[Path]:
+    """A mask's file on the grid of its scan, which moves to ``output`` when the block ends without an error."""
     with partial_folder(output, name) as temporary:
         model.predictor.plans_manager.image_reader_writer_class().write_seg(mask, str(temporary / name), properties)
+        yield temporary / name
         for file in temporary.iterdir():  # some readers write a second file with the spacing
             os.replace(file, output / file.name)

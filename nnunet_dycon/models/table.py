@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+import numpy as np
+
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.text import text_table
 from nnunet_dycon.files.whole_files import whole
@@ -49,13 +51,11 @@ def read_table(file: Path) -> dict[str, CaseUncertainty]:
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             header, *rows = [*csv.reader(stream)] or [[]]
-        if tuple(header) != _COLUMNS:
-            raise UserError(f"{file} has the columns {header}, not {list(_COLUMNS)}; choose another output folder")
-        return {row[0]: _read_row(row) for row in rows if row}
-    except UserError:
-        raise
+        if tuple(header) == _COLUMNS:
+            return {row[0]: _read_row(row) for row in rows if row}
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{file} is damaged ({error}); delete it, and its cases are predicted again") from error
+    raise UserError(f"{file} has the columns {header}, not {list(_COLUMNS)}; choose another output folder")
 
 
 def _read_row(row: Sequence[str]) -> CaseUncertainty:
@@ -66,7 +66,7 @@ def _read_row(row: Sequence[str]) -> CaseUncertainty:
 
 def ranked(rows: Iterable[CaseUncertainty]) -> list[CaseUncertainty]:
     """The least sure case first: most entropy at the border; a case without any prediction before all."""
-    return sorted(rows, key=lambda i: (-_ranked_by(i), i.case))
+    return sorted(rows, key=lambda i: (-np.nan_to_num(i.boundary_entropy_nats, nan=math.inf), i.case))
 
 
 def uncertainty_table(rows: Sequence[CaseUncertainty]) -> str:
@@ -74,10 +74,6 @@ def uncertainty_table(rows: Sequence[CaseUncertainty]) -> str:
     kept = [name for name in _COLUMNS if name == "case" or any(not math.isnan(getattr(i, name)) for i in rows)]
     cells = [[str(rank), *(_cell(getattr(row, name)) for name in kept)] for rank, row in enumerate(ranked(rows), 1)]
     return text_table(["rank", *kept], cells, right=True)
-
-
-def _ranked_by(row: CaseUncertainty) -> float:
-    return math.inf if math.isnan(row.boundary_entropy_nats) else row.boundary_entropy_nats
 
 
 def _cell(value: str | float) -> str:

@@ -16,11 +16,9 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json_object
-from nnunet_dycon.models.checkpoints import load_checkpoint_file
-from nnunet_dycon.training.teacher import submodule_weights
+from nnunet_dycon.models.checkpoints import OTHER_NETWORK, Weights, load_checkpoint_file, networks_of
 
 CHECKPOINT = "checkpoint_final.pth"
-Weights = dict[str, torch.Tensor]
 _FIX = "copy it from the preprocessed dataset, or train again"
 
 
@@ -51,30 +49,18 @@ class TrainedModel:
 
     @cached_property
     def checkpoints(self) -> list[dict[str, Any]]:
-        """Content of the checkpoint of each fold, without the optimiser's state.
-
-        Raises:
-            UserError: a damaged checkpoint.
-        """
+        """Content of the checkpoint of each fold, without the optimiser's state; a UserError for a damaged one."""
         contents = [load_checkpoint_file(file) for file in self.files]
         return [{key: value for key, value in i.items() if key != "optimizer_state"} for i in contents]
 
     @cached_property
     def dataset_json(self) -> dict[str, Any]:
-        """The dataset.json that the model was trained with.
-
-        Raises:
-            UserError: it is broken.
-        """
+        """The dataset.json that the model was trained with; a UserError for a broken one."""
         return read_json_object(self.folder / "dataset.json", _FIX)
 
     @cached_property
     def plans(self) -> dict[str, Any]:
-        """The plans that the model was trained with.
-
-        Raises:
-            UserError: they are broken.
-        """
+        """The plans that the model was trained with; a UserError for broken ones."""
         return read_json_object(self.folder / "plans.json", _FIX)
 
     @cached_property
@@ -115,8 +101,10 @@ class TrainedModel:
     @property
     def other_weights(self) -> list[Weights] | None:
         """The student's where the teacher predicts and vice versa, of each fold; None for a model of one network."""
-        found = [other_weights(i) for i in self.checkpoints]
-        return None if None in found else found  # type: ignore[return-value]
+        if not all("semi_supervised" in i for i in self.checkpoints):
+            return None
+        predicts = [i["semi_supervised"]["settings"]["predict_with"] for i in self.checkpoints]
+        return [networks_of(i)[OTHER_NETWORK[name]] for i, name in zip(self.checkpoints, predicts, strict=True)]
 
     @property
     def record(self) -> dict[str, Any]:
@@ -141,22 +129,6 @@ class TrainedModel:
         return values if np.isfinite(values).any() else np.empty(0)
 
 
-def networks_of(checkpoint: dict[str, Any]) -> dict[str, Weights]:
-    """Weights of "teacher" and "student"; empty for a model of one network."""
-    if "semi_supervised" not in checkpoint:
-        return {}
-    state = checkpoint["semi_supervised"]
-    return {"teacher": submodule_weights(state["teacher"]["module"], "network"), "student": state["student_weights"]}
-
-
-def other_weights(checkpoint: dict[str, Any]) -> Weights | None:
-    """Weights of the network that does not predict; None for a model of one network."""
-    networks = networks_of(checkpoint)
-    if networks:
-        networks.pop(checkpoint["semi_supervised"]["settings"]["predict_with"])
-    return next(iter(networks.values()), None)
-
-
 def open_model(
     folder: Path,
     folds: Sequence[int | str] | None = None,
@@ -166,15 +138,13 @@ def open_model(
     tile_step_size: float = 0.5,
     mirroring: bool = True,
 ) -> TrainedModel:
-    """Find a trained model; a fold's folder may be given for the model of this fold alone.
+    """Find a trained model; the arguments are the attributes of ``TrainedModel``.
 
     Args:
-        folder: ``nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION``, or ``fold_X`` in it.
+        folder: ``fold_X`` in it may be given for the model of this fold alone.
         folds: numbers or "all"; None takes every numbered fold that has the checkpoint, else "all".
-        checkpoint_name: file in the folds' folders.
-        device: where to predict; None is the CPU.
-        tile_step_size: step of the sliding window in patches.
-        mirroring: average over mirrored images where the training allows it.
+        checkpoint_name, tile_step_size, mirroring: as there.
+        device: None is the CPU.
 
     Raises:
         UserError: no such model, fold or checkpoint.

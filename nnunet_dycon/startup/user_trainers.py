@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.whole_files import whole
+from nnunet_dycon.settings import overrides_from_pairs
 
 if TYPE_CHECKING:
     from nnunet_dycon.trainers import nnUNetTrainerSupervised
@@ -66,18 +67,11 @@ def _text(name: str, base: str, settings: Sequence[str]) -> str:
     trainer = getattr(trainers, base, None) if base.startswith("nnUNetTrainer") else None
     if trainer is None:
         raise UserError(f"-tr {base}: give one of {', '.join(trainers.__all__)}, or NAME_100epochs, NAME_NoMirroring")
-    values = _values(settings)
+    values = overrides_from_pairs(settings, "write each setting as key=value, as in weight_fecl=0.05")
     chosen = trainer.default_settings.override(values, trainer=base, unused=trainer.unused_settings)
     values = {key: getattr(chosen, key) for key in values}
     listed = ", ".join(f"{key}={value}" for key, value in values.items())
     return _FILE.format(base=base, name=name, listed=listed, values=values)
-
-
-def _values(settings: Sequence[str]) -> dict[str, Any]:
-    wrong = [i for i in settings if "=" not in i]
-    if wrong:
-        raise UserError(f"{wrong[0]} is no setting; write key=value, as in weight_fecl=0.05")
-    return {key.strip(): value.strip() for key, value in (i.split("=", 1) for i in settings)}
 
 
 def find_trainer(name: str) -> type[nnUNetTrainerSupervised]:

@@ -20,8 +20,8 @@ from nnunet_dycon.dataset.splits import check_fold, read_splits, unlabeled_in_sp
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.text import few
 from nnunet_dycon.settings import Settings, overrides_from_environment
-from nnunet_dycon.training.fitting import loading
 from nnunet_dycon.training.processes import wrap
+from nnunet_dycon.training.resume import loading
 
 
 class nnUNetTrainerSupervised(nnUNetTrainer):
@@ -31,7 +31,7 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
     length of the training from the settings; all else is nnU-Net's.
     """
 
-    default_settings: Settings = Settings()
+    default_settings: Settings = Settings(strong_labeled_view=0.0)
     unused_settings: ClassVar[Sequence[str]] = ()
     """Fields of the settings that this trainer does not read, and therefore refuses."""
     local_rank: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 from nnunetv2.configuration import default_num_processes
 
 from nnunet_dycon.data.previous_stage import check_previous_predictions, unlabeled_predictions_folder
+from nnunet_dycon.data.sources import case_probabilities
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.dataset.before_training import check_before_training
 from nnunet_dycon.dataset.splits import check_disjoint, read_splits, unlabeled_in_splits
 from nnunet_dycon.dataset.unlabeled_preprocessing import preprocess_unlabeled
-from nnunet_dycon.dataset.unlabeled_scans import preprocessed_unlabeled_folder
+from nnunet_dycon.dataset.unlabeled_scans import preprocessed_unlabeled_folder, sources_text
 from nnunet_dycon.training.processes import left_together
 
 
@@ -32,21 +33,37 @@ class UnlabeledCases:
     labeled: Callable[[], list[str]]
     """Cases that are preprocessed with their masks."""
     first_stage: tuple[Path, str] | None = None
-    """In a cascade's second stage the first one's model folder, and the command that makes its predictions."""
+    """In a cascade's second stage the first one's folder of the fold, and the command that makes its predictions."""
     is_first_process: bool = True
     tell: Callable[[str], Any] = print
     """Gets what is worth a look in the scans."""
 
-    def check(self) -> dict[str, str]:
-        """Check all that names and small files tell; the cases of imagesUn with their sources.
+    def check(self, shares: str) -> None:
+        """Check all that names and small files tell.
 
         Raises:
-            UserError: as ``check_before_training``.
+            UserError: as ``check_before_training`` and, for the ``shares`` of the sources, ``case_probabilities``.
         """
         name, plans = self.plans_manager.dataset_name, self.plans_manager.plans
-        return check_before_training(
+        sources = check_before_training(
             name, self.configuration_name, plans, self.dataset_json, self.folder, fold=self.fold
         )
+        case_probabilities(sources, shares)
+
+    def for_training(self, train: Sequence[str], val: Sequence[str]) -> nnUNetDatasetUnlabeled:
+        """The dataset of all cases, given the labelled training and validation cases.
+
+        Raises:
+            UserError: a case is labelled as well, or as ``images`` and ``open``.
+        """
+        files = self.images()
+        check_disjoint(train, val, files)
+        unlabeled = self.open(files)
+        self.tell(
+            f"This split has {len(train)} labelled and {len(files)} unlabelled training cases"
+            f"{sources_text(unlabeled.sources)}."
+        )
+        return unlabeled
 
     def images(self, configuration_name: str | None = None) -> dict[str, Path]:
         """Preprocessed image of each case: those of ``imagesUn``, made now where needed, and splits_final.json's.
@@ -89,8 +106,8 @@ class UnlabeledCases:
         """
         if self.first_stage is None:
             return nnUNetDatasetUnlabeled(files)
-        model_folder, fix = self.first_stage
-        folder = unlabeled_predictions_folder(model_folder, self.fold, self.configuration_name)
+        fold_folder, fix = self.first_stage
+        folder = unlabeled_predictions_folder(fold_folder, self.configuration_name)
         return nnUNetDatasetUnlabeled(files, check_previous_predictions(files, folder, fix))
 
     def _preprocessed_folder(self, configuration_name: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,58 +18,58 @@ from nnunet_dycon.files.whole_files import whole
 from nnunet_dycon.training.processes import process
 
 
-@dataclass(frozen=True)
-class NextStages:
-    """Labels of all unlabelled cases for each next stage that is preprocessed.
+def predict_for_next_stages(
+    predictor: nnUNetPredictor,
+    data: nnUNetDatasetUnlabeled,
+    targets: dict[str, dict[str, Path]],
+    fold_folder: Path,
+    *,
+    log: Callable[[str], None],
+) -> None:
+    """Write labels of all unlabelled cases for next stages; the processes of a distributed training share the cases.
 
     Masks are not read: the size of a next stage's image is all that is needed of it.
+
+    Args:
+        predictor: nnU-Net's, initialised with the network that predicts.
+        data: the cases, preprocessed for this stage.
+        targets: preprocessed image of each case by next stage.
+        fold_folder: of the training.
+        log: gets a line a case.
     """
+    first, number = process()
+    for case in data.identifiers[first::number]:
+        log(f"predicting {case} for {', '.join(targets)}")
+        foreground_labels = predictor.label_manager.foreground_labels
+        voxels = network_input(data.load_image(case), data.load_previous(case), foreground_labels)
+        logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(voxels)).cpu()
+        for stage, images in targets.items():
+            file = unlabeled_predictions_folder(fold_folder, stage) / f"{case}.b2nd"
+            _write(predictor, logits, open_image(images[case]).shape[1:], stage, file)
 
-    predictor: nnUNetPredictor
-    """nnU-Net's, initialised with the network that predicts."""
-    model_folder: Path
-    fold: int | str
-    foreground_labels: list[int]
-    log: Callable[[str], None]
 
-    def predict(self, data: nnUNetDatasetUnlabeled, targets: dict[str, dict[str, Path]]) -> None:
-        """Predict and write; the processes of a distributed training share the cases.
-
-        Args:
-            data: the cases, preprocessed for this stage.
-            targets: preprocessed image of each case by next stage.
-        """
-        first, number = process()
-        for case in data.identifiers[first::number]:
-            self.log(f"predicting {case} for {', '.join(targets)}")
-            voxels = network_input(data.load_image(case), data.load_previous(case), self.foreground_labels)
-            logits = self.predictor.predict_sliding_window_return_logits(torch.from_numpy(voxels)).cpu()
-            for stage, images in targets.items():
-                self._write(stage, case, logits, open_image(images[case]).shape[1:])
-
-    def _write(self, stage: str, case: str, logits: torch.Tensor, shape: tuple[int, ...]) -> None:
-        """Resample a case's logits to the next stage's image and write its labels, whole or not at all."""
-        folder = unlabeled_predictions_folder(self.model_folder, self.fold, stage)
-        folder.mkdir(parents=True, exist_ok=True)
-        plans = self.predictor.plans_manager
-        spacing = plans.get_configuration(stage).spacing
-        # what nnU-Net reads of a case's properties: the number of axes, and for 2d the spacing between slices
-        properties = {
-            "spacing": [spacing[axis] for axis in plans.transpose_backward],
-            "shape_after_cropping_and_before_resampling": shape,
-        }
-        with whole(folder / f"{case}.b2nd") as file:
-            resample_and_save(
-                logits,
-                list(shape),
-                str(file).removesuffix(".b2nd"),
-                plans,
-                self.predictor.configuration_manager,
-                properties,
-                self.predictor.dataset_json,
-                torch.get_num_threads(),
-                nnUNetDatasetBlosc2,
-            )
+def _write(predictor: nnUNetPredictor, logits: torch.Tensor, shape: tuple[int, ...], stage: str, file: Path) -> None:
+    """Resample a case's logits to the next stage's image and write its labels, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    plans = predictor.plans_manager
+    spacing = plans.get_configuration(stage).spacing
+    # what nnU-Net reads of a case's properties: the number of axes, and for 2d the spacing between slices
+    properties = {
+        "spacing": [spacing[axis] for axis in plans.transpose_backward],
+        "shape_after_cropping_and_before_resampling": shape,
+    }
+    with whole(file) as partial:
+        resample_and_save(
+            logits,
+            list(shape),
+            str(partial).removesuffix(".b2nd"),
+            plans,
+            predictor.configuration_manager,
+            properties,
+            predictor.dataset_json,
+            torch.get_num_threads(),
+            nnUNetDatasetBlosc2,
+        )
 
 
 def preprocessed_next_stages(plans_manager: Any, configuration_manager: Any, folder: Path) -> list[str]:

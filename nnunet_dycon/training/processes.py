@@ -1,4 +1,4 @@
-"""Modules in DistributedDataParallel, and sums over the processes of a distributed training."""
+"""How a network may be wrapped, and sums over the processes of a distributed training."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ import numpy as np
 import torch
 from torch import distributed as dist
 from torch import nn
+from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 
 def wrap(module: nn.Module, device: torch.device) -> DistributedDataParallel:
     """The module in DistributedDataParallel, on the device of this process."""
     return DistributedDataParallel(module, device_ids=None if device.index is None else [device.index])
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """The plain network inside DistributedDataParallel and torch.compile."""
+    if isinstance(network, DistributedDataParallel):
+        network = network.module
+    if isinstance(network, OptimizedModule):
+        network = network._orig_mod
+    return network
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 
 def _check_progress(progress: float) -> float:
@@ -50,3 +51,30 @@ def sigmoid_rampup(progress: float, *, start: float = 0.0, length: float = 0.4) 
     if elapsed >= length:
         return 1.0
     return math.exp(-5.0 * (1.0 - elapsed / length) ** 2)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What happens at a training step, counted from 0."""
+
+    num_steps: int
+    steps_per_epoch: int
+    ramp_start: float
+    """Share of the training, like the next."""
+    ramp_length: float
+
+    def progress(self, step: int) -> float:
+        """Share of the planned steps that is done, in [0, 1]."""
+        return min(1.0, step / self.num_steps)
+
+    def ramp_up(self, step: int) -> float:
+        """Factor on the weights of all semi-supervised losses, in [0, 1]."""
+        return sigmoid_rampup(self.progress(step), start=self.ramp_start, length=self.ramp_length)
+
+    def uses_unlabeled(self, step: int) -> bool:
+        """Whether a step needs the unlabelled crops: all do from the start of the ramp-up on.
+
+        Before, the first step of an epoch does all the same: too little memory shows at once, not after days, and each
+        curve has a value.
+        """
+        return step % self.steps_per_epoch == 0 or self.ramp_up(step) > 0

@@ -1,6 +1,8 @@
-"""Steps that the optimiser skips because their gradient is not finite, counted without waiting for the device."""
+"""The optimiser's steps; those with a gradient that is not finite are skipped, counted without a wait for the device."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 
@@ -22,6 +24,45 @@ class SkippedSteps:
         self._in_a_row = torch.zeros((), dtype=torch.int64, device=device)
         self._steps = 0
 
+    def take_step(
+        self,
+        loss: torch.Tensor,
+        optimizer: torch.optim.Optimizer,
+        grad_scaler: torch.amp.GradScaler | None,
+        terms: Callable[[], dict[str, float]],
+    ) -> torch.Tensor:
+        """nnU-Net's optimiser step, with all of the optimiser's parameters among those that are clipped.
+
+        A step whose gradient is not finite is not taken: by the gradient scaler on CUDA, here elsewhere. The teacher is
+        to be updated and the step to be counted all the same: an average that moves towards an unchanged student does
+        no harm, and the schedules follow the batches that were seen.
+
+        Args:
+            loss: sum of all terms.
+            optimizer: of the student.
+            grad_scaler: None without float16.
+            terms: see ``check``, which follows now and then.
+
+        Returns:
+            1 for a step that was skipped, else 0, on the device.
+        """
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if grad_scaler is None:
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, 12)
+            if torch.isfinite(norm):
+                optimizer.step()
+        else:
+            grad_scaler.scale(loss).backward()
+            grad_scaler.unscale_(optimizer)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, 12)
+            grad_scaler.step(optimizer)
+            grad_scaler.update()
+        skipped = self.add(norm)
+        if self._steps % CHECK_EVERY_STEPS == 0:  # seldom, because it waits for the device
+            self.check({"sum of all terms": float(loss.detach()), **terms()})
+        return skipped
+
     @torch.no_grad()
     def add(self, gradient_norm: torch.Tensor) -> torch.Tensor:
         """Count a step by its gradient's norm; returns 1 if it is skipped, else 0, on the device."""
@@ -29,11 +70,6 @@ class SkippedSteps:
         skipped = (~torch.isfinite(gradient_norm)).to(self._in_a_row)
         self._in_a_row = (self._in_a_row + 1) * skipped
         return skipped
-
-    @property
-    def is_due(self) -> bool:
-        """Whether to check within an epoch: seldom, because it waits for the device."""
-        return self._steps % CHECK_EVERY_STEPS == 0
 
     def check(self, terms: dict[str, float]) -> None:
         """Read the count.

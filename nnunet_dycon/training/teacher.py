@@ -82,12 +82,6 @@ class Peer(_Teacher):
         """Nothing: two students must differ."""
 
 
-def submodule_weights(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
-    """The part of a state dict that belongs to the submodule ``name``."""
-    prefix = f"{name}."
-    return {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}
-
-
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     """Parameters and buffers by name, each once (nnU-Net's decoder also holds its encoder)."""
     return {name: i.detach() for name, i in (*module.named_parameters(), *module.named_buffers())}

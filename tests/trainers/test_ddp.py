@@ -38,7 +38,7 @@ for _ in range(3):
     scales = trainer._get_deep_supervision_scales()
     targets = [torch.nn.functional.interpolate(labels, scale_factor=tuple(i), mode="nearest")[mine] for i in scales]
     trainer.train_step({"data": images[mine], "target": targets, "unlabeled": unlabeled[mine]})
-from nnunet_dycon.training.unwrapping import unwrap
+from nnunet_dycon.training.processes import unwrap
 state = {"student": unwrap(trainer.network), "head": unwrap(trainer.head), "teacher": trainer.teacher.module}
 logs = {name: [float(i) for i in values] for name, values in trainer._step_log.values.items()}
 torch.save({"logs": logs} | {name: network.state_dict() for name, network in state.items()}, f"{target}_{rank}.pth")

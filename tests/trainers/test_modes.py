@@ -14,8 +14,8 @@ from nnunet_dycon.dataset.reading import read_volume, reader_of
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.losses.patches import patch_labels
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
+from nnunet_dycon.training.processes import unwrap
 from nnunet_dycon.training.step import Step, Taught
-from nnunet_dycon.training.unwrapping import unwrap
 from tests.conftest import Nnunet
 from tests.helpers.tiny_dataset import CASES, SCANS, Commands, Spec, shrink_plans, threads_for_processes
 from tests.helpers.training import make_trainer, without_plots  # noqa: F401

@@ -11,6 +11,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.training.curves import SemiSupervisedLogger
+from nnunet_dycon.training.resume import check_overwriting
 
 
 def make(continued=False):
@@ -18,6 +19,11 @@ def make(continued=False):
     return get_trainer_from_args(
         "901", "3d_fullres", 0, "nnUNetTrainerDyCON", continue_training=continued, device=device
     )
+
+
+def start_over():
+    trainer = make()
+    check_overwriting(Path(trainer.output_folder), trainer.settings, trainer._resumed, type(trainer).__name__)
 
 
 class Run:
@@ -53,9 +59,9 @@ def test_curves_reach_wandb_and_other_settings_do_not_start_over(dataset, monkey
     with pytest.raises(UserError, match=message):
         make().on_train_start()
     Path(trainer.output_folder, "checkpoint_final.pth").write_text("")
-    make()._refuse_other_settings()  # a damaged checkpoint is no loss
+    start_over()  # a damaged checkpoint is no loss
     monkeypatch.setenv("nnUNet_dycon", length)
-    make()._refuse_other_settings()
+    start_over()
     continued = make(continued=True)
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):
         maybe_load_checkpoint(continued, continue_training=True, validation_only=False)

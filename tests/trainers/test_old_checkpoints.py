@@ -14,7 +14,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
 from nnunet_dycon import trainers
-from nnunet_dycon.training.teacher import submodule_weights
+from nnunet_dycon.models.checkpoints import networks_of
 from tests.helpers.training import make_trainer, without_plots  # noqa: F401
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -54,5 +54,5 @@ def test_an_old_checkpoint_loads_continues_and_predicts(dataset, monkeypatch, na
     image, spacing = np.random.default_rng(0).normal(size=(1, 24, 24, 24)).astype(np.float32), [1.0, 1.0, 1.0]
     predicted = predictor.predict_single_npy_array(image, {"spacing": spacing})
     assert predicted.shape == (24, 24, 24) and set(np.unique(predicted)) <= {0, 1}
-    for key, value in submodule_weights(state["teacher"]["module"], "network").items():
+    for key, value in networks_of(old)["teacher"].items():
         assert torch.equal(predictor.network.state_dict()[key], value)

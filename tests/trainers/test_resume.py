@@ -137,7 +137,7 @@ trainer.run_training()
 
 
 def test_the_random_state_comes_back():
-    from nnunet_dycon.training.random_state import get_random_state, set_random_state
+    from nnunet_dycon.training.resume import get_random_state, set_random_state
 
     state = get_random_state()
     first = np.random.rand(3), torch.rand(3)

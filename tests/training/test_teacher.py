@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnunet_dycon.training.teacher import EMATeacher, submodule_weights
+from nnunet_dycon.training.teacher import EMATeacher
 
 
 def small_network() -> nn.Sequential:
@@ -77,8 +77,3 @@ def test_restart_equals_the_student():
         student[0].weight.add_(1)
     teacher.restart()
     torch.testing.assert_close(teacher.module[0].weight, student[0].weight)
-
-
-def test_submodule_weights():
-    weights = {"network.a.b": torch.ones(1), "head.a.b": torch.zeros(1), "networks.c": torch.zeros(1)}
-    assert list(submodule_weights(weights, "network")) == ["a.b"]

@@ -16,7 +16,7 @@ from torch import nn
 
 from nnunet_dycon.files.json_files import read_json, write_json
 from nnunet_dycon.files.whole_files import whole
-from nnunet_dycon.training.random_state import get_random_state, set_random_state
+from nnunet_dycon.training.resume import get_random_state, set_random_state
 
 SAVE_EVERY_S = 300
 PARENT = "nnunet_dycon_compare"
