@@ -6,25 +6,13 @@ import torch
 import torch.nn.functional as F
 from nnunetv2.utilities.ddp_allgather import AllGatherGrad
 
-from nnunet_dycon.losses.entropy import check_nonlinearity
+from nnunet_dycon.losses.entropy import check_nonlinearity, check_same_shape
 
 
 def consistency_mse(
     student_logits: torch.Tensor, teacher_logits: torch.Tensor, nonlinearity: str = "softmax"
 ) -> torch.Tensor:
-    """mean_i sum_c (p_s - p_t)^2 / C, over voxels i (Tarvainen & Valpola, 2017).
-
-    Args:
-        student_logits: (B, C, X, Y[, Z]).
-        teacher_logits: same shape; gets no gradient.
-        nonlinearity: "softmax" for classes, "sigmoid" for regions.
-
-    Returns:
-        Scalar, float32 at least.
-
-    Raises:
-        ValueError: shapes that differ, or an unknown nonlinearity.
-    """
+    """mean_i sum_c (p_s - p_t)^2 / C, over voxels i (Tarvainen & Valpola, 2017); all else as ``consistency_dice``."""
     return F.mse_loss(*_probabilities(student_logits, teacher_logits, nonlinearity))
 
 
@@ -64,11 +52,7 @@ def _probabilities(
     student_logits: torch.Tensor, teacher_logits: torch.Tensor, nonlinearity: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     check_nonlinearity(nonlinearity)
-    if student_logits.shape != teacher_logits.shape:
-        raise ValueError(
-            f"student and teacher logits differ in shape: {tuple(student_logits.shape)} and "
-            f"{tuple(teacher_logits.shape)}"
-        )
+    check_same_shape(student_logits, teacher_logits)
 
     def probabilities(logits: torch.Tensor) -> torch.Tensor:
         logits = logits if logits.dtype == torch.float64 else logits.float()

@@ -16,6 +16,15 @@ def check_nonlinearity(nonlinearity: str) -> None:
         raise ValueError(f"nonlinearity must be one of {NONLINEARITIES}, got {nonlinearity!r}")
 
 
+def check_same_shape(student_logits: torch.Tensor, teacher_logits: torch.Tensor) -> None:
+    """Raise a ValueError for logits that differ in shape."""
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"student and teacher logits differ in shape: {tuple(student_logits.shape)} and "
+            f"{tuple(teacher_logits.shape)}"
+        )
+
+
 def max_entropy(num_channels: int, nonlinearity: str = "softmax") -> float:
     """Largest entropy a voxel can have: log C for C classes, C log 2 for C regions."""
     check_nonlinearity(nonlinearity)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nnunet_dycon.losses.entropy import check_nonlinearity
+from nnunet_dycon.losses.entropy import check_nonlinearity, check_same_shape
 
 # Voxels handled at once: enough to fill the device, few enough that the temporaries stay in a CPU's cache.
 _CHUNK_VOXELS = {"cpu": 1 << 17}
@@ -55,11 +55,7 @@ class UnCLoss(nn.Module):
         self.entropy_weight = entropy_weight
 
     def forward(self, student_logits: torch.Tensor, teacher_logits: torch.Tensor, beta: float) -> torch.Tensor:
-        if student_logits.shape != teacher_logits.shape:
-            raise ValueError(
-                f"student and teacher logits differ in shape: {tuple(student_logits.shape)} and "
-                f"{tuple(teacher_logits.shape)}"
-            )
+        check_same_shape(student_logits, teacher_logits)
         if student_logits.ndim < 3 or student_logits.numel() == 0:
             raise ValueError(f"logits must be (B, C, X, Y[, Z]) and not empty, got {tuple(student_logits.shape)}")
         if self.nonlinearity == "softmax" and student_logits.shape[1] < 2:

@@ -19,11 +19,7 @@ _KEPT = ("init_args", "inference_allowed_mirroring_axes", "current_epoch", "_bes
 
 
 def plain_checkpoint(checkpoint: dict[str, Any], weights: str) -> dict[str, Any]:
-    """A checkpoint that nnU-Net predicts with as if ``nnUNetTrainer`` had written it.
-
-    Args:
-        checkpoint: checkpoint of a semi-supervised trainer.
-        weights: "teacher" or "student".
+    """A semi-supervised trainer's checkpoint as if ``nnUNetTrainer`` had written it with the teacher or the student.
 
     Raises:
         UserError: a checkpoint of another trainer, or other weights.
@@ -41,12 +37,7 @@ def plain_checkpoint(checkpoint: dict[str, Any], weights: str) -> dict[str, Any]
 
 
 def export_model(model: TrainedModel, output_folder: Path, weights: str) -> list[Path]:
-    """Write a plain nnU-Net model folder with the teacher or the student of each fold.
-
-    Args:
-        model: the finished training.
-        output_folder: new folder; it appears whole or not at all.
-        weights: "teacher" or "student".
+    """Write a plain nnU-Net model folder, whole or not at all, with the teacher or the student of each fold.
 
     Returns:
         The checkpoints written.

@@ -26,14 +26,9 @@ def foreground_ml(labels: np.ndarray, spacing_mm: Sequence[float]) -> float:
 
 
 def disagreement(first: np.ndarray, second: np.ndarray, classes: Sequence[int | Sequence[int]]) -> float:
-    """1 - Dice between two label maps, averaged over the classes that at least one of them has.
+    """1 - Dice between two label maps, averaged over the classes (one label value, or several) that either has.
 
-    Args:
-        first, second: labels of one shape.
-        classes: label values; several of them for a region.
-
-    Returns:
-        0 (the same) to 1 (nothing in common); 0 where neither has any of the classes.
+    It is 0 (the same) to 1 (nothing in common), and 0 where neither has any of the classes.
     """
     scores = []
     for values in classes:

@@ -34,23 +34,18 @@ def predict_folder(
     overwrite: bool = False,
     progress: bool = False,
 ) -> list[CaseUncertainty]:
-    """Predict a folder of scans.
+    """Predict a folder of scans that are named as nnU-Net wants them; the rows of the table, sorted by case.
 
     Writes ``CASE.ENDING``, ``entropy/CASE_entropy.ENDING`` and the table ``uncertainty.csv``, each whole or not at
-    all. Cases that are complete from an earlier call with the same model are not predicted again. Scans that cannot be
-    predicted are named in the end, when all others are done.
+    all. Cases that are complete from an earlier call with the same model are not predicted again, unless ``overwrite``
+    is set. Scans that cannot be predicted are named in the end, when all others are done.
 
     Args:
-        images: scans named as nnU-Net wants them.
+        images: folder of the scans.
         output: new or existing folder.
         model: what predicts.
         cases: only these cases; none named is all.
         with_disagreement: also predict with the network that does not predict, which takes as long again.
-        overwrite: predict complete cases again.
-        progress: show a progress bar.
-
-    Returns:
-        The rows of the table, sorted by case.
 
     Raises:
         UserError: no scans or wrong names, unknown cases, damaged scans, a full disk, or an output folder with another

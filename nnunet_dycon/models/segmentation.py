@@ -32,14 +32,9 @@ def segment_scans(
     change: Change | None = None,
     progress: bool = False,
 ) -> None:
-    """Write the mask of each scan as soon as it is predicted.
+    """Predict cases, given their channel files; ``change`` is what becomes of a mask before it is written.
 
-    Args:
-        model: what predicts.
-        scans: channel files of each case.
-        output: folder for the masks, ``CASE.ENDING``; cases that are there are not predicted again.
-        change: what becomes of a mask before it is written.
-        progress: show a progress bar.
+    Each mask is written as soon as it is predicted, ``CASE.ENDING``; those that are there are not predicted again.
 
     Raises:
         UserError: a scan that is damaged, or none that the model can predict.

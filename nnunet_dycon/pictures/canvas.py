@@ -77,17 +77,14 @@ def panels(
     bottom: float = 0.4,
     dpi: int | None = None,
 ) -> tuple[Figure, np.ndarray]:
-    """A figure with rows of panels that touch.
+    """A figure with rows of panels that touch, and its axes (rows, columns).
 
     Args:
         heights: of each row's panels, as a multiple of their width.
         columns: panels in a row.
         panel_inches: width of a panel.
         left, right, top, bottom: margins in inches.
-        dpi: pixels an inch; None is the look's.
-
-    Returns:
-        Figure and axes (rows, columns).
+        dpi: None is the look's.
     """
     width = left + right + panel_inches * columns
     height = top + bottom + panel_inches * sum(heights)
@@ -227,14 +224,7 @@ def legend_inches(names: Sequence[str], width_inches: float, note: str = "") -> 
 
 
 def add_legend(figure: Figure, names: Sequence[str], *, reference: bool = True, note: str = "") -> None:
-    """Below the panels, what the contours are.
-
-    Args:
-        figure: with ``legend_inches`` of room at the bottom.
-        names: of the classes, as in ``show_masks``.
-        reference: there are contours of references.
-        note: what else a reader has to know.
-    """
+    """Say below the panels, in ``legend_inches``, what the contours are; ``note`` is what else a reader has to know."""
     from matplotlib.lines import Line2D
 
     entries = _legend_entries(names)[not reference :]

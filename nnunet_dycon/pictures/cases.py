@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
@@ -28,8 +28,7 @@ _PLANES = ("axial", "coronal", "sagittal")  # by the axis (Z, Y, X) that is cut
 _COARSE = 1.5  # voxels so much longer than wide are cut across, as they were acquired
 
 
-@dataclass(frozen=True)
-class CaseFiles:
+class CaseFiles(NamedTuple):
     """Where a case lies; channel 0 is enough."""
 
     name: str
@@ -162,11 +161,9 @@ class Case:
         return [int(slices[min(int(i * len(slices)), len(slices) - 1)]) for i in shares]
 
     def window(self, margin_mm: float | None, index: int | None = None) -> Window:
-        """Rows and columns of a square around what is segmented in a slice, or in any; else the whole slice.
+        """Rows and columns of a square, ``margin_mm`` wider than what is segmented in a slice, or in any.
 
-        Args:
-            margin_mm: width of the surroundings; None is the whole slice.
-            index: of the slice; None is any.
+        Without a margin, or where nothing is segmented, it is the whole slice.
         """
         segmented = self.turned(self.segmented())
         masks = segmented.any(axis=0) if index is None else segmented[index]
@@ -217,20 +214,16 @@ def find_classes(predictions: Path, references: Path) -> tuple[Classes | None, i
 def read_case(
     files: CaseFiles, classes: Classes | None = None, ignored: int | None = None, entropy_map: Path | None = None
 ) -> Case:
-    """Read a case; voxels with the ignore label in the reference are background in all masks.
+    """Read a case; voxels with the ignored label in the reference are background in all masks.
 
-    Args:
-        files: of the case.
-        classes: None takes all labels above 0 for one class.
-        ignored: the ignore label, if there is one.
-        entropy_map: on the same grid.
+    Without ``classes`` all labels above 0 are one class.
 
     Raises:
         UserError: a file that cannot be read, has channels, or whose grid differs from the image's.
     """
     image, spacing_mm, is_oriented = _read(files.image)
-    masks = [_on_grid(path, image.shape) for path in (files.reference, *files.predictions)]
-    reference, *predictions = (np.rint(mask).astype(np.int32) for mask in masks)
+    masks = files.reference, *files.predictions
+    reference, *predictions = (np.rint(_on_grid(path, image.shape)).astype(np.int32) for path in masks)
     if ignored is not None:
         outside = reference == ignored
         for labels in (reference, *predictions):
@@ -299,7 +292,11 @@ def find_cases(
     Raises:
         UserError: a missing file or folder, or an empty prediction folder.
     """
-    _check_paths(images, references, *predictions)
+    for path in (images, references, *predictions):
+        if not path.exists():
+            raise UserError(f"{path} does not exist: give the image, the reference and the prediction(s)")
+        if path.is_dir() != images.is_dir():
+            raise UserError(f"{images} and {path}: give either files only or folders only")
     if not images.is_dir():
         return [CaseFiles(case_name(references), images, references, tuple(predictions))]
     endings = _predicted(predictions[0], references)
@@ -316,14 +313,6 @@ def _predicted(predictions: Path, references: Path) -> dict[str, str]:
         there = ", ".join(sorted(used)) or f"none of {', '.join(FILE_ENDINGS)}"
         raise UserError(f"{predictions}: no prediction there with the ending of {references} ({there})")
     return {case_name(path): _ending(path) for path in found}
-
-
-def _check_paths(images: Path, *others: Path) -> None:
-    for path in (images, *others):
-        if not path.exists():
-            raise UserError(f"{path} does not exist: give the image, the reference and the prediction(s)")
-        if path.is_dir() != images.is_dir():
-            raise UserError(f"{images} and {path}: give either files only or folders only")
 
 
 def _case_in_folders(name: str, ending: str, images: Path, references: Path, predictions: Sequence[Path]) -> CaseFiles:

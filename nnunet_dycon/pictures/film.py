@@ -53,14 +53,7 @@ class Picture:
 
 @canvas.style()
 def views_figure(views: Sequence[Slice], highest_entropy: float, title: str, *, dpi: int = _DPI) -> Figure:
-    """A row a view: image, prediction on the image, entropy map.
-
-    Args:
-        views: with entropy.
-        highest_entropy: upper end of the colour scale in nats.
-        title: what all of them are.
-        dpi: pixels an inch.
-    """
+    """A row a view: image, prediction on the image, entropy map (black to bright for ``highest_entropy`` nats)."""
     labels = [canvas.wrapped(view.title.splitlines(), _PANEL_INCHES * view.height) for view in views]
     figure, axes = _figure(labels, [view.height for view in views], 3, dpi)
     classes = canvas.shown_classes(views)

@@ -6,13 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from nnunet_dycon.pictures import canvas
-from nnunet_dycon.pictures.cases import Case, CaseFiles, Window
+from nnunet_dycon.pictures.cases import Case, CaseFiles
+from nnunet_dycon.pictures.film import spread
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PANEL_INCHES = 2.1
@@ -33,9 +31,7 @@ def pick_cases(
     if len(cases) <= 1:
         return list(cases)
     scores = {case.name: read(case).mean_dice() for case in progress(cases)}
-    ranked = sorted(cases, key=lambda i: (math.isnan(scores[i.name]), -scores[i.name], i.name))
-    ranks = np.linspace(0, len(ranked) - 1, min(count, len(ranked)))
-    return [ranked[round(rank)] for rank in ranks]
+    return spread(sorted(cases, key=lambda i: (math.isnan(scores[i.name]), -scores[i.name], i.name)), count)
 
 
 @canvas.style()
@@ -57,30 +53,25 @@ def overlay_figure(
     for case in cases:
         if len(case.predictions) != len(prediction_names):
             raise ValueError(f"{case.name}: {len(case.predictions)} predictions, {len(prediction_names)} names")
-    places = [case.fullest_slice() for case in cases]
-    first = [case.view(i, case.window(margin_mm, i)) for case, i in zip(cases, places, strict=True)]
     names, columns = list(cases[0].classes), 2 + len(prediction_names)
-    labels = [
-        canvas.wrapped([case.name, case.place(i)], PANEL_INCHES * view.height)
-        for case, i, view in zip(cases, places, first, strict=True)
-    ]
+    views, labels = [], []
+    for case in cases:
+        index = case.fullest_slice()
+        window = case.window(margin_mm, index)
+        views.append([case.view(index, window, number) for number in range(len(prediction_names))])
+        labels.append(canvas.wrapped([case.name, case.place(index)], PANEL_INCHES * views[-1][0].height))
     figure, axes = canvas.panels(
-        [view.height for view in first], columns, panel_inches=PANEL_INCHES, dpi=DPI,
+        [row[0].height for row in views], columns, panel_inches=PANEL_INCHES, dpi=DPI,
         left=canvas.margin_inches(labels), bottom=canvas.legend_inches(names, columns * PANEL_INCHES, NOTE),
     )  # fmt: skip
-    for row, case, index, text in zip(axes, cases, places, labels, strict=True):
+    for row, case, of_case, text in zip(axes, cases, views, labels, strict=True):
         canvas.label(row[0], text)
-        _draw_row(row, case, index, case.window(margin_mm, index))
+        canvas.show_image(row[0], of_case[0])
+        canvas.show_masks(row[1], of_case[0], case.classes, prediction=False)
+        for number, (axis, view) in enumerate(zip(row[2:], of_case, strict=True)):
+            canvas.show_masks(axis, view, case.classes)
+            canvas.write_in(axis, "\n".join(case.dice_lines(number)))
     for axis, title in zip(axes[0], ("image", "reference", *prediction_names), strict=True):
         axis.set_title(title, pad=5)
     canvas.add_legend(figure, names, note=NOTE)
     return figure
-
-
-def _draw_row(axes: Sequence[Axes], case: Case, index: int, window: Window) -> None:
-    view = case.view(index, window)
-    canvas.show_image(axes[0], view)
-    canvas.show_masks(axes[1], view, case.classes, prediction=False)
-    for number, axis in enumerate(axes[2:]):
-        canvas.show_masks(axis, case.view(index, window, number), case.classes)
-        canvas.write_in(axis, "\n".join(case.dice_lines(number)))

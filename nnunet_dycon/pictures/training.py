@@ -55,11 +55,7 @@ class Crop:
 def centre_crop(title: str, image: Any, reference: Any | None, patch_size: Sequence[int]) -> Crop:
     """Cut the centre out of a preprocessed case; for two-dimensional patches out of its middle slice.
 
-    Args:
-        title: the crop's name in the pictures.
-        image: (channels, X, Y, Z), an array or a file that is read where it is sliced.
-        reference: (1, X, Y, Z) labels, likewise, or None.
-        patch_size: the network's patch, two or three axes.
+    Image (channels, X, Y, Z) and reference (1, X, Y, Z) are arrays, or files that are read where they are sliced.
     """
     dropped = len(image.shape) - 1 - len(patch_size)
     size = (1,) * dropped + tuple(patch_size)
@@ -114,11 +110,8 @@ class Reading:
 def view_of(crop: Crop, network: nn.Module, how: Reading, spacing: Sequence[float]) -> Slice:
     """Predict a crop and keep one slice: the middle one, or the one with most reference foreground.
 
-    Args:
-        crop: what to predict.
-        network: it returns logits (1, C, X, Y[, Z]), or a list of them with full resolution first.
-        how: how its output is read.
-        spacing: voxel spacing of the crop's axes, in mm.
+    The network returns logits (1, C, X, Y[, Z]), or a list of them with full resolution first; ``spacing`` is of the
+    crop's axes, in mm.
     """
     training = network.training
     network.eval()  # dropout would draw random numbers that the training is to draw
@@ -165,13 +158,8 @@ def write_picture(folder: Path, picture: Picture) -> None:
 
 
 def write_film_strip(folder: Path) -> Path | None:
-    """Write ``film_strip.png`` of the pictures in the folder, of those before a restart as well.
-
-    Returns:
-        The file, or None where there is no picture.
-    """
-    pictures = load_pictures(folder)
-    if not pictures:
+    """Write ``film_strip.png`` of the pictures in the folder, if there are any, of those before a restart as well."""
+    if not (pictures := load_pictures(folder)):
         return None
     file = folder / "film_strip.png"
     save_figure(film_strip_figure(spread(pictures, FILM_STRIP_EPOCHS)), file)

@@ -32,14 +32,14 @@ from nnunet_dycon.trainers.unlabeled_cases import UnlabeledCases
 from nnunet_dycon.training import resume
 from nnunet_dycon.training.cascade import predict_for_next_stages, preprocessed_next_stages
 from nnunet_dycon.training.curves import SemiSupervisedLogger
-from nnunet_dycon.training.embeddings import Branch, EncoderTap, ProjectionHead, choose_stage, skip_shapes
+from nnunet_dycon.training.embeddings import Branch, EncoderTap, new_head
 from nnunet_dycon.training.memory import estimate_of_step, out_of_memory_explained
 from nnunet_dycon.training.processes import sum_over_processes, unwrap, wrap
 from nnunet_dycon.training.schedules import Schedule
 from nnunet_dycon.training.skipped_steps import SkippedSteps
-from nnunet_dycon.training.step import Crops, Losses, Step, Taught, seen_by_student
+from nnunet_dycon.training.step import Crops, Losses, Step, Taught
 from nnunet_dycon.training.step_log import StepLog
-from nnunet_dycon.training.student_views import student_views
+from nnunet_dycon.training.student_views import seen_by_student, student_views
 from nnunet_dycon.training.teacher import EMATeacher, Peer
 
 
@@ -194,14 +194,11 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
 
     def _add_head(self, modules: nn.ModuleDict) -> int:
         """Add a projection head on the encoder stage that suits the settings; returns the stage."""
-        shapes = skip_shapes(modules["network"], self.num_input_channels, self.configuration_manager.patch_size)
-        stage = choose_stage(shapes, self.embedding_patches())
-        channels, *grid = shapes[stage]
-        self.grid = tuple(grid)
-        with torch.random.fork_rng(devices=()):  # a seed draws the same crops with and without the head
-            self.head = modules["head"] = ProjectionHead(channels, len(grid)).to(self.device)
+        crops = self.num_input_channels, self.configuration_manager.patch_size
+        head, stage, self.grid = new_head(modules["network"], *crops, self.embedding_patches())
+        self.head = modules["head"] = head.to(self.device)
         self.optimizer.add_param_group({"params": list(self.head.parameters())})
-        self.print_to_log_file(f"patch embeddings: encoder stage {stage}, {channels} channels, grid {self.grid}")
+        self.print_to_log_file(f"patch embeddings: encoder stage {stage}, {head.channels} channels, grid {self.grid}")
         return stage
 
     @contextmanager

@@ -73,12 +73,6 @@ def _write(predictor: nnUNetPredictor, logits: torch.Tensor, shape: tuple[int, .
 
 
 def preprocessed_next_stages(plans_manager: Any, configuration_manager: Any, folder: Path) -> list[str]:
-    """Next stages whose labelled cases are preprocessed; nnU-Net predicts nothing for others, and says so.
-
-    Args:
-        plans_manager: nnU-Net's.
-        configuration_manager: nnU-Net's, of this stage.
-        folder: the preprocessed dataset.
-    """
+    """Next stages whose labelled cases are preprocessed in a folder; nnU-Net predicts for no others, and says so."""
     names = configuration_manager.next_stage_names or ()
     return [i for i in names if (folder / plans_manager.get_configuration(i).data_identifier).is_dir()]

@@ -28,6 +28,7 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, channels: int, dim: int) -> None:
         super().__init__()
+        self.channels = channels
         convolution = {2: nn.Conv2d, 3: nn.Conv3d}[dim]
         normalisation = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dim]
         self.layers = nn.Sequential(
@@ -128,6 +129,21 @@ class Branch:
 
 def _as_list(outputs: torch.Tensor | Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+
+
+def new_head(
+    network: nn.Module, num_input_channels: int, patch_size: Sequence[int], max_patches: int
+) -> tuple[ProjectionHead, int, tuple[int, ...]]:
+    """A projection head on the stage that ``choose_stage`` takes, that stage, and the grid of its patches.
+
+    Raises:
+        UserError: as ``skip_shapes`` and ``choose_stage``.
+    """
+    shapes = skip_shapes(network, num_input_channels, patch_size)
+    stage = choose_stage(shapes, max_patches)
+    channels, *grid = shapes[stage]
+    with torch.random.fork_rng(devices=()):  # a seed draws the same crops with and without the head
+        return ProjectionHead(channels, len(grid)), stage, tuple(grid)
 
 
 def skip_shapes(network: nn.Module, num_input_channels: int, patch_size: Sequence[int]) -> list[tuple[int, ...]]:

@@ -45,10 +45,8 @@ def estimate_of_step(
 
     Args:
         network: a student, neither compiled nor distributed.
-        num_input_channels: of a crop.
-        patch_size: of a crop, in voxels.
-        labeled: labelled crops in a batch.
-        unlabeled: unlabelled crops in a batch.
+        num_input_channels, patch_size: of a crop.
+        labeled, unlabeled: crops in a batch.
         half: whether activations have 2 bytes, as under autocast on CUDA.
         students: networks that are trained; with two each has weights, gradient and momentum.
     """
@@ -68,11 +66,7 @@ def estimate_of_step(
 
 @contextmanager
 def out_of_memory_explained(unlabeled: int) -> Iterator[None]:
-    """Inside, an error of CUDA's allocator becomes a UserError that says what to do.
-
-    Args:
-        unlabeled: unlabelled crops in a batch.
-    """
+    """Inside, an error of CUDA's allocator becomes a UserError; ``unlabeled`` crops in a batch can become fewer."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:

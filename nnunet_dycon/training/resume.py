@@ -36,12 +36,7 @@ def own_checkpoint(file: Path, trainer: str, device: torch.device) -> dict[str, 
 
 
 def check_settings(asked: SemiSupervisedSettings, before: SemiSupervisedSettings, stored: dict[str, Any]) -> None:
-    """Check that a training continues as it was.
-
-    Args:
-        asked: the settings to continue with.
-        before: those of the checkpoint.
-        stored: what the checkpoint holds of them.
+    """Check that the settings asked for are those before, of which the checkpoint has ``stored`` some.
 
     Raises:
         UserError: settings that touch the training differ, and ``change_on_resume`` is not set.
@@ -65,8 +60,8 @@ def check_overwriting(
     Args:
         folder: of the fold.
         settings: of the new training.
-        resumed: the settings that a checkpoint stands for, given what it stored.
-        trainer: name of the new training's trainer, for the message.
+        resumed: makes the settings of the other one, given what its checkpoint stored.
+        trainer: who trains, for the message.
 
     Raises:
         UserError: there is a checkpoint of one.

@@ -1,4 +1,4 @@
-"""The optimiser's steps; those with a gradient that is not finite are skipped, counted without a wait for the device."""
+"""The optimiser's steps; those whose gradient is not finite are skipped, and counted without a wait for the device."""
 
 from __future__ import annotations
 
@@ -31,20 +31,11 @@ class SkippedSteps:
         grad_scaler: torch.amp.GradScaler | None,
         terms: Callable[[], dict[str, float]],
     ) -> torch.Tensor:
-        """nnU-Net's optimiser step, with all of the optimiser's parameters among those that are clipped.
+        """nnU-Net's optimiser step on all of the optimiser's parameters; 1 if it was skipped, else 0, on the device.
 
         A step whose gradient is not finite is not taken: by the gradient scaler on CUDA, here elsewhere. The teacher is
         to be updated and the step to be counted all the same: an average that moves towards an unchanged student does
-        no harm, and the schedules follow the batches that were seen.
-
-        Args:
-            loss: sum of all terms.
-            optimizer: of the student.
-            grad_scaler: None without float16.
-            terms: see ``check``, which follows now and then.
-
-        Returns:
-            1 for a step that was skipped, else 0, on the device.
+        no harm, and the schedules follow the batches that were seen. ``terms`` are for ``check``, now and then.
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if grad_scaler is None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from nnunet_dycon.data.two_stream_loader import checked
-from nnunet_dycon.training.student_views import StudentView, Unlabeled
 
 
 @dataclass(frozen=True)
@@ -64,23 +62,6 @@ class Taught:
     def detach(self) -> Taught:
         """Without gradient."""
         return Taught(self.logits.detach(), None if self.embeddings is None else self.embeddings.detach())
-
-
-def seen_by_student(
-    unlabeled: torch.Tensor,
-    taught: Taught,
-    views: Sequence[StudentView],
-    grid: tuple[int, ...],
-    generator: torch.Generator,
-) -> tuple[torch.Tensor, Taught]:
-    """Unlabelled crops (U, channels, X, Y[, Z]) after all views, and the teacher's answer changed alike."""
-    if not views:
-        return unlabeled, taught
-    first, embeddings = -len(unlabeled), taught.embeddings
-    crops = Unlabeled(unlabeled, taught.logits[first:], None if embeddings is None else embeddings[first:], grid)
-    for view in views:
-        crops = view(crops, generator)
-    return crops.images, taught.with_last(crops.logits, crops.embeddings)
 
 
 @dataclass(frozen=True)

@@ -4,41 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from nnunetv2.configuration import ANISO_THRESHOLD
 
 from nnunet_dycon.settings import SemiSupervisedSettings
+from nnunet_dycon.training.step import Taught
+
+Change = Callable[[torch.Tensor], torch.Tensor]
+"""Maps (U, K, X, Y[, Z]) of unlabelled crops at any resolution seen otherwise: images, logits, embeddings alike."""
+
+StudentView = Callable[[torch.Size, torch.Generator], Change | None]
+"""A change of crops with this shape, or none, drawn with random numbers from a generator on the CPU."""
 
 
-@dataclass(frozen=True)
-class Unlabeled:
-    """Unlabelled crops as the student will see them, and what the teacher said of the same voxels."""
-
-    images: torch.Tensor
-    """(U, channels, X, Y[, Z])"""
-    logits: torch.Tensor
-    """The teacher's, (U, C, X, Y[, Z])."""
-    embeddings: torch.Tensor | None = None
-    """The teacher's, (U, N, D) on ``grid``."""
-    grid: tuple[int, ...] = ()
-    """Patches along each axis."""
-
-    def embedding_maps(self) -> torch.Tensor:
-        """(U, D, *grid)"""
-        assert self.embeddings is not None
-        return self.embeddings.transpose(1, 2).unflatten(2, self.grid)
-
-    def with_maps(self, images: torch.Tensor, logits: torch.Tensor, maps: torch.Tensor | None) -> Unlabeled:
-        """Others in their place; ``maps`` (U, D, *grid) become embeddings of unit length."""
-        embeddings = None if maps is None else F.normalize(maps.flatten(2).transpose(1, 2), dim=2)
-        return replace(self, images=images, logits=logits, embeddings=embeddings)
-
-
-StudentView = Callable[[Unlabeled, torch.Generator], Unlabeled]
-"""A change of crops and of the teacher's answer alike, with random numbers from a generator on the CPU."""
+def seen_by_student(
+    unlabeled: torch.Tensor,
+    taught: Taught,
+    views: Sequence[StudentView],
+    grid: tuple[int, ...],
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, Taught]:
+    """Unlabelled crops (U, channels, X, Y[, Z]) after all views, and the teacher's answer changed alike."""
+    changes = [change for view in views if (change := view(unlabeled.shape, generator)) is not None]
+    if not changes:
+        return unlabeled, taught
+    first, channels, embeddings = -len(unlabeled), unlabeled.shape[1], taught.embeddings
+    both = torch.cat([unlabeled, taught.logits[first:]], 1)  # at once is faster
+    for change in changes:
+        both = change(both)
+    if embeddings is not None:
+        maps = embeddings[first:].transpose(1, 2).unflatten(2, grid)
+        for change in changes:
+            maps = F.normalize(change(maps), dim=1)
+        embeddings = maps.flatten(2).transpose(1, 2)
+    logits = both[:, channels:].to(taught.logits.dtype)
+    return both[:, :channels].to(unlabeled.dtype), taught.with_last(logits, embeddings)
 
 
 def student_views(settings: SemiSupervisedSettings) -> list[StudentView]:
@@ -59,16 +63,12 @@ class CutMix:
     shares: tuple[float, float] = (0.25, 0.5)
     """Smallest and largest share of a crop that is pasted in."""
 
-    def __call__(self, crops: Unlabeled, generator: torch.Generator) -> Unlabeled:
+    def __call__(self, shape: torch.Size, generator: torch.Generator) -> Change | None:
         if torch.rand((), generator=generator) >= self.probability:
-            return crops
+            return None
         low, high = self.shares
-        shape = crops.images.shape[2:]
-        box = random_box(shape, low + (high - low) * float(torch.rand((), generator=generator)), generator)
-        maps = None
-        if crops.embeddings is not None:
-            maps = paste_box(crops.embedding_maps(), _on_grid(box, shape, crops.grid))
-        return crops.with_maps(paste_box(crops.images, box), paste_box(crops.logits, box), maps)
+        box = random_box(shape[2:], low + (high - low) * float(torch.rand((), generator=generator)), generator)
+        return lambda maps: paste_box(maps, _on_grid(box, shape[2:], maps.shape[2:]))
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,8 @@ class Zoom:
 
     largest: float
 
-    def __call__(self, crops: Unlabeled, generator: torch.Generator) -> Unlabeled:
-        channels, images = crops.images.shape[1], crops.images
-        factors = random_factors(len(images), images.shape[2:], self.largest, generator)
-        factors = _sent(factors, images.device)
-        seen = magnify(torch.cat([images, crops.logits], 1), factors)  # at once is faster
-        maps = None if crops.embeddings is None else magnify(crops.embedding_maps(), factors)
-        return crops.with_maps(seen[:, :channels].to(images.dtype), seen[:, channels:].to(crops.logits.dtype), maps)
+    def __call__(self, shape: torch.Size, generator: torch.Generator) -> Change:
+        return partial(magnify, factors=random_factors(shape[0], shape[2:], self.largest, generator))
 
 
 def random_box(shape: Sequence[int], share: float, generator: torch.Generator) -> tuple[slice, ...]:
@@ -120,17 +115,12 @@ def random_factors(batch: int, shape: Sequence[int], largest: float, generator: 
 def magnify(maps: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """(B, C, X, Y[, Z]) seen larger by ``factors`` (B, axes) about the centre; mirrored at the border where smaller."""
     device = torch.device("cpu") if maps.device.type == "mps" else maps.device  # which has no 3D grid_sample
-    factors = factors.to(device)
+    if device.type == "cuda":
+        factors = factors.pin_memory()  # so that nothing waits for the device
+    factors = factors.to(device, non_blocking=True)
     shrinkage = torch.diag_embed(1 / factors.flip(1))  # grid_sample counts axes from the last
     affine = torch.cat([shrinkage, factors.new_zeros(*factors.shape, 1)], dim=2)
     with torch.autocast(device.type, enabled=False):
         places = F.affine_grid(affine, list(maps.shape), align_corners=False)
         seen = F.grid_sample(maps.to(device).float(), places, padding_mode="reflection", align_corners=False)
     return seen.to(maps.device, maps.dtype)
-
-
-def _sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """On the device, without a wait for it."""
-    if device.type == "cuda" and torch.cuda.is_available():
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)

@@ -17,7 +17,8 @@ from nnunet_dycon.errors import UserError
 from nnunet_dycon.models import prediction
 from tests.cli.test_faults import cut, four_dimensional, with_voxel
 from tests.conftest import blob, write_image
-from tests.helpers.trained_model import make_trainer, write_model
+from tests.helpers.trained_model import write_model
+from tests.helpers.training import make_trainer
 from tests.tools.test_add_labels import toy  # noqa: F401
 
 # ------------------------------------------------------------------------------------------------- checkpoints

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -11,22 +10,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
 from tests.conftest import Nnunet
-
-
-def make_trainer(
-    dataset: Nnunet,
-    trainer: type[nnUNetTrainer] = nnUNetTrainerDyCON,
-    *,
-    configuration: str = "3d_fullres",
-    fold: int | str = 0,
-    seed: int = 0,
-) -> nnUNetTrainer:
-    """A trainer on the small dataset, initialised with a seed."""
-    plans = json.loads((dataset.preprocessed / "nnUNetPlans.json").read_text())
-    plans["continue_training"] = False
-    dataset_json = json.loads((dataset.preprocessed / "dataset.json").read_text())
-    torch.manual_seed(seed)
-    return trainer(plans, configuration, fold, dataset_json, torch.device("cpu"))
+from tests.helpers.training import make_trainer
 
 
 def write_model(

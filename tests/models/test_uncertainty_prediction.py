@@ -25,7 +25,8 @@ from nnunet_dycon.models.table import CaseUncertainty, ranked, read_table, uncer
 from nnunet_dycon.models.trained_model import finished_folds, open_model
 from nnunet_dycon.trainers import nnUNetTrainerSupervised
 from tests.conftest import blob, write_image
-from tests.helpers.trained_model import make_trainer, write_model
+from tests.helpers.trained_model import write_model
+from tests.helpers.training import make_trainer
 
 CPU = torch.device("cpu")
 

@@ -21,7 +21,7 @@ from nnunet_dycon.settings import SemiSupervisedSettings
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
 from nnunet_dycon.training.curves import SemiSupervisedLogger
 from tests.conftest import UNLABELED
-from tests.helpers.trained_model import make_trainer
+from tests.helpers.training import make_trainer
 
 WRITE_PICTURE = pictures.write_picture  # the fixture "dataset" puts a cheap stand-in there
 LENGTH = "max_patches=512,num_epochs=2,num_iterations_per_epoch=2,num_val_iterations_per_epoch=1"

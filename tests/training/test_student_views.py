@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from nnunet_dycon.settings import SemiSupervisedSettings
-from nnunet_dycon.training.step import Taught, seen_by_student
+from nnunet_dycon.training.step import Taught
 from nnunet_dycon.training.student_views import (
     CutMix,
-    Unlabeled,
     Zoom,
     magnify,
     paste_box,
     random_box,
     random_factors,
+    seen_by_student,
     student_views,
 )
 
@@ -97,19 +97,19 @@ def test_images_logits_and_embeddings_are_zoomed_alike(teacher_sees_labeled):
 
 @pytest.mark.parametrize("view", [Zoom(1.6), CutMix(1.0)])
 def test_a_view_draws_from_its_generator_alone_and_makes_no_embeddings(view):
-    crops = Unlabeled(torch.randn(2, 1, 8, 8), torch.randn(2, 2, 8, 8))
+    crops, taught = torch.randn(2, 1, 8, 8), Taught(torch.randn(2, 2, 8, 8))
     before = torch.get_rng_state()
-    first, second, other = (view(crops, generator(seed)) for seed in (1, 1, 2))
+    seen = [seen_by_student(crops, taught, [view], (), generator(seed)) for seed in (1, 1, 2)]
     assert torch.equal(torch.get_rng_state(), before)
-    assert first.embeddings is None
-    assert torch.equal(first.images, second.images) and not torch.equal(first.images, other.images)
+    assert seen[0][1].embeddings is None
+    assert torch.equal(seen[0][0], seen[1][0]) and not torch.equal(seen[0][0], seen[2][0])
 
 
 def test_the_settings_choose_the_views():
     assert student_views(SemiSupervisedSettings()) == [Zoom(1.6)]
     assert student_views(SemiSupervisedSettings(student_zoom=1.0, cutmix=0.5)) == [CutMix(0.5)]
-    crops = Unlabeled(torch.randn(2, 1, 8, 8), torch.randn(2, 2, 8, 8))
-    assert sum(CutMix(0.25)(crops, generator(i)) is not crops for i in range(400)) == pytest.approx(100, abs=35)
+    changed = [CutMix(0.25)(torch.Size((2, 1, 8, 8)), generator(i)) is not None for i in range(400)]
+    assert sum(changed) == pytest.approx(100, abs=35)
 
 
 # ---------------------------------------------------------------------------------------------- cut and paste
@@ -129,12 +129,13 @@ def test_images_logits_and_embeddings_are_mixed_alike():
     images = owner.view(2, 1, 1, 1, 1).expand(2, 1, 16, 16, 16)
     embeddings = torch.nn.functional.one_hot(owner.long(), 3).float()[:, None].expand(2, 64, 3)
     view = CutMix(1.0)
-    mixed = view(Unlabeled(images, images.expand(2, 2, 16, 16, 16), embeddings, (4, 4, 4)), generator())
-    assert torch.equal(mixed.images.expand(2, 2, 16, 16, 16), mixed.logits)
-    share = (mixed.images != images).float().mean()
+    taught = Taught(images.expand(2, 2, 16, 16, 16), embeddings)
+    seen, mixed = seen_by_student(images, taught, [view], (4, 4, 4), generator())
+    assert torch.equal(seen.expand(2, 2, 16, 16, 16), mixed.logits)
+    share = (seen != images).float().mean()
     assert view.shares[0] * 0.7 < share < view.shares[1] * 1.3
-    assert set(mixed.images[0].unique().tolist()) == {1.0, 2.0}
-    pooled = torch.nn.functional.avg_pool3d(mixed.images, 4).flatten(1)
+    assert set(seen[0].unique().tolist()) == {1.0, 2.0}
+    pooled = torch.nn.functional.avg_pool3d(seen, 4).flatten(1)
     pure = pooled.frac() == 0  # patches that are wholly one crop's
     assert torch.equal(mixed.embeddings.argmax(2)[pure], pooled[pure].long())
 
