@@ -68,10 +68,10 @@ def empty_figure(width_inches: float, height_inches: float, **options: Any) -> F
 
 def panels(
     heights: Sequence[float],
+    labels: Sequence[Sequence[str]],
     columns: int,
     *,
     panel_inches: float,
-    left: float = 0.5,
     right: float = 0.1,
     top: float = 0.3,
     bottom: float = 0.4,
@@ -81,11 +81,14 @@ def panels(
 
     Args:
         heights: of each row's panels, as a multiple of their width.
+        labels: lines left of each row.
         columns: panels in a row.
         panel_inches: width of a panel.
-        left, right, top, bottom: margins in inches.
+        right, top, bottom: margins in inches.
         dpi: None is the look's.
     """
+    texts = [wrapped(lines, panel_inches * height) for lines, height in zip(labels, heights, strict=True)]
+    left = 0.12 + LABEL_POINTS * 1.25 / 72 * max(text.count("\n") + 1 for text in texts)
     width = left + right + panel_inches * columns
     height = top + bottom + panel_inches * sum(heights)
     figure = empty_figure(width, height, dpi=dpi)
@@ -93,7 +96,16 @@ def panels(
         "height_ratios": list(heights), "hspace": 0.03, "wspace": 0.03, "left": left / width,
         "right": 1 - right / width, "top": 1 - top / height, "bottom": bottom / height,
     }  # fmt: skip
-    return figure, figure.subplots(len(heights), columns, squeeze=False, gridspec_kw=grid)
+    axes = figure.subplots(len(heights), columns, squeeze=False, gridspec_kw=grid)
+    for axis, text in zip(axes[:, 0], texts, strict=True):
+        axis.set_ylabel(text, fontsize=LABEL_POINTS, labelpad=3)
+    return figure, axes
+
+
+def wrapped(lines: Iterable[str], height_inches: float) -> str:
+    """Whole lines to be written upwards, broken where a line is longer than its panel is high."""
+    most = max(6, int(72 * height_inches / (0.68 * LABEL_POINTS)))  # capitals are that wide
+    return "\n".join(line[i : i + most] for line in lines for i in range(0, max(len(line), 1), most))
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -143,9 +155,9 @@ def shown_classes(views: Sequence[Slice]) -> dict[str, tuple[int, ...]]:
     return {f"class {value}": (value,) for value in values} if len(values) > 1 else {"": tuple(values)}
 
 
-def show_image(axis: Axes, view: Slice, percentiles: tuple[float, float] = (0.5, 99.5)) -> None:
-    """Draw the image; the percentiles of its grey values become black and white."""
-    low, high = np.percentile(view.image, percentiles)
+def show_image(axis: Axes, view: Slice) -> None:
+    """Draw the image; percentiles of its grey values become black and white."""
+    low, high = np.percentile(view.image, (0.5, 99.5))
     _show(axis, view.image, view, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="bilinear")
 
 
@@ -175,28 +187,11 @@ def show_entropy(axis: Axes, view: Slice, highest: float, text: str = "") -> Any
     return shown
 
 
-def write_in(axis: Axes, text: str, *, top: bool = False) -> None:
-    """Write into a lower corner of a panel, or an upper one."""
+def write_in(axis: Axes, text: str) -> None:
+    """Write into the lower left corner of a panel."""
     if text:
         box = {"boxstyle": "round,pad=0.2", "facecolor": "black", "edgecolor": "none", "alpha": 0.6}
-        height, where = (0.97, "top") if top else (0.03, "bottom")
-        axis.text(0.03, height, text, transform=axis.transAxes, color="white", fontsize=6.5, va=where, bbox=box)
-
-
-def wrapped(lines: Iterable[str], height_inches: float) -> str:
-    """Whole lines for ``label``, broken where a line is longer than its panel is high."""
-    most = max(6, int(72 * height_inches / (0.68 * LABEL_POINTS)))  # capitals are that wide
-    return "\n".join(line[i : i + most] for line in lines for i in range(0, max(len(line), 1), most))
-
-
-def margin_inches(labels: Iterable[str]) -> float:
-    """Room that labels need left of the panels."""
-    return 0.12 + LABEL_POINTS * 1.25 / 72 * max(label.count("\n") + 1 for label in labels)
-
-
-def label(axis: Axes, text: str) -> None:
-    """Write ``wrapped`` lines left of a panel."""
-    axis.set_ylabel(text, fontsize=LABEL_POINTS, labelpad=3)
+        axis.text(0.03, 0.03, text, transform=axis.transAxes, color="white", fontsize=6.5, va="bottom", bbox=box)
 
 
 def _show(axis: Axes, pixels: np.ndarray, view: Slice, **options: Any) -> Any:

@@ -54,11 +54,9 @@ class Picture:
 @canvas.style()
 def views_figure(views: Sequence[Slice], highest_entropy: float, title: str, *, dpi: int = _DPI) -> Figure:
     """A row a view: image, prediction on the image, entropy map (black to bright for ``highest_entropy`` nats)."""
-    labels = [canvas.wrapped(view.title.splitlines(), _PANEL_INCHES * view.height) for view in views]
-    figure, axes = _figure(labels, [view.height for view in views], 3, dpi)
+    figure, axes = _figure(views, [view.title.splitlines() for view in views], 3, dpi)
     classes = canvas.shown_classes(views)
-    for row, view, text in zip(axes, views, labels, strict=True):
-        canvas.label(row[0], text)
+    for row, view in zip(axes, views, strict=True):
         canvas.show_image(row[0], view)
         canvas.show_masks(row[1], view, classes)
         shown = canvas.show_entropy(row[2], view, highest_entropy, f"mean {view.mean_entropy:.3f}")
@@ -77,15 +75,9 @@ def film_strip_figure(pictures: Sequence[Picture], *, dpi: int = _DPI) -> Figure
     """
     _check_same_cases(pictures)
     first, views = pictures[0].views, [view for picture in pictures for view in picture.views]
-    labels = [
-        canvas.wrapped(lines, _PANEL_INCHES * view.height)
-        for view in first
-        for lines in ([*view.title.splitlines(), "prediction"], ["entropy"])
-    ]
-    figure, axes = _figure(labels, [view.height for view in first for _ in range(2)], len(pictures), dpi)
+    labels = [lines for view in first for lines in ([*view.title.splitlines(), "prediction"], ["entropy"])]
+    figure, axes = _figure([view for view in first for _ in range(2)], labels, len(pictures), dpi)
     classes = canvas.shown_classes(views)
-    for axis, text in zip(axes[:, 0], labels, strict=True):
-        canvas.label(axis, text)
     for column, picture in enumerate(pictures):
         axes[0, column].set_title(f"epoch {picture.epoch}", pad=4)
         for (upper, lower), view in zip(axes[:, column].reshape(-1, 2), picture.views, strict=True):
@@ -103,9 +95,11 @@ def _check_same_cases(pictures: Sequence[Picture]) -> None:
         raise ValueError(f"pictures of different cases do not make one film strip: {sorted(titles)}")
 
 
-def _figure(labels: Sequence[str], heights: Sequence[float], columns: int, dpi: int) -> tuple[Figure, np.ndarray]:
-    left = canvas.margin_inches(labels)
-    return canvas.panels(heights, columns, panel_inches=_PANEL_INCHES, left=left, right=_RIGHT_INCHES, dpi=dpi)
+def _figure(
+    rows: Sequence[Slice], labels: Sequence[Sequence[str]], columns: int, dpi: int
+) -> tuple[Figure, np.ndarray]:
+    heights = [view.height for view in rows]
+    return canvas.panels(heights, labels, columns, panel_inches=_PANEL_INCHES, right=_RIGHT_INCHES, dpi=dpi)
 
 
 def _add_keys(figure: Figure, shown: Any, views: Sequence[Slice], note: str = "") -> None:

@@ -59,13 +59,12 @@ def overlay_figure(
         index = case.fullest_slice()
         window = case.window(margin_mm, index)
         views.append([case.view(index, window, number) for number in range(len(prediction_names))])
-        labels.append(canvas.wrapped([case.name, case.place(index)], PANEL_INCHES * views[-1][0].height))
+        labels.append([case.name, case.place(index)])
     figure, axes = canvas.panels(
-        [row[0].height for row in views], columns, panel_inches=PANEL_INCHES, dpi=DPI,
-        left=canvas.margin_inches(labels), bottom=canvas.legend_inches(names, columns * PANEL_INCHES, NOTE),
+        [row[0].height for row in views], labels, columns, panel_inches=PANEL_INCHES, dpi=DPI,
+        bottom=canvas.legend_inches(names, columns * PANEL_INCHES, NOTE),
     )  # fmt: skip
-    for row, case, of_case, text in zip(axes, cases, views, labels, strict=True):
-        canvas.label(row[0], text)
+    for row, case, of_case in zip(axes, cases, views, strict=True):
         canvas.show_image(row[0], of_case[0])
         canvas.show_masks(row[1], of_case[0], case.classes, prediction=False)
         for number, (axis, view) in enumerate(zip(row[2:], of_case, strict=True)):

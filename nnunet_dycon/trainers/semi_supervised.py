@@ -30,7 +30,7 @@ from nnunet_dycon.settings import SemiSupervisedSettings
 from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
 from nnunet_dycon.trainers.unlabeled_cases import UnlabeledCases
 from nnunet_dycon.training import resume
-from nnunet_dycon.training.cascade import predict_for_next_stages, preprocessed_next_stages
+from nnunet_dycon.training.cascade import predict_for_next_stages
 from nnunet_dycon.training.curves import SemiSupervisedLogger
 from nnunet_dycon.training.embeddings import Branch, EncoderTap, new_head
 from nnunet_dycon.training.memory import estimate_of_step, out_of_memory_explained
@@ -394,23 +394,15 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         with self._using(self.settings.predict_with):
             super().perform_actual_validation(save_probabilities)
-        self._predict_for_next_stages()
-
-    def _predict_for_next_stages(self) -> None:
-        """The unlabelled cases, too, for a cascade's next stages."""
-        plans, configuration = self.plans_manager, self.configuration_manager
-        stages = preprocessed_next_stages(plans, configuration, Path(self.preprocessed_dataset_folder_base))
-        if not stages:
-            return
-        targets = {name: self.unlabeled_cases.images(name) for name in stages}
-        data = self.unlabeled_cases.open(self.unlabeled_cases.images())
-        self.set_deep_supervision_enabled(False)
-        predictor = nnUNetPredictor(device=self.device, allow_tqdm=False)
-        mirroring, name = self.inference_allowed_mirroring_axes, type(self).__name__
-        network = self.predicting_network()
-        predictor.manual_initialization(network, plans, configuration, None, self.dataset_json, name, mirroring)
-        predict_for_next_stages(predictor, data, targets, Path(self.output_folder), log=self.print_to_log_file)
-        self.set_deep_supervision_enabled(True)
+        if stages := self.unlabeled_cases.next_stages():
+            self.set_deep_supervision_enabled(False)
+            predictor = nnUNetPredictor(device=self.device, allow_tqdm=False)
+            managers = self.plans_manager, self.configuration_manager, None, self.dataset_json
+            how = type(self).__name__, self.inference_allowed_mirroring_axes
+            predictor.manual_initialization(self.predicting_network(), *managers, *how)
+            folder = Path(self.output_folder)
+            predict_for_next_stages(predictor, *self.unlabeled_cases.for_stages(stages), folder, self.print_to_log_file)
+            self.set_deep_supervision_enabled(True)
 
     # checkpoints ------------------------------------------------------------------------------------------------
 

@@ -86,6 +86,16 @@ class UnlabeledCases:
         in_splits = unlabeled_in_splits(read_splits(self.folder), self.fold)
         return files | {case: folder / f"{case}.b2nd" for case in in_splits}
 
+    def next_stages(self) -> list[str]:
+        """A cascade's next stages whose labelled cases are preprocessed; nnU-Net predicts for no others and says so."""
+        names = self.plans_manager.get_configuration(self.configuration_name).next_stage_names or ()
+        return [i for i in names if self._preprocessed_folder(i).is_dir()]
+
+    def for_stages(self, stages: Sequence[str]) -> tuple[nnUNetDatasetUnlabeled, dict[str, dict[str, Path]]]:
+        """The dataset, and each next stage's image of each case."""
+        targets = {name: self.images(name) for name in stages}
+        return self.open(self.images()), targets
+
     def preprocess(self, configuration_name: str) -> dict[str, str]:
         """Preprocess the scans of ``imagesUn`` that are not yet; all of them, with their sources."""
         return preprocess_unlabeled(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from nnunetv2.inference.export_prediction import resample_and_save
@@ -23,7 +22,6 @@ def predict_for_next_stages(
     data: nnUNetDatasetUnlabeled,
     targets: dict[str, dict[str, Path]],
     fold_folder: Path,
-    *,
     log: Callable[[str], None],
 ) -> None:
     """Write labels of all unlabelled cases for next stages; the processes of a distributed training share the cases.
@@ -70,9 +68,3 @@ def _write(predictor: nnUNetPredictor, logits: torch.Tensor, shape: tuple[int, .
             torch.get_num_threads(),
             nnUNetDatasetBlosc2,
         )
-
-
-def preprocessed_next_stages(plans_manager: Any, configuration_manager: Any, folder: Path) -> list[str]:
-    """Next stages whose labelled cases are preprocessed in a folder; nnU-Net predicts for no others, and says so."""
-    names = configuration_manager.next_stage_names or ()
-    return [i for i in names if (folder / plans_manager.get_configuration(i).data_identifier).is_dir()]

@@ -38,16 +38,10 @@ def segmentation_figure(
     names, columns, right = list(cases[0].classes), slices + with_entropy, _RIGHT_INCHES if with_entropy else 0.1
     panel = (canvas.WIDTH_INCHES - 0.6 - right) / columns
     heights = [case.view(0, case.window(MARGIN_MM)).height for case in cases]
-    labels = [
-        canvas.wrapped([case.name, *case.dice_lines()], panel * height)
-        for case, height in zip(cases, heights, strict=True)
-    ]
-    figure, axes = canvas.panels(
-        heights, columns, panel_inches=panel, left=canvas.margin_inches(labels), right=right, top=0.25,
-        bottom=canvas.legend_inches(names, canvas.WIDTH_INCHES, note),
-    )  # fmt: skip
-    for row, case, text in zip(axes, cases, labels, strict=True):
-        canvas.label(row[0], text)
+    labels = [[case.name, *case.dice_lines()] for case in cases]
+    bottom = canvas.legend_inches(names, canvas.WIDTH_INCHES, note)
+    figure, axes = canvas.panels(heights, labels, columns, panel_inches=panel, right=right, top=0.25, bottom=bottom)
+    for row, case in zip(axes, cases, strict=True):
         shown = _draw_row(row, case, slices, highest)
     if with_entropy:
         axes[0, -1].set_title("entropy")
