@@ -72,6 +72,11 @@ def test_surface_figure_has_a_tripod_with_directions_and_scale():
         np.testing.assert_allclose([end - start for start, end in arms], 2 * np.eye(3), atol=1e-9)
 
 
+@pytest.mark.filterwarnings("error:constrained_layout")
+def test_rows_of_tall_surfaces_have_room():
+    surface_figure([ball_case(8.0, (2.0, 1.0, 1.0))] * 3, "note").draw_without_rendering()
+
+
 def test_segmentation_figure_has_both_contours_and_the_entropy():
     figure = segmentation_figure([ball_case(shift=3.0)], slices=2, highest_entropy=0.7, note="Predicted anew")
     assert len(figure.axes) == 2 + 1 + 1  # slices, entropy, scale

@@ -23,6 +23,7 @@ _MOST_VOXELS_A_SIDE = 96  # finer masks are read at every other voxel or so
 _HIGHEST_MM = 10.0  # so that one stray blob does not take all colours
 _ARMS = "arms: L left, P back, H head of the patient (0, 1, 2: axes of a scan that tells no directions)"
 _TITLE: Any = {"fontsize": 7.5}
+_ARM_TEXT: Any = {"fontsize": 6.5, "va": "center", "in_layout": False}
 _LIGHT = np.array([0.3, -0.8, 0.5])  # from the viewer's upper right; the viewer stands in front of the patient
 
 
@@ -125,7 +126,7 @@ def _draw(axis: Any, mesh: Mesh, colours: Any) -> None:
     rgba = np.broadcast_to(to_rgba_array(colours), (len(triangles), 4)).copy()
     rgba[:, :3] = np.clip(rgba[:, :3] * light[:, None], 0, 1)
     collection = Poly3DCollection(triangles, facecolors=rgba, edgecolors=rgba, linewidths=0.1, rasterized=True)
-    collection.set_clip_on(False)
+    collection.set(clip_on=False, in_layout=False)  # constrained layout would leave no room for it
     axis.add_collection3d(collection)
 
 
@@ -140,12 +141,14 @@ def _same_view(axes: Sequence[Any], points: Sequence[np.ndarray], names: str) ->
     for axis in axes:
         for direction, name in zip(np.eye(3), names, strict=True):
             end = corner + arm_mm * direction
-            axis.plot(*np.stack([corner, end], axis=1), color="0.2", linewidth=1.2, clip_on=False)
-            axis.text(*(corner + 1.35 * arm_mm * direction), name, fontsize=6.5, ha="center", va="center")
-        axis.text(*(corner - [0, 0, 0.5 * arm_mm]), f"{arm_mm:g} mm", fontsize=6.5, ha="left", va="center")
+            axis.plot(*np.stack([corner, end], axis=1), color="0.2", linewidth=1.2, clip_on=False, in_layout=False)
+            axis.text(*(corner + 1.35 * arm_mm * direction), name, **_ARM_TEXT, ha="center")
+        axis.text(*(corner - [0, 0, 0.5 * arm_mm]), f"{arm_mm:g} mm", **_ARM_TEXT, ha="left")
         low_z = corner[2] - 0.5 * arm_mm
         axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low_z, high[2]))
-        axis.set_box_aspect(high - [low[0], low[1], low_z], zoom=1.45)
+        size = high - [low[0], low[1], low_z]
+        height = np.dot([np.hypot(*size[:2]), size[2]], [0.26, 0.97]) / np.linalg.norm(size)  # seen from 15 degrees
+        axis.set_box_aspect(size, zoom=min(1.45, 0.85 / height))  # a tall one stays below its title
         axis.view_init(elev=15, azim=-65)
 
 
