@@ -24,10 +24,12 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from nnunet_dycon.dataset.raw_dataset import environment_folder
-    from nnunet_dycon.tools.phantom import PhantomDataset, write_dataset
+    from nnunet_dycon.tools.phantom import write_dataset
 
-    raw = environment_folder("nnUNet_raw")
-    spec = PhantomDataset(args.new_dataset, args.name, args.labeled, args.unlabeled, args.test, args.size, args.seed)
-    folder = write_dataset(spec, raw, progress=functools.partial(tqdm, desc="phantom", unit="scan"))
-    print(f"Wrote {spec.labeled} labelled, {spec.unlabeled} unlabelled and {spec.test} test scans to {folder}")
-    print(f"Next: nnUNetv2_plan_and_preprocess -d {spec.dataset_id} -c 3d_fullres --verify_dataset_integrity")
+    folder = write_dataset(
+        environment_folder("nnUNet_raw"), args.new_dataset, name=args.name, labeled=args.labeled,
+        unlabeled=args.unlabeled, test=args.test, size_voxels=args.size, seed=args.seed,
+        progress=functools.partial(tqdm, desc="phantom", unit="scan"),
+    )  # fmt: skip
+    print(f"Wrote {args.labeled} labelled, {args.unlabeled} unlabelled and {args.test} test scans to {folder}")
+    print(f"Next: nnUNetv2_plan_and_preprocess -d {args.new_dataset} -c 3d_fullres --verify_dataset_integrity")

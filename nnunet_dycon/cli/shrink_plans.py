@@ -21,19 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the copy and say how to train with it."""
+    from nnunet_dycon.dataset.commands import training
     from nnunet_dycon.tools.shrink_plans import shrink_plans
 
     target = shrink_plans(
-        args.dataset,
-        args.plans_name,
-        plans=args.plans,
-        configuration=args.configuration,
-        features=args.features,
-        batch_size=args.batch_size,
-        patch_size=args.patch_size,
-    )
+        args.dataset, args.plans_name, plans=args.plans, configuration=args.configuration, features=args.features,
+        batch_size=args.batch_size, patch_size=args.patch_size,
+    )  # fmt: skip
     print(f"wrote {target}")
     print(
-        f"next: nnUNetv2_train {args.dataset} {args.configuration} 0 -p {args.plans_name} -tr nnUNetTrainerDyCON; add "
-        f"-p {args.plans_name} to every other command as well"
+        f"next: {training(args.dataset, args.configuration, plans=args.plans_name)}; add -p {args.plans_name} to every "
+        "other command as well"
     )

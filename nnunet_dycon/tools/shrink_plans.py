@@ -41,12 +41,13 @@ def shrink_plans(
     """
     folder = environment_folder("nnUNet_preprocessed") / dataset_name(dataset)
     source, target = folder / f"{plans}.json", folder / f"{new_name}.json"
-    if not source.is_file():
-        raise UserError(f"{source} is missing; run nnUNetv2_plan_and_preprocess -d {dataset} first")
     if source == target:
         raise UserError(f"--plans-name {new_name} is the name of the plans to copy; give the copy another one")
     content = read_plans(source) | {"plans_name": new_name}
-    changed = _configuration(content, configuration, source)
+    there = {name: i for name, i in content["configurations"].items() if "architecture" in i}
+    if configuration not in there:
+        raise UserError(f"-c {configuration}: {source} has no such network; it has {', '.join(there)}")
+    changed = there[configuration]
     network = changed["architecture"]["arch_kwargs"]
     if features:
         widths = [features * 2**i for i in range(network["n_stages"])]
@@ -57,13 +58,6 @@ def shrink_plans(
     changed.update({key: value for key, value in sizes.items() if value})
     write_json(content, target)
     return target
-
-
-def _configuration(plans: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
-    there = {name: i for name, i in plans["configurations"].items() if "architecture" in i}
-    if name not in there:
-        raise UserError(f"-c {name}: {file} has no such network; it has {', '.join(there)}")
-    return there[name]
 
 
 def _check_patch(patch_size: Sequence[int], former: Sequence[int], network: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from nnunet_dycon.cli import phantom as cli
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.phantom import MIN_FOREGROUND_VOXELS, PhantomCase, PhantomDataset, make_case, write_dataset
+from nnunet_dycon.tools.phantom import MIN_FOREGROUND_VOXELS, PhantomCase, make_case, write_dataset
 
 SIZE = 32
 
@@ -28,7 +28,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("nnUNet_raw", str(raw))
         patch.delenv("nnUNet_preprocessed", raising=False)
         patch.delenv("nnUNet_results", raising=False)
-        return write_dataset(PhantomDataset(901, labeled=2, unlabeled=2, test=1, size_voxels=SIZE), raw)
+        return write_dataset(raw, 901, labeled=2, unlabeled=2, test=1, size_voxels=SIZE)
 
 
 @pytest.fixture
@@ -102,8 +102,7 @@ def test_files_hold_image_and_mask_on_one_grid(dataset: Path) -> None:
 
 
 def test_the_scans_are_the_same_whatever_the_counts(dataset: Path, raw_folder: Path) -> None:
-    spec = PhantomDataset(902, labeled=3, unlabeled=0, test=1, size_voxels=SIZE)
-    other = write_dataset(spec, raw_folder)
+    other = write_dataset(raw_folder, 902, labeled=3, unlabeled=0, test=1, size_voxels=SIZE)
     first = read(dataset / "imagesUn" / "train_002_0000.nii.gz")
     np.testing.assert_array_equal(first, read(other / "imagesTr" / "train_002_0000.nii.gz"))
     test_scan = "imagesTs/test_000_0000.nii.gz"
@@ -119,38 +118,43 @@ def test_an_interrupted_run_leaves_no_dataset_and_can_be_repeated(raw_folder: Pa
         yield cases[0]
         raise KeyboardInterrupt
 
-    spec = PhantomDataset(901, labeled=1, unlabeled=1, test=0, size_voxels=SIZE)
+    options = {"labeled": 1, "unlabeled": 1, "test": 0, "size_voxels": SIZE}
     with pytest.raises(KeyboardInterrupt):
-        write_dataset(spec, raw_folder, progress=interrupted)
+        write_dataset(raw_folder, 901, **options, progress=interrupted)
     assert not list(raw_folder.glob("Dataset*"))
-    assert names(write_dataset(spec, raw_folder) / "imagesUn") == ["train_001_0000.nii.gz"]
+    assert names(write_dataset(raw_folder, 901, **options) / "imagesUn") == ["train_001_0000.nii.gz"]
     assert names(raw_folder) == ["Dataset901_Phantom"]
 
 
 def test_a_taken_id_is_refused(raw_folder: Path) -> None:
     (raw_folder / "Dataset901_Phantom").mkdir()
     with pytest.raises(UserError, match=r"-d 901 is in use by Dataset901_Phantom"):
-        write_dataset(PhantomDataset(901), raw_folder)
+        write_dataset(raw_folder, 901)
     (raw_folder / "preprocessed" / "Dataset902_Liver").mkdir(parents=True)
     with pytest.raises(UserError, match="-d 902 is in use by Dataset902_Liver"):
-        write_dataset(PhantomDataset(902), raw_folder)
+        write_dataset(raw_folder, 902)
 
 
 @pytest.mark.parametrize(("number", "name"), [(0, "Phantom"), (1000, "Phantom"), (901, "a/b")])
 def test_what_nnunet_takes_for_no_dataset_is_refused(raw_folder: Path, number: int, name: str) -> None:
     with pytest.raises(UserError, match=r"no dataset ID|--name 'a/b'"):
-        write_dataset(PhantomDataset(number, name), raw_folder)
+        write_dataset(raw_folder, number, name=name)
     assert not names(raw_folder)
 
 
 @pytest.mark.parametrize(
-    ("option", "value"),
-    [("labeled", 0), ("unlabeled", -1), ("size_voxels", 16), ("seed", -1)],
+    ("option", "value", "message"),
+    [
+        ("labeled", 0, "--labeled 0: give 1 or more"),
+        ("unlabeled", -1, "--unlabeled -1: give 0 or more"),
+        ("size_voxels", 16, "--size 16: give 32 or more"),
+        ("seed", -1, "--seed -1"),
+    ],
 )
-def test_bad_options_are_named(option: str, value: object) -> None:
-    spelled = {"size_voxels": "--size"}.get(option, f"--{option}")
-    with pytest.raises(UserError, match=spelled):
-        PhantomDataset(901, **{option: value})
+def test_bad_options_are_named(raw_folder: Path, option: str, value: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        write_dataset(raw_folder, 901, **{option: value})
+    assert not names(raw_folder)
 
 
 def test_command_line(raw_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -15,7 +15,7 @@ def shrink(*arguments: str) -> int:
 
 def test_copy_has_the_sizes_and_the_rest_of_its_source(dataset, capsys):
     assert shrink("--plans-name", "Small", "--features", "2", "--batch-size", "3", "--patch-size", "8", "8", "12") == 0
-    assert "nnUNetv2_train 901 3d_fullres 0 -p Small -tr" in capsys.readouterr().out
+    assert "nnUNetv2_train 901 3d_fullres 0 -tr nnUNetTrainerDyCON -p Small;" in capsys.readouterr().out
     source, copy = (json.loads((dataset.preprocessed / f"{i}.json").read_text()) for i in ("nnUNetPlans", "Small"))
     changed = copy["configurations"]["3d_fullres"]
     assert changed["architecture"]["arch_kwargs"]["features_per_stage"] == [2, 4, 8]
