@@ -5,13 +5,9 @@ from __future__ import annotations
 import argparse
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
-
-if TYPE_CHECKING:
-    from nnunet_dycon.tools.convert.record import ConversionReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,42 +42,33 @@ def _add_common(parser: argparse.ArgumentParser, title: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, print the summary; 1 if any case failed."""
-    from nnunet_dycon.dataset.raw_dataset import check_new_dataset, environment_folder
+    from nnunet_dycon.dataset.raw_dataset import check_new_dataset, environment_folder, next_free_id
     from nnunet_dycon.tools.convert.datasets import BENCHMARKS
-    from nnunet_dycon.tools.convert.run import convert, missing_cases
+    from nnunet_dycon.tools.convert.run import convert
 
     benchmark = BENCHMARKS[args.dataset]
     folder = environment_folder("nnUNet_raw") / f"Dataset{args.new_dataset:03d}_{args.name}"
     check_new_dataset(args.new_dataset, args.name, may_exist=True)
-    given = {key: getattr(args, key) for key in inspect.signature(benchmark.plan).parameters}
-    plan = benchmark.plan(**given)
+    plan = benchmark.plan(**{key: getattr(args, key) for key in inspect.signature(benchmark.plan).parameters})
     plan = plan.accepting(args.accept if args.accept == ["all"] else map(benchmark.case_name, args.accept))
-    missing = missing_cases(plan, {case.name for case in plan.cases} | {*plan.failures, *plan.skipped})
     print(
         f"{benchmark.title}, {plan.layout}: {len(plan.cases)} cases to convert into {folder}; {len(plan.failures)} are "
-        f"incomplete, {len(missing)} of the published lists are not in the download",
+        f"incomplete, {len(plan.missing())} of the published lists are not in the download",
         flush=True,
     )
     report = convert(plan, folder, num_processes=args.num_processes, progress=True)
     print(report.summary())
-    return _next_steps(report, args, benchmark.suggested)
-
-
-def _next_steps(report: ConversionReport, args: argparse.Namespace, protocol: str) -> int:
-    """Print what to do next; the exit code."""
-    from nnunet_dycon.dataset.raw_dataset import next_free_id
-
+    if not report.cases:
+        raise UserError("no case was converted; correct what is said above and repeat the command")
     incomplete = report.missing and not args.allow_missing
     if incomplete:
         print("Complete the download and repeat the command (finished cases are kept), or pass --allow-missing.")
-    if not report.num_cases:
-        raise UserError("no case was converted; correct what is said above and repeat the command")
-    how = f"--protocol {protocol}"
+    how = f"--protocol {benchmark.suggested}"
     if report.missing or report.failures:
         print("The published protocols need all cases of their lists; what there is can be split by number.")
         how = "--labeled 10% --test 20%"
     print(
-        f"{report.folder} has {report.num_cases} labelled cases. Next: nnunet-dycon split -d {args.new_dataset} "
+        f"{folder} has {len(report.cases)} labelled cases. Next: nnunet-dycon split -d {args.new_dataset} "
         f"-t {next_free_id(args.new_dataset)} {how}"
     )
     return 1 if report.failures or incomplete else 0

@@ -11,7 +11,7 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from nnunet_dycon.tools.convert.record import ConversionReport
+from nnunet_dycon.tools.convert.record import Conversion
 
 LA_IDS = ("06SR5RBREL16DQ6M8LWS", "0RZDK210BSMWAA6467LU", "1D7CUD1955YZPGK8XHJX")  # of la/train.list
 SHAPE = (4, 5, 6)  # three different lengths: a transposed axis changes the shape
@@ -65,7 +65,7 @@ def read(path: Path) -> tuple[np.ndarray, sitk.Image]:
     return sitk.GetArrayFromImage(image), image
 
 
-def converted(report: ConversionReport, name: str, channel: int = 0) -> tuple[np.ndarray, np.ndarray, sitk.Image]:
+def converted(report: Conversion, name: str, channel: int = 0) -> tuple[np.ndarray, np.ndarray, sitk.Image]:
     """(image array, label array, image) of a converted case; the label shares the image's grid."""
     array, image = read(report.folder / "imagesTr" / f"{name}_{channel:04d}.nii.gz")
     label, label_image = read(report.folder / "labelsTr" / f"{name}.nii.gz")

@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.convert.datasets import acdc
-from nnunet_dycon.tools.convert.record import ConversionReport
+from nnunet_dycon.tools.convert.record import Conversion
 from nnunet_dycon.tools.convert.run import convert
 from tests.helpers.convert_fixtures import converted, numbered, read, write_h5, write_volume
 
@@ -18,7 +18,7 @@ GRID = {"spacing_mm": (1.5, 1.5, 10.0)}
 NAMES = ["patient001_frame01", "patient001_frame02"]
 
 
-def _convert(source: Path) -> ConversionReport:
+def _convert(source: Path) -> Conversion:
     return convert(acdc.plan(source), source.parent / "Dataset005_ACDC")
 
 
@@ -64,7 +64,7 @@ def test_what_is_incomplete_or_of_the_testing_set(source: Path) -> None:
     assert "gt is missing" in report.failures["patient002_frame02"]
     for frame in ("01", "02"):
         assert "two frames of a patient are expected, found frame 1:" in report.failures[f"patient003_frame{frame}"]
-    assert list(report.skipped) == ["patient101"]
+    assert list(report.plan.skipped) == ["patient101"]
 
 
 def test_h5_volumes_and_slices(tmp_path: Path) -> None:

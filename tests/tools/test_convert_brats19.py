@@ -8,7 +8,7 @@ import pytest
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.convert.datasets import brats19
-from nnunet_dycon.tools.convert.record import ConversionReport
+from nnunet_dycon.tools.convert.record import Conversion
 from nnunet_dycon.tools.convert.run import convert
 from tests.helpers.convert_fixtures import (
     BRATS_SEG,
@@ -24,7 +24,7 @@ ALL = tuple(brats19.MODALITIES)
 FIRST, SECOND = "BraTS19_2013_10_1", "BraTS19_CBICA_AAP_1"
 
 
-def _convert(source: Path, **options: object) -> ConversionReport:
+def _convert(source: Path, **options: object) -> Conversion:
     return convert(brats19.plan(source, **options), source.parent / "Dataset003_BraTS19")  # type: ignore[arg-type]
 
 
@@ -40,7 +40,7 @@ def source(tmp_path: Path) -> Path:
 
 def test_default_is_flair_and_whole_tumour(source: Path) -> None:
     report = _convert(source)
-    assert report.written == [FIRST, SECOND] and not report.failures and not report.skipped
+    assert report.written == [FIRST, SECOND] and not report.failures and not report.plan.skipped
     for name in report.written:
         image, label, grid = converted(report, name)
         np.testing.assert_array_equal(image, numbered())
@@ -67,7 +67,7 @@ def test_all_modalities_with_regions(source: Path) -> None:
 
 
 def test_modalities_keep_one_order(source: Path) -> None:
-    assert brats19.plan(source, modalities=("t2", "flair")).channel_names == {0: "FLAIR", 1: "T2"}
+    assert brats19.plan(source, modalities=("t2", "flair")).channel_names == ["FLAIR", "T2"]
     with pytest.raises(UserError, match="--modalities flair,t3: choose from flair, t1, t1ce, t2, or all"):
         brats19.plan(source, modalities=("flair", "t3"))
 

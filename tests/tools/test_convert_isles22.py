@@ -9,14 +9,14 @@ import pytest
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.convert.datasets import isles22
-from nnunet_dycon.tools.convert.record import ConversionReport
+from nnunet_dycon.tools.convert.record import Conversion
 from nnunet_dycon.tools.convert.run import convert
 from tests.helpers.convert_fixtures import ISLES_GRID, converted, corner_label, isles_case, numbered, read, write_volume
 
 NAME = "sub-strokecase0009"
 
 
-def _convert(source: Path, **options: object) -> ConversionReport:
+def _convert(source: Path, **options: object) -> Conversion:
     return convert(isles22.plan(source, **options), source.parent / "Dataset004_ISLES22")  # type: ignore[arg-type]
 
 

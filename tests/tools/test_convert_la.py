@@ -29,7 +29,7 @@ NAMES = [f"LA_{case_id}" for case_id in LA_IDS]
 def test_nrrd(tmp_path: Path) -> None:
     la_nrrd(tmp_path, LA_IDS[0])
     report = convert(la.plan(tmp_path), tmp_path / "Dataset001_LA")
-    assert report.written == [NAMES[0]] and not report.failures and not report.skipped
+    assert report.written == [NAMES[0]] and not report.failures and not report.plan.skipped
     image, label, grid = converted(report, NAMES[0])
     np.testing.assert_array_equal(image, numbered())
     np.testing.assert_array_equal(label, corner_label())  # 255 became 1
@@ -63,7 +63,7 @@ def test_h5_axes_are_xyz(tmp_path: Path) -> None:
     np.testing.assert_allclose(image, numbered(dtype="float32") / 10 - 3)
     np.testing.assert_array_equal(label, corner_label())
     assert grid.GetSpacing() == (0.625, 0.625, 0.625) and grid.GetOrigin() == (0, 0, 0)
-    assert report.dataset_notes[0].startswith("the h5 files hold no geometry: spacing 0.625 x 0.625 x 0.625 mm")
+    assert report.plan.notes[0].startswith("the h5 files hold no geometry: spacing 0.625 x 0.625 x 0.625 mm")
 
 
 HALF_TURN = (-1, 0, 0, 0, -1, 0, 0, 0, 1)
@@ -105,7 +105,7 @@ def test_a_case_without_one_file_fails_alone(tmp_path: Path, missing: str) -> No
     la_nrrd(tmp_path, LA_IDS[0])
     (la_nrrd(tmp_path, LA_IDS[1]) / missing).unlink()
     report = convert(la.plan(tmp_path), tmp_path / "Dataset001_LA")
-    assert report.found == 2 and report.written == [NAMES[0]]
+    assert report.written == [NAMES[0]]
     assert f"{missing.split('.')[0]} is missing" in report.failures[NAMES[1]]
     assert "unpack the download again" in report.failures[NAMES[1]]
     assert NAMES[1] in report.summary()
@@ -146,8 +146,8 @@ def test_the_testing_set_and_other_folders_are_skipped(tmp_path: Path) -> None:
     la_nrrd(tmp_path, "example")
     report = convert(la.plan(tmp_path), tmp_path / "Dataset001_LA")
     assert report.written == [NAMES[0]]
-    assert "testing set" in report.skipped[NAMES[1]]
-    assert any(key.endswith("example") for key in report.skipped)
+    assert "testing set" in report.plan.skipped[NAMES[1]]
+    assert any(key.endswith("example") for key in report.plan.skipped)
 
 
 def test_one_id_twice(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.convert.datasets import BENCHMARKS
-from nnunet_dycon.tools.convert.protocols import load_list
+from nnunet_dycon.tools.convert.plan import load_list
 
 
 @pytest.mark.parametrize(

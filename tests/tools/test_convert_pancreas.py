@@ -11,7 +11,7 @@ from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.convert.datasets import pancreas
 from nnunet_dycon.tools.convert.dicom import read_series
 from nnunet_dycon.tools.convert.pairing import check_pairing, contrasts_hu
-from nnunet_dycon.tools.convert.record import ConversionReport
+from nnunet_dycon.tools.convert.record import Conversion
 from nnunet_dycon.tools.convert.run import convert
 from tests.helpers.convert_fixtures import (
     abdomen,
@@ -27,7 +27,7 @@ from tests.helpers.convert_fixtures import (
 )
 
 
-def _convert(source: Path, **options: object) -> ConversionReport:
+def _convert(source: Path, **options: object) -> Conversion:
     return convert(pancreas.plan(source, **options), source.parent / "Dataset002_Pancreas")  # type: ignore[arg-type]
 
 
@@ -75,7 +75,7 @@ def test_withdrawn_cases_are_skipped(source: Path) -> None:
     pancreas_case(source, 70)
     report = _convert(source)
     assert report.written == ["pancreas_0001"] and not report.failures
-    assert sorted(report.skipped) == ["pancreas_0025", "pancreas_0070"]
+    assert sorted(report.plan.skipped) == ["pancreas_0025", "pancreas_0070"]
     assert "withdrawn by TCIA" in report.summary()
     kept = pancreas.plan(source, keep_withdrawn=True)
     assert [case.name for case in kept.cases] == ["pancreas_0001", "pancreas_0070"]
@@ -208,13 +208,13 @@ def test_h5(source: Path, name: str, channel: str) -> None:
         image = numbered(dtype="float64").transpose(2, 1, 0) / 120
         write_h5(source / "Pancreas_h5" / name.format(number), image=image, label=corner_label().transpose(2, 1, 0))
     report = _convert(source)
-    assert report.written == ["pancreas_0002"] and list(report.skipped) == ["pancreas_0025"]
+    assert report.written == ["pancreas_0002"] and list(report.plan.skipped) == ["pancreas_0025"]
     image, label, grid = converted(report, "pancreas_0002")
     np.testing.assert_allclose(image, numbered() / 120, rtol=1e-6)
     assert image.dtype == np.float32
     np.testing.assert_array_equal(label, corner_label())
     assert grid.GetSpacing() == (1, 1, 1)
-    assert pancreas.plan(source).channel_names == {0: channel}  # not "CT", which nnU-Net would normalise again
+    assert pancreas.plan(source).channel_names == [channel]  # not "CT", which nnU-Net would normalise again
     assert len(pancreas.plan(source, keep_withdrawn=True).cases) == 2
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from nnunet_dycon import cli
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert import run
+from nnunet_dycon.tools.convert import plan as plans
 from nnunet_dycon.tools.convert.datasets import brats19, la
 from nnunet_dycon.tools.convert.plan import CasePlan, CaseVolumes, DatasetPlan
 from nnunet_dycon.tools.convert.run import convert
@@ -74,7 +74,7 @@ def test_a_case_no_longer_in_the_download_is_kept(source: Path, folder: Path) ->
     convert(la.plan(source), folder)
     (source / "Training Set" / LA_IDS[0]).rename(source.parent / "elsewhere")
     report = convert(la.plan(source), folder)
-    assert report.kept == NAMES[:1] and report.unchanged == NAMES[1:2] and report.num_cases == 2
+    assert report.kept == NAMES[:1] and report.unchanged == NAMES[1:2] and len(report.cases) == 2
     assert f"no longer in the download: {NAMES[0]}" in report.summary()
     assert NAMES[0] not in report.missing
     assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 2
@@ -117,7 +117,10 @@ def _die() -> CaseVolumes:
 
 def test_a_killed_process_is_a_failure_not_a_crash(tmp_path: Path, folder: Path) -> None:
     cases = [CasePlan(name, _die, {}) for name in NAMES[:2]]
-    plan = DatasetPlan("la", "NRRD", tmp_path, {0: "LGE-MRI"}, {"background": 0, "left atrium": 1}, "", cases)
+    labels = {"background": 0, "left atrium": 1}
+    plan = DatasetPlan(
+        benchmark=la.BENCHMARK, layout="NRRD", source=tmp_path, channel_names=["LGE-MRI"], labels=labels, cases=cases
+    )
     report = convert(plan, folder, num_processes=2)
     assert sorted(report.failures) == NAMES[:2]
     assert "a worker process was killed" in report.failures[NAMES[0]]
@@ -146,8 +149,8 @@ def test_cases_of_the_lists_that_are_missing(source: Path, folder: Path) -> None
 
 def test_lists_may_have_windows_line_ends(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [f"{case_id}.h5\r\n" for case_id in LA_IDS]
-    monkeypatch.setattr(run, "load_list", lambda name: entries)
-    assert list(run.missing_cases(la.plan(source), {*NAMES[:2]})) == NAMES[2:]
+    monkeypatch.setattr(plans, "load_list", lambda name: entries)
+    assert list(la.plan(source).missing()) == NAMES[2:]
 
 
 def test_stock_nnunet_accepts_the_dataset(tmp_path: Path) -> None:

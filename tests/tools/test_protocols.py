@@ -9,7 +9,8 @@ import pytest
 
 from nnunet_dycon.dataset.case_lists import read_list
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.protocols import PROTOCOLS, get_protocol, load_list
+from nnunet_dycon.tools.convert.plan import load_list
+from nnunet_dycon.tools.convert.protocols import PROTOCOLS, get_protocol
 
 SHARED_LISTS = Path(__file__).parents[2].parent / "shared" / "data" / "lists"
 
@@ -24,7 +25,7 @@ def test_h5_endings_of_a_list_are_dropped():
     assert load_list("pancreas/coranet/train_lab.txt")[0] == "0001"
 
 
-@pytest.mark.parametrize("name", ["la/all.list", "la", "../definitions.py"])
+@pytest.mark.parametrize("name", ["la/all.list", "la", "../plan.py"])
 def test_unknown_list_is_refused(name):
     with pytest.raises(UserError, match="no case list"):
         load_list(name)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools.convert.plan import Benchmark, CaseFile
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 Found = list[tuple[Path, re.Match[str]]]
@@ -31,7 +32,13 @@ def recognise(source: Path, title: str, layouts: Mapping[str, tuple[str, str]]) 
     found = {layout: find_files(source, pattern) for layout, (pattern, _) in layouts.items()}
     there = [layout for layout, files in found.items() if files]
     if not there:
-        raise _nothing_found(source, title, " or ".join(words for _, words in layouts.values()))
+        names = sorted(path.name for path in source.iterdir())
+        archives = [name for name in names if name.lower().endswith(_ARCHIVES)]
+        raise UserError(
+            f"--source {source} holds no {title} data: expected {' or '.join(words for _, words in layouts.values())} "
+            f"in it or below it, found {', '.join(names[:5]) or 'nothing'}{', ...' if len(names) > 5 else ''}; "
+            + (f"unpack {', '.join(archives[:3])} first" if archives else "give the folder that contains them")
+        )
     if len(there) > 1:
         raise UserError(
             f"--source {source} holds {' and '.join(there)} files; they are preprocessed differently: give the folder "
@@ -61,9 +68,34 @@ def find_files(source: Path, pattern: str) -> Found:
     return sorted(found, key=lambda pair: pair[0])
 
 
-def lies_below(path: Path, source: Path, word: str) -> bool:
-    """Whether the name of a folder between the two holds a word."""
-    return any(word in part.lower() for part in path.relative_to(source).parts[:-1])
+def case_files(
+    benchmark: Benchmark, source: Path, found: Found, *, not_below: str = "", because: str = ""
+) -> tuple[list[CaseFile], dict[str, str]]:
+    """Sort files by case and kind, which groups of their pattern name: ``case``, else the file's folder; ``kind``.
+
+    Args:
+        benchmark: Whose cases they are.
+        source: The download.
+        found: Its files; a pattern without ``kind`` has files of the kind ``path``.
+        not_below: Cases below a folder with this word in its name are skipped.
+        because: Why they are.
+
+    Returns:
+        (files, skipped cases or folders with the reason)
+    """
+    files, skipped = [], {}
+    for path, match in found:
+        groups = match.groupdict()
+        try:
+            name = benchmark.case_name(groups.get("case") or path.parent.name)
+        except UserError as error:
+            skipped[str(path.parent)] = str(error)
+            continue
+        if not_below and any(not_below in part.lower() for part in path.relative_to(source).parts[:-1]):
+            skipped[name] = because
+        else:
+            files.append((name, groups.get("kind", "path").lower(), path))
+    return files, skipped
 
 
 def check_folder(source: Path, option: str = "--source") -> None:
@@ -76,13 +108,3 @@ def check_folder(source: Path, option: str = "--source") -> None:
         raise UserError(f"{option} {source} is a file; unpack it and give the folder")
     if not source.is_dir():
         raise UserError(f"{option} {source} does not exist; give the folder of the download")
-
-
-def _nothing_found(source: Path, title: str, expected: str) -> UserError:
-    names = sorted(path.name for path in source.iterdir())
-    archives = [name for name in names if name.lower().endswith(_ARCHIVES)]
-    hint = f"unpack {', '.join(archives[:3])} first" if archives else "give the folder that contains them"
-    held = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "nothing"
-    return UserError(
-        f"--source {source} holds no {title} data: expected {expected} in it or below it, found {held}; {hint}"
-    )

@@ -1,13 +1,18 @@
-"""What a conversion is made of: a plan for a dataset, a plan for each case, and the volumes read from one case."""
+"""What a benchmark dataset says of itself, and what becomes of a download of it: a plan for each case."""
 
 from __future__ import annotations
 
+import argparse
+import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_dycon.dataset.case_lists import parse_list
 from nnunet_dycon.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,13 +22,106 @@ CaseFile = tuple[str, str, Path]
 """(case, kind of file as the loader's argument is called, path)"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """One published division: lists of cases below ``lists/``, and how many of them are labelled.
+
+    Attributes:
+        prefix: Of the protocols' names, which are ``PREFIX-SUFFIX``.
+        labeled: Suffix to the number of labelled cases: the first ones, unless they are drawn.
+        train, validation, test: Lists of these cases, one after the other; there may be no validation cases.
+        configuration: nnU-Net's configuration of the literature.
+        volumes_per_patient: Volumes of one patient follow each other in the list and are drawn together.
+        warning: What speaks against the division, or an empty string.
+    """
+
+    prefix: str
+    labeled: Mapping[str, int]
+    train: tuple[str, ...]
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...]
+    configuration: str = "3d_fullres"
+    volumes_per_patient: int = 1
+    warning: str = ""
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """All of its lists."""
+        return self.train + self.validation + self.test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """A dataset that ``nnunet-dycon convert`` reads; its module in ``datasets/`` calls it ``BENCHMARK``.
+
+    Modules in ``datasets/`` are imported for every ``--help``: they import what reads images inside their loaders.
+
+    Attributes:
+        name: As given to ``convert``.
+        title: Default name of the nnU-Net dataset.
+        about: One line for ``--help``.
+        entry: Regular expression of a case in a list or download, whose group ``id`` names the case.
+        case: Case name made of that ``id``; every spelling of a case gives one name.
+        example: An entry, for messages.
+        reference: Where the data come from, for dataset.json.
+        plan: ``plan(source, **options)``, options as ``add_arguments`` calls them.
+        published: Its published divisions.
+        suggested: Protocol of the next step that ``convert`` names.
+        add_arguments: Adds the dataset's options to its parser.
+    """
+
+    name: str
+    title: str
+    about: str
+    entry: str
+    case: str
+    example: str
+    reference: str
+    plan: Callable[..., DatasetPlan]
+    published: tuple[Published, ...]
+    suggested: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+
+    def case_name(self, entry: str) -> str:
+        """The nnU-Net case name of an entry of a published list, or of a file or folder stem of the download.
+
+        Blanks, carriage returns and the ending ``.h5`` make no difference.
+
+        Raises:
+            UserError: The entry names no case of this dataset.
+        """
+        match = re.fullmatch(self.entry, entry.strip().removesuffix(".h5"))
+        if match is None:
+            raise UserError(f"{entry.strip()!r} names no case of {self.name}; expected an entry like {self.example}")
+        return self.case.format(id=match["id"])
+
+    def cases(self, *lists: str) -> list[str]:
+        """The cases of published lists, in their order."""
+        return [self.case_name(entry) for name in lists for entry in load_list(name)]
+
+
+def load_list(name: str) -> list[str]:
+    """The entries of a list shipped with the package, in their published order.
+
+    Args:
+        name: Path below ``lists/``, e.g. ``la/train.list``.
+
+    Raises:
+        UserError: There is no such list, or it names a case twice.
+    """
+    resource = files("nnunet_dycon.tools.convert") / "lists" / name
+    if ".." in name.split("/") or not resource.is_file():
+        raise UserError(f"there is no case list {name!r} in the package")
+    return parse_list(resource.read_text(encoding="utf-8"), name)
+
+
 @dataclass(frozen=True)
 class CaseVolumes:
     """One case in memory: channels and label share one grid; ``notes`` say what was assumed or repaired."""
 
     channels: list[sitk.Image]
     label: sitk.Image
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -43,37 +141,35 @@ class CasePlan:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DatasetPlan:
     """What a download holds and what becomes of it.
 
     Attributes:
-        dataset: Name of the benchmark.
+        benchmark: The dataset.
         layout: The distribution that was recognised, in words.
         source: The download folder.
-        channel_names: By channel number; nnU-Net derives the normalisation from them.
+        channel_names: In the order of the channels; nnU-Net derives the normalisation from them.
         labels: nnU-Net's ``labels``: name to value, or to a list of values for regions.
-        reference: Where the data come from, for dataset.json.
         cases: The cases to convert.
-        lists: Protocol lists (names below ``lists/``) whose cases all ought to be there.
-        regions_class_order: nnU-Net's key of this name; None without regions.
         failures: Cases that cannot be converted, and why.
         skipped: Cases that are left out on purpose, and why.
         notes: What holds for all cases, e.g. an assumed spacing, or headers that are not read.
+        regions_class_order: nnU-Net's key of this name; None without regions.
+        published: Divisions whose cases all ought to be there; None for all of the benchmark.
     """
 
-    dataset: str
+    benchmark: Benchmark
     layout: str
     source: Path
-    channel_names: dict[int, str]
+    channel_names: Sequence[str]
     labels: Mapping[str, int | list[int]]
-    reference: str
     cases: list[CasePlan]
-    lists: tuple[str, ...] = ()
-    regions_class_order: tuple[int, ...] | None = None
-    failures: dict[str, str] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    regions_class_order: tuple[int, ...] | None = None
+    published: tuple[Published, ...] | None = None
 
     def accepting(self, names: Iterable[str]) -> DatasetPlan:
         """The same, without the comparison of label and scan for these cases (``["all"]``: for all).
@@ -97,9 +193,19 @@ class DatasetPlan:
         ]
         return replace(self, cases=cases)
 
+    def missing(self, present: Iterable[str] = ()) -> dict[str, str]:
+        """Cases of the published lists that neither the download has nor ``present``, and which list names them."""
+        known = {*(case.name for case in self.cases), *self.failures, *self.skipped, *present}
+        published = self.benchmark.published if self.published is None else self.published
+        return {
+            case: f"in the list {name} but not in the download"
+            for name in dict.fromkeys(name for division in published for name in division.lists)
+            for case in sorted({*self.benchmark.cases(name)} - known)
+        }
+
 
 def plan_cases(
-    files: Iterable[CaseFile],
+    case_files: Iterable[CaseFile],
     needed: Sequence[str],
     load: Callable[..., CaseVolumes],
     parameters: Mapping[str, Any],
@@ -108,7 +214,7 @@ def plan_cases(
     """One plan for each case that has every kind of file once.
 
     Args:
-        files: The files of the download.
+        case_files: The files of the download.
         needed: The kinds, in the order in which ``load`` gets them.
         load: See ``CasePlan``.
         parameters: The same for all cases.
@@ -118,24 +224,51 @@ def plan_cases(
         (plans, cases that lack a file or have it twice with the reason)
     """
     groups: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for name, kind, path in files:
+    for name, kind, path in case_files:
         groups[name][kind].append(path)
     cases, failures = [], {}
     for name, paths in sorted(groups.items()):
         problems = [_problem(kind, paths, (fixes or {}).get(kind)) for kind in needed]
-        found = [problem for problem in problems if problem]
-        if found:
-            failures[name] = "; ".join(found)
+        if any(problems):
+            failures[name] = "; ".join(filter(None, problems))
         else:
             cases.append(CasePlan(name, load, {kind: paths[kind][0] for kind in needed}, parameters))
     return cases, failures
 
 
-def _problem(kind: str, files: Mapping[str, Sequence[Path]], fix: str | None) -> str | None:
-    paths = files.get(kind, ())
+def _problem(kind: str, found: Mapping[str, Sequence[Path]], fix: str | None) -> str:
+    paths = found.get(kind, ())
     if len(paths) > 1:
         return f"{kind} is there {len(paths)} times ({', '.join(map(str, paths))}): remove all but one"
     if paths:
-        return None
-    others = ", ".join(str(path) for other in files.values() for path in other)
+        return ""
+    others = ", ".join(str(path) for other in found.values() for path in other)
     return f"{kind} is missing (there is only {others}): {fix or 'unpack the download again'}"
+
+
+# ---------------------------------------------------------------------------------------------- options of a dataset
+
+
+def add_spacing(parser: argparse.ArgumentParser, default: str) -> None:
+    """The option ``--spacing X Y Z``."""
+    parser.add_argument(
+        "--spacing", dest="spacing_mm", nargs=3, type=_positive_mm, metavar=("X", "Y", "Z"),
+        help=f"voxel size in mm for files without one ({default})",
+    )  # fmt: skip
+
+
+def _positive_mm(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text} is no voxel size")
+    return value
+
+
+def comma_separated(text: str) -> list[str]:
+    """``"DWI, adc"`` as ``["dwi", "adc"]``."""
+    return [part.strip().lower() for part in text.split(",") if part.strip()]
+
+
+def spacing_text(spacing_mm: Sequence[float]) -> str:
+    """``0.625 x 0.625 x 0.625 mm``."""
+    return " x ".join(f"{value:g}" for value in spacing_mm) + " mm"

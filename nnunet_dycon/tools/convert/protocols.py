@@ -18,11 +18,9 @@ pancreas-mcnet-10, -20   62 (MC-Net lists, protocol A)               first 6, 12
 from __future__ import annotations
 
 import difflib
-from importlib.resources import files
 
-from nnunet_dycon.dataset.case_lists import Protocol, parse_list
+from nnunet_dycon.dataset.case_lists import Protocol
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.benchmark import Benchmark
 from nnunet_dycon.tools.convert.datasets import BENCHMARKS
 
 _PUBLISHED = {
@@ -47,30 +45,11 @@ def get_protocol(name: str) -> Protocol:
     benchmark, published, n_labeled = _PUBLISHED[name]
     return Protocol(
         name=name,
-        train=_cases(benchmark, *published.train),
-        validation=_cases(benchmark, *([published.validation] if published.validation else [])),
-        test=_cases(benchmark, published.test),
+        train=benchmark.cases(*published.train),
+        validation=benchmark.cases(*published.validation),
+        test=benchmark.cases(*published.test),
         n_labeled=n_labeled,
         volumes_per_patient=published.volumes_per_patient,
         configuration=published.configuration,
         warning=published.warning,
     )
-
-
-def _cases(benchmark: Benchmark, *lists: str) -> list[str]:
-    return [benchmark.case_name(entry) for name in lists for entry in load_list(name)]
-
-
-def load_list(name: str) -> list[str]:
-    """The entries of a list shipped with the package, in their published order.
-
-    Args:
-        name: Path below ``lists/``, e.g. ``la/train.list``.
-
-    Raises:
-        UserError: There is no such list, or it names a case twice.
-    """
-    resource = files("nnunet_dycon.tools.convert") / "lists" / name
-    if ".." in name.split("/") or not resource.is_file():
-        raise UserError(f"there is no case list {name!r} in the package")
-    return parse_list(resource.read_text(encoding="utf-8"), name)

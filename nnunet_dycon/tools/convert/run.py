@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
 from functools import partial
 from pathlib import Path
 
+import SimpleITK as sitk
+
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.pool import completed
-from nnunet_dycon.tools.convert.datasets import BENCHMARKS
+from nnunet_dycon.files.whole_files import partial_folder, remove_leftovers, whole
 from nnunet_dycon.tools.convert.plan import CasePlan, DatasetPlan
-from nnunet_dycon.tools.convert.protocols import load_list
-from nnunet_dycon.tools.convert.record import ConversionRecord, ConversionReport
-from nnunet_dycon.tools.convert.writing import (
-    case_files,
-    prepare_folder,
-    remove_case,
-    write_case,
-    write_dataset_json,
-)
+from nnunet_dycon.tools.convert.record import Conversion
+
+FILE_ENDING = ".nii.gz"
 
 
-def convert(plan: DatasetPlan, folder: Path, *, num_processes: int = 1, progress: bool = False) -> ConversionReport:
+def convert(plan: DatasetPlan, folder: Path, *, num_processes: int = 1, progress: bool = False) -> Conversion:
     """Write the cases of a plan as a complete nnU-Net raw dataset.
 
     A case that fails does not stop the others. A case that an earlier run converted from the same files (size and
@@ -36,81 +32,81 @@ def convert(plan: DatasetPlan, folder: Path, *, num_processes: int = 1, progress
     Raises:
         UserError: The folder belongs to another dataset.
     """
-    record = ConversionRecord(folder, plan)
-    prepare_folder(folder)
-    report = ConversionReport(folder, len(plan.cases) + len(plan.failures), dataset_notes=plan.notes)
-    report.skipped |= plan.skipped
-    report.failures |= plan.failures
-    waiting = _drop_outdated(plan, folder, record, report)
-    for case, outcome in _outcomes(waiting, folder, num_processes, progress):
-        if isinstance(outcome, UserError):
-            report.failures[case.name] = str(outcome)
+    conversion = Conversion(plan, folder)
+    for subfolder in ("imagesTr", "labelsTr"):
+        (folder / subfolder).mkdir(exist_ok=True)
+    remove_leftovers(folder)
+    waiting = _without_current(conversion)
+    work = partial(_convert_case, folder=folder)
+    outcomes = completed(work, waiting, num_processes=num_processes, description="convert", progress=progress)
+    for i, future in outcomes:
+        if isinstance(error := future.exception(), UserError):
+            conversion.failures[waiting[i].name] = str(error)
         else:
-            record.add(case, outcome)
-            report.written.append(case.name)
-    _complete_report(plan, record, report)
-    if record.case_names:
-        write_dataset_json(plan, folder, len(record.case_names))
-    record.finish(skipped=report.skipped, failures=report.failures, missing=report.missing)
-    return report
+            conversion.add(waiting[i], future.result())
+    if conversion.cases:
+        _write_dataset_json(plan, folder, len(conversion.cases))
+    conversion.save(skipped=plan.skipped, failures=conversion.failures, missing=conversion.missing)
+    return conversion
 
 
-def _drop_outdated(
-    plan: DatasetPlan, folder: Path, record: ConversionRecord, report: ConversionReport
-) -> list[CasePlan]:
+def _without_current(conversion: Conversion) -> list[CasePlan]:
     """The cases still to be converted; what an earlier run made of them, or of cases that now fail, is removed."""
-    waiting = []
-    for case in plan.cases:
-        files = case_files(folder, case.name, len(plan.channel_names))
-        if record.is_current(case) and all(path.exists() for path in files):
-            report.unchanged.append(case.name)
-        else:
-            waiting.append(case)
-    unwanted = {*plan.failures, *plan.skipped} & {*record.case_names}
+    plan = conversion.plan
+
+    def files(name: str) -> list[Path]:
+        return _case_files(conversion.folder, name, len(plan.channel_names))
+
+    waiting = [
+        case for case in plan.cases if not (conversion.is_current(case) and all(i.exists() for i in files(case.name)))
+    ]
+    unwanted = {*plan.failures, *plan.skipped} & conversion.cases.keys()
     for name in [*(case.name for case in waiting), *unwanted]:
-        record.remove(name)
-        remove_case(folder, name, len(plan.channel_names))
+        conversion.remove(name)
+        for path in reversed(files(name)):
+            path.unlink(missing_ok=True)
     return waiting
 
 
-def _complete_report(plan: DatasetPlan, record: ConversionRecord, report: ConversionReport) -> None:
-    """Add what earlier runs left, the notes of all cases, and the cases of the protocol lists that are not there."""
-    done = {*report.written, *report.unchanged}
-    report.kept = [name for name in record.case_names if name not in done]
-    report.case_notes = {name: record.notes(name) for name in record.case_names if record.notes(name)}
-    report.missing = missing_cases(plan, {*done, *report.kept, *report.failures, *report.skipped})
+def _case_files(folder: Path, name: str, num_channels: int) -> list[Path]:
+    """The files of a case in the order in which they appear: the label first.
 
-
-def missing_cases(plan: DatasetPlan, present: set[str]) -> dict[str, str]:
-    """Cases of the protocol lists that are not present, and which list names them."""
-    missing: dict[str, str] = {}
-    for list_name in plan.lists:
-        names = {BENCHMARKS[plan.dataset].case_name(entry) for entry in load_list(list_name)}
-        missing |= dict.fromkeys(sorted(names - present), f"in the list {list_name} but not in the download")
-    return missing
-
-
-def _outcomes(
-    cases: list[CasePlan], folder: Path, num_processes: int, progress: bool
-) -> Iterator[tuple[CasePlan, list[str] | UserError]]:
-    """Each case with its notes or the reason why it failed, as they are ready."""
-    done = completed(
-        partial(_convert_case, folder=folder),
-        cases,
-        num_processes=num_processes,
-        description="convert",
-        progress=progress,
-    )
-    for i, future in done:
-        error = future.exception()
-        yield cases[i], error if isinstance(error, UserError) else future.result()
+    A conversion that is killed in between leaves at most a label without an image, which nnU-Net does not see.
+    """
+    images = [folder / "imagesTr" / f"{name}_{channel:04d}{FILE_ENDING}" for channel in range(num_channels)]
+    return [folder / "labelsTr" / f"{name}{FILE_ENDING}", *images]
 
 
 def _convert_case(case: CasePlan, folder: Path) -> list[str]:
-    """Convert one case; its notes."""
+    """Convert one case, whose files get their names only when all of them are complete; its notes."""
     try:
         volumes = case.load(**case.sources, **case.parameters)
-        write_case(volumes, folder, case.name)
-    except (OSError, MemoryError) as error:
-        raise UserError(f"{type(error).__name__}: {error}; correct it and repeat the command") from error
+        targets = _case_files(folder, case.name, len(volumes.channels))
+        with partial_folder(folder, case.name) as temporary:
+            for image, target in zip([volumes.label, *volumes.channels], targets, strict=True):
+                sitk.WriteImage(image, str(temporary / target.name), useCompression=True)
+            for target in targets:
+                os.replace(temporary / target.name, target)
+    except (OSError, MemoryError, RuntimeError) as error:  # RuntimeError: ITK cannot write
+        reason = (str(error).strip().splitlines() or ["no reason is given"])[-1]
+        raise UserError(f"{type(error).__name__}: {reason}; correct it and repeat the command") from error
     return volumes.notes
+
+
+def _write_dataset_json(plan: DatasetPlan, folder: Path, num_cases: int) -> None:
+    from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
+
+    with whole(folder / "dataset.json") as partial_file:
+        generate_dataset_json(
+            str(partial_file.parent),
+            channel_names=dict(enumerate(plan.channel_names)),
+            labels=dict(plan.labels),
+            num_training_cases=num_cases,
+            file_ending=FILE_ENDING,
+            regions_class_order=plan.regions_class_order,
+            dataset_name=folder.name.split("_", 1)[-1],
+            reference=plan.benchmark.reference,
+            description=f"{plan.benchmark.name}, converted from {plan.layout}",
+            license="see reference",
+            converted_by="nnunet-dycon convert",
+        )

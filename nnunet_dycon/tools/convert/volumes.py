@@ -1,12 +1,12 @@
 """Reading volumes and checking that they fit each other.
 
-Arrays are (z, y, x) as SimpleITK has them unless a name says otherwise; grids are SimpleITK images.
+Arrays are (z, y, x) as SimpleITK has them; grids are SimpleITK images.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from nnunet_dycon.dataset import reading
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools.convert.plan import CaseVolumes, spacing_text
 
 # A corner that lies further off than this means another grid, not a header that was rounded.
 MAX_CORNER_OFFSET_VOXELS = 1.0
@@ -23,8 +24,42 @@ MIN_COVERED = 0.5
 ROUNDING_VOXELS = 0.01
 
 
+def on_one_grid(
+    images: dict[str, sitk.Image],
+    mask: str,
+    values: Mapping[int, int],
+    *,
+    check: bool,
+    resampled: Collection[str] = (),
+) -> CaseVolumes:
+    """Lay a mask and images on the first image, voxel by voxel, once their headers agree.
+
+    Args:
+        images: By name; the first, whose header the case keeps, and the others are the channels in order.
+        mask: Which of them is the mask.
+        values: Value in the mask to value in the converted dataset; there must be no others.
+        check: Whether headers have to agree.
+        resampled: Which have a grid of their own.
+
+    Raises:
+        UserError: They do not fit each other, or the mask has other values.
+    """
+    first, *others = [name for name in images if name != mask]
+    grid, notes = images[first], []
+    for name in (mask, *others):
+        if name in resampled:
+            images[name], more = resample(images[name], grid, name, first, check=check)
+        else:
+            more = check_same_grid(grid, images[name], first, name, check=check)
+            images[name].CopyInformation(grid)
+        notes += more
+    label = label_on_grid(sitk.GetArrayViewFromImage(images[mask]), values, grid)
+    notes = [*dict.fromkeys(notes + empty_mask_note(label))]
+    return CaseVolumes([images[name] for name in (first, *others)], label, notes)
+
+
 def read_image(path: Path) -> sitk.Image:
-    """A scalar 3-D volume; a fourth axis of length 1 is dropped.
+    """A scalar 3-D volume; a fourth axis of length 1 is dropped, float64 becomes float32, all that nnU-Net reads.
 
     Raises:
         UserError: The file cannot be read, is not a scalar 3-D volume, or holds NaN or infinity.
@@ -35,12 +70,6 @@ def read_image(path: Path) -> sitk.Image:
     if image.GetDimension() != 3:
         raise UserError(f"{path} is no 3-D volume (size {image.GetSize()}); give the original file")
     check_finite(sitk.GetArrayViewFromImage(image), path)
-    return image
-
-
-def read_scan(path: Path) -> sitk.Image:
-    """As ``read_image``; float64 becomes float32, which is all that nnU-Net reads."""
-    image = read_image(path)
     return sitk.Cast(image, sitk.sitkFloat32) if image.GetPixelID() == sitk.sitkFloat64 else image
 
 
@@ -67,19 +96,16 @@ def label_on_grid(label: np.ndarray, values: Mapping[int, int], grid: sitk.Image
             f"the label has {label.shape[::-1]} voxels (x, y, z) and the image {shape[::-1]}; they do not belong "
             "together: download both again"
         )
-    converted = np.zeros(label.shape, dtype=np.uint8)
-    known = np.zeros(label.shape, dtype=bool)
-    for old, new in values.items():
-        where = label == old
-        converted[where] = new
-        known |= where
-    if not known.all():
-        foreign = ", ".join(f"{value:g}" for value in np.unique(label[~known])[:5])
-        expected = ", ".join(str(value) for value in sorted(values))
+    foreign = np.setdiff1d(label, list(values))
+    if len(foreign):
+        listed, expected = ", ".join(f"{value:g}" for value in foreign[:5]), ", ".join(map(str, sorted(values)))
         raise UserError(
-            f"the label holds values that are no labels ({foreign}, ...; expected {expected}): it was interpolated or "
+            f"the label holds values that are no labels ({listed}, ...; expected {expected}): it was interpolated or "
             "belongs to another dataset; use the mask of the original download"
         )
+    converted = np.zeros(label.shape, dtype=np.uint8)
+    for old, new in values.items():
+        converted[label == old] = new
     result = sitk.GetImageFromArray(converted)
     result.CopyInformation(grid)
     return result
@@ -113,7 +139,9 @@ def check_same_grid(
         for each, each_name in ((image, name), (other, other_name))
         if reading.is_sheared(each)
     ]
-    offset_voxels = _corner_offset_mm(image, other) / min(image.GetSpacing())
+    corners = itertools.product(*((0, size - 1) for size in image.GetSize()))
+    points = ([i.TransformIndexToPhysicalPoint(corner) for i in (image, other)] for corner in corners)
+    offset_voxels = max(np.linalg.norm(np.subtract(*pair)) for pair in points) / min(image.GetSpacing())
     if offset_voxels > MAX_CORNER_OFFSET_VOXELS:
         differences = _differences(image, other)
         apart = f"the headers of {name} and {other_name} lie {offset_voxels:.1f} voxels apart ({differences})"
@@ -128,13 +156,21 @@ def check_same_grid(
     return notes
 
 
+def _differences(image: sitk.Image, other: sitk.Image) -> str:
+    """What differs between two headers, in words."""
+    spacings = image.GetSpacing(), other.GetSpacing()
+    words = []
+    if not np.allclose(*spacings, rtol=1e-2):
+        words.append(f"voxels of {spacing_text(spacings[0])} and {spacing_text(spacings[1])}")
+    if not np.allclose(image.GetDirection(), other.GetDirection(), atol=1e-2):
+        words.append("axes in other directions")
+    return ", ".join(words) or "another origin"
+
+
 def resample(
     image: sitk.Image, grid: sitk.Image, name: str, grid_name: str, *, check: bool = True
 ) -> tuple[sitk.Image, list[str]]:
-    """An image on another grid, linearly by the headers; 0 where it does not reach.
-
-    Returns:
-        (image, notes)
+    """An image on another grid, linearly by the headers, 0 where it does not reach, and notes.
 
     Raises:
         UserError: By the headers it covers less than half of the grid, and ``check`` is asked for.
@@ -154,31 +190,6 @@ def resample(
     return sitk.Resample(image, grid, identity, sitk.sitkLinear), notes
 
 
-def _differences(image: sitk.Image, other: sitk.Image) -> str:
-    """What differs between two headers, in words."""
-    spacings = image.GetSpacing(), other.GetSpacing()
-    words = []
-    if not np.allclose(*spacings, rtol=1e-2):
-        words.append(f"voxels of {spacing_text(spacings[0])} and {spacing_text(spacings[1])}")
-    if not np.allclose(image.GetDirection(), other.GetDirection(), atol=1e-2):
-        words.append("axes in other directions")
-    return ", ".join(words) or "another origin"
-
-
-def _corner_offset_mm(image: sitk.Image, other: sitk.Image) -> float:
-    """Largest distance between corresponding corners."""
-    corners = itertools.product(*((0, size - 1) for size in image.GetSize()))
-    points = [
-        (image.TransformIndexToPhysicalPoint(corner), other.TransformIndexToPhysicalPoint(corner)) for corner in corners
-    ]
-    return float(max(np.linalg.norm(np.subtract(a, b)) for a, b in points))
-
-
 def empty_mask_note(label: sitk.Image) -> list[str]:
     """Said of a case without foreground; it is kept."""
     return [] if sitk.GetArrayViewFromImage(label).any() else ["the mask is empty"]
-
-
-def spacing_text(spacing_mm: Sequence[float]) -> str:
-    """``0.625 x 0.625 x 0.625 mm``."""
-    return " x ".join(f"{value:g}" for value in spacing_mm) + " mm"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from nnunet_dycon.tools.convert.benchmark import Benchmark
+from nnunet_dycon.tools.convert.plan import Benchmark
 
 _MODULES = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
 

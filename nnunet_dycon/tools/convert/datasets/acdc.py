@@ -11,12 +11,18 @@ import argparse
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from nnunet_dycon.tools.convert.benchmark import Benchmark, Published, add_spacing
 from nnunet_dycon.tools.convert.download import Found, recognise
-from nnunet_dycon.tools.convert.h5 import load_h5_slices, no_geometry_note, plan_h5, refuse_spacing
-from nnunet_dycon.tools.convert.plan import CaseFile, CasePlan, CaseVolumes, DatasetPlan, plan_cases
+from nnunet_dycon.tools.convert.loaders import load_h5, load_images, plan_h5, refuse_spacing
+from nnunet_dycon.tools.convert.plan import (
+    Benchmark,
+    CaseFile,
+    CasePlan,
+    DatasetPlan,
+    Published,
+    add_spacing,
+    plan_cases,
+)
 
 # The h5 files do not tell; the scans have 0.7 to 1.9 mm in plane and 5 to 10 mm between slices.
 SPACING_MM = (1.5, 1.5, 10.0)
@@ -28,7 +34,7 @@ _LAYOUTS = {
         "patientXXX/patientXXX_frameYY.nii.gz with patientXXX_frameYY_gt.nii.gz",
     ),
     "h5": (
-        r"(?P<patient>patient\d{3})_frame(?P<frame>\d+)(?P<kind>_slice_\d+)?\.h5",
+        r"(?P<patient>patient\d{3})_frame(?P<frame>\d+)(_slice_(?P<slice>\d+))?\.h5",
         "patientXXX_frameYY.h5 or slices/patientXXX_frameYY_slice_N.h5",
     ),
 }
@@ -47,46 +53,35 @@ def plan(source: Path, *, spacing_mm: Sequence[float] | None = None) -> DatasetP
     """
     layout, found = recognise(source, "ACDC", _LAYOUTS)
     files, failures, skipped = _by_frame(found)
-    notes: tuple[str, ...] = (_FRAMES_NOTE,)
+    notes: tuple[str, ...] = ()
     if layout == "NIfTI":
         refuse_spacing(spacing_mm, "NIfTI")
-        cases, incomplete = plan_cases(files, ("image", "gt"), load_nifti, {"check": True})
+        parameters = {"mask": "gt", "values": _LABEL_VALUES, "check": True}
+        cases, incomplete = plan_cases(files, ("image", "gt"), load_images, parameters)
     else:
-        spacing = [*(spacing_mm or SPACING_MM)]
-        cases, incomplete = _h5_cases(files, spacing)
-        notes += (no_geometry_note(spacing),)
+        cases, incomplete, notes = _h5_cases(files, spacing_mm or SPACING_MM)
     return DatasetPlan(
-        dataset="acdc",
+        benchmark=BENCHMARK,
         layout=layout,
         source=source,
-        channel_names={0: "cine MRI"},
+        channel_names=["cine MRI"],
         labels={"background": 0, "right ventricle": 1, "myocardium": 2, "left ventricle": 3},
-        reference="Bernard et al., IEEE TMI 2018; https://www.creatis.insa-lyon.fr/Challenge/acdc",
         cases=cases,
-        lists=("acdc/train.list", "acdc/val.list", "acdc/test.list"),
         failures=failures | incomplete,
         skipped=skipped,
-        notes=notes,
+        notes=(_FRAMES_NOTE, *notes),
     )
-
-
-def load_nifti(image: Path, gt: Path, check: bool) -> CaseVolumes:
-    """A case of the challenge; the label is laid on the image voxel by voxel once their headers agree."""
-    import SimpleITK as sitk
-
-    from nnunet_dycon.tools.convert import volumes
-
-    scan, label = volumes.read_scan(image), volumes.read_image(gt)
-    notes = volumes.check_same_grid(scan, label, "the scan", "gt", check=check)
-    mask = volumes.label_on_grid(sitk.GetArrayFromImage(label), _LABEL_VALUES, scan)
-    return CaseVolumes([scan], mask, notes + volumes.empty_mask_note(mask))
 
 
 def _by_frame(found: Found) -> tuple[list[CaseFile], dict[str, str], dict[str, str]]:
     """(files of the training patients, patients without two frames, other patients), the last two with the reason."""
     frames: dict[str, dict[int, list[tuple[str, Path]]]] = defaultdict(lambda: defaultdict(list))
     for path, match in found:
-        frames[match["patient"].lower()][int(match["frame"])].append(((match["kind"] or "").lower(), path))
+        if path.suffix.lower() == ".h5":  # slices sort by their number
+            kind = f"slice_{int(match['slice']):04d}" if match["slice"] else "path"
+        else:
+            kind = "gt" if match["kind"] else "image"
+        frames[match["patient"].lower()][int(match["frame"])].append((kind, path))
     files: list[CaseFile] = []
     failures: dict[str, str] = {}
     skipped: dict[str, str] = {}
@@ -95,39 +90,33 @@ def _by_frame(found: Found) -> tuple[list[CaseFile], dict[str, str], dict[str, s
         if int(patient[-3:]) > _LAST_TRAINING_PATIENT:
             skipped[patient] = "of the challenge's testing set; the lists divide the 100 training patients"
         elif len(of_patient) != 2:
-            numbers = ", ".join(str(number) for number in sorted(of_patient))
+            numbers = ", ".join(map(str, sorted(of_patient)))
             reason = f"two frames of a patient are expected, found frame {numbers}: unpack the download again"
             failures |= dict.fromkeys(names, reason)
         else:
             for name, number in zip(names, sorted(of_patient), strict=True):
-                files += [(name, _argument(kind, path), path) for kind, path in of_patient[number]]
+                files += [(name, kind, path) for kind, path in of_patient[number]]
     return files, failures, skipped
 
 
-def _argument(kind: str, path: Path) -> str:
-    """What the loader calls a file; those of slices sort by number."""
-    if kind.startswith("_slice"):
-        return f"slice_{int(kind[7:]):04d}"
-    return "path" if path.suffix.lower() == ".h5" else kind.removeprefix("_") or "image"
-
-
-def _h5_cases(files: Sequence[CaseFile], spacing_mm: list[float]) -> tuple[list[CasePlan], dict[str, str]]:
-    """(cases, failures): a volume's own file where there is one, else its slices."""
+def _h5_cases(
+    files: Sequence[CaseFile], spacing_mm: Sequence[float]
+) -> tuple[list[CasePlan], dict[str, str], tuple[str, ...]]:
+    """(cases, failures, notes): a volume's own file where there is one, else its slices."""
     volumes = [file for file in files if file[1] == "path"]
-    cases, failures = plan_h5(volumes, "zyx", _LABEL_VALUES, spacing_mm)
-    parameters: dict[str, Any] = {"values": _LABEL_VALUES, "spacing_mm": spacing_mm}
-    slices = defaultdict(list)
-    for name, kind, path in sorted(files):
-        if name not in {volume for volume, _, _ in volumes}:
-            slices[name].append((kind, path))
-    for name, of_case in slices.items():
-        numbers = [int(kind[6:]) for kind, _ in of_case]
+    cases, failures, notes = plan_h5(volumes, "zyx", _LABEL_VALUES, spacing_mm)
+    parameters = {"axes": "yx", "values": _LABEL_VALUES, "spacing_mm": [*spacing_mm]}
+    slices: dict[str, list[tuple[str, Path]]] = defaultdict(list)
+    for name, kind, path in sorted({*files} - {*volumes}):
+        slices[name].append((kind, path))
+    for name in slices.keys() - {volume for volume, _, _ in volumes}:
+        numbers = [int(kind[6:]) for kind, _ in slices[name]]
         if numbers[0] > 1 or numbers != [*range(numbers[0], numbers[0] + len(numbers))]:
             there = ", ".join(map(str, numbers))
             failures[name] = f"its slices ought to be numbered without gaps, once each, from 0 or 1; there are {there}"
         else:
-            cases.append(CasePlan(name, load_h5_slices, dict(of_case), parameters))
-    return sorted(cases, key=lambda case: case.name), failures
+            cases.append(CasePlan(name, load_h5, dict(slices[name]), parameters))
+    return sorted(cases, key=lambda case: case.name), failures, notes
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -141,14 +130,15 @@ BENCHMARK = Benchmark(
     entry=r"(?i:patient)(?P<id>\d{3}_frame\d{2})(?:_gt|_slice_\d+)?",
     case="patient{id}",
     example="patient001_frame01",
+    reference="Bernard et al., IEEE TMI 2018; https://www.creatis.insa-lyon.fr/Challenge/acdc",
     plan=plan,
     published=(
         Published(
             prefix="acdc",
             labeled={"3": 6, "7": 14},
             train=("acdc/train.list",),
-            test="acdc/test.list",
-            validation="acdc/val.list",
+            validation=("acdc/val.list",),
+            test=("acdc/test.list",),
             configuration="2d",
             volumes_per_patient=2,
         ),

@@ -11,14 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.benchmark import Benchmark, Published, add_spacing, comma_separated
-from nnunet_dycon.tools.convert.download import Found, lies_below, recognise
-from nnunet_dycon.tools.convert.h5 import no_geometry_note, plan_h5, refuse_spacing
-from nnunet_dycon.tools.convert.plan import CaseFile, CaseVolumes, DatasetPlan, plan_cases
+from nnunet_dycon.tools.convert.download import case_files, recognise
+from nnunet_dycon.tools.convert.loaders import load_images, plan_h5, refuse_spacing
+from nnunet_dycon.tools.convert.plan import (
+    Benchmark,
+    DatasetPlan,
+    Published,
+    add_spacing,
+    comma_separated,
+    plan_cases,
+)
 
 # In the order of the channels, with the channel names.
 MODALITIES = {"flair": "FLAIR", "t1": "T1", "t1ce": "T1ce", "t2": "T2"}
-SPACING_MM = (1.0, 1.0, 1.0)
 # 1 necrosis and non-enhancing core, 2 oedema, 4 enhancing tumour; nnU-Net wants consecutive values
 _WHOLE_TUMOUR = {0: 0, 1: 1, 2: 1, 4: 1}
 _REGION_VALUES = {0: 0, 2: 1, 1: 2, 4: 3}
@@ -28,13 +33,12 @@ _REGIONS: dict[str, int | list[int]] = {
     "tumor core": [2, 3],
     "enhancing tumor": 3,
 }
-_WHOLE: dict[str, int | list[int]] = {"background": 0, "whole tumor": 1}
 _LAYOUTS = {
     "NIfTI": (
         r"(?P<case>BraTS19_\w+?)_(?P<kind>flair|t1|t1ce|t1post|t2|seg)\.nii(\.gz)?",
         "BraTS19_*/BraTS19_*_flair.nii.gz",
     ),
-    "h5": (r"(?P<case>BraTS19_\w+)\.(?P<kind>h5)", "BraTS19_*.h5"),
+    "h5": (r"(?P<case>BraTS19_\w+)\.h5", "BraTS19_*.h5"),
 }
 
 
@@ -56,71 +60,35 @@ def plan(
     Raises:
         UserError: The folder holds no BraTS data or both distributions, or an option does not fit the distribution.
     """
-    layout, found = _recognise(source, modalities, regions)
-    chosen = [name for name in MODALITIES if name in modalities]
-    training, skipped = _training_cases(source, found)
-    spacing = spacing_mm or SPACING_MM
-    if layout == "h5":
-        cases, failures = plan_h5(training, "zyx", _WHOLE_TUMOUR, spacing)
-    else:
-        refuse_spacing(spacing_mm, "NIfTI")
-        cases, failures = plan_cases(training, ["seg", *chosen], load_nifti, {"regions": regions, "check": True})
-    return DatasetPlan(
-        dataset="brats19",
-        layout=layout,
-        source=source,
-        channel_names=dict(enumerate(MODALITIES[name] for name in chosen)),
-        labels=_REGIONS if regions else _WHOLE,
-        reference="Menze et al., IEEE TMI 2015; Bakas et al., Scientific Data 2017; "
-        "https://www.med.upenn.edu/cbica/brats2019",
-        cases=cases,
-        lists=("brats19/train.txt", "brats19/val.txt", "brats19/test.txt"),
-        regions_class_order=(1, 2, 3) if regions else None,
-        failures=failures,
-        skipped=skipped,
-        notes=(no_geometry_note(spacing),) if layout == "h5" else (),
-    )
-
-
-def _recognise(source: Path, modalities: Sequence[str], regions: bool) -> tuple[str, Found]:
-    """(layout, files), once the options fit."""
     if not modalities or {*modalities} - {*MODALITIES}:
         raise UserError(f"--modalities {','.join(modalities)}: choose from {', '.join(MODALITIES)}, or all")
+    chosen = [name for name in MODALITIES if name in modalities]
     layout, found = recognise(source, "BraTS 2019", _LAYOUTS)
-    if layout == "h5" and ([*modalities] != ["flair"] or regions):
-        raise UserError("the h5 files hold FLAIR and the whole tumour alone; drop --modalities and --regions")
-    return layout, found
-
-
-def load_nifti(seg: Path, regions: bool, check: bool, **images: Path) -> CaseVolumes:
-    """A case of the challenge; ``images`` by modality, in the order of the channels."""
-    import SimpleITK as sitk
-
-    from nnunet_dycon.tools.convert import volumes
-
-    channels = {name: volumes.read_scan(path) for name, path in images.items()}
-    segmentation = volumes.read_image(seg)
-    first, *others = channels
-    notes = []
-    for name, other in [*((name, channels[name]) for name in others), ("seg", segmentation)]:
-        notes += volumes.check_same_grid(channels[first], other, first, name, check=check)
-    for name in others:
-        channels[name].CopyInformation(channels[first])
-    values = _REGION_VALUES if regions else _WHOLE_TUMOUR
-    label = volumes.label_on_grid(sitk.GetArrayFromImage(segmentation), values, channels[first])
-    return CaseVolumes([*channels.values()], label, notes + volumes.empty_mask_note(label))
-
-
-def _training_cases(source: Path, found: Found) -> tuple[list[CaseFile], dict[str, str]]:
-    """(files of the training set, the validation set with the reason why it is skipped)."""
-    training, skipped = [], {}
-    for path, match in found:
-        name, kind = BENCHMARK.case_name(match["case"]), match["kind"].lower()
-        if kind != "h5" and lies_below(path, source, "validation"):
-            skipped[name] = "of the challenge's validation set, which has no labels"
-        else:
-            training.append((name, "t1ce" if kind == "t1post" else kind, path))
-    return training, skipped
+    notes: tuple[str, ...] = ()
+    if layout == "h5":
+        if chosen != ["flair"] or regions:
+            raise UserError("the h5 files hold FLAIR and the whole tumour alone; drop --modalities and --regions")
+        files, skipped = case_files(BENCHMARK, source, found)
+        cases, failures, notes = plan_h5(files, "zyx", _WHOLE_TUMOUR, spacing_mm or (1.0, 1.0, 1.0))
+    else:
+        refuse_spacing(spacing_mm, "NIfTI")
+        reason = "of the challenge's validation set, which has no labels"
+        files, skipped = case_files(BENCHMARK, source, found, not_below="validation", because=reason)
+        files = [(name, "t1ce" if kind == "t1post" else kind, path) for name, kind, path in files]
+        parameters = {"mask": "seg", "values": _REGION_VALUES if regions else _WHOLE_TUMOUR, "check": True}
+        cases, failures = plan_cases(files, ["seg", *chosen], load_images, parameters)
+    return DatasetPlan(
+        benchmark=BENCHMARK,
+        layout=layout,
+        source=source,
+        channel_names=[MODALITIES[name] for name in chosen],
+        labels=_REGIONS if regions else {"background": 0, "whole tumor": 1},
+        cases=cases,
+        failures=failures,
+        skipped=skipped,
+        notes=notes,
+        regions_class_order=(1, 2, 3) if regions else None,
+    )
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,14 +113,16 @@ BENCHMARK = Benchmark(
     entry=r"(?i:BraTS19)_(?P<id>\w+)",
     case="BraTS19_{id}",
     example="BraTS19_2013_10_1",
+    reference="Menze et al., IEEE TMI 2015; Bakas et al., Scientific Data 2017; "
+    "https://www.med.upenn.edu/cbica/brats2019",
     plan=plan,
     published=(
         Published(
             prefix="brats19",
             labeled={"10": 25, "20": 50},
             train=("brats19/train.txt",),
-            test="brats19/test.txt",
-            validation="brats19/val.txt",
+            validation=("brats19/val.txt",),
+            test=("brats19/test.txt",),
         ),
     ),
     suggested="brats19-10",

@@ -10,19 +10,24 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.benchmark import Benchmark, Published, add_spacing
-from nnunet_dycon.tools.convert.download import Found, lies_below, recognise
-from nnunet_dycon.tools.convert.h5 import no_geometry_note, plan_h5
-from nnunet_dycon.tools.convert.plan import CaseFile, CaseVolumes, DatasetPlan, plan_cases
+from nnunet_dycon.tools.convert.download import case_files, recognise
+from nnunet_dycon.tools.convert.loaders import plan_h5
+from nnunet_dycon.tools.convert.plan import (
+    Benchmark,
+    CaseVolumes,
+    DatasetPlan,
+    Published,
+    add_spacing,
+    plan_cases,
+    spacing_text,
+)
 
 # The challenge's scans are 0.625 mm isotropic; some headers say 1 mm and the h5 files say nothing.
 SPACING_MM = (0.625, 0.625, 0.625)
 _LAYOUTS = {
     "NRRD": (r"(?P<kind>lgemri|laendo)\.nrrd", "<ID>/lgemri.nrrd with <ID>/laendo.nrrd"),
-    "mri_norm2.h5": (r"(?P<kind>mri_norm2)\.h5", "<ID>/mri_norm2.h5"),
+    "mri_norm2.h5": (r"mri_norm2\.h5", "<ID>/mri_norm2.h5"),
 }
-_LABEL_VALUES = {0: 0, 1: 1, 255: 1}
 _NO_SPACING = (1.0, 1.0, 1.0)
 
 
@@ -37,24 +42,22 @@ def plan(source: Path, *, spacing_mm: Sequence[float] | None = None) -> DatasetP
         UserError: The folder holds no LA data, or both distributions.
     """
     layout, found = recognise(source, "LA", _LAYOUTS)
-    training, skipped = _training_cases(source, found)
+    reason = "of the challenge's testing set; the protocols use the 100 training cases"
+    files, skipped = case_files(BENCHMARK, source, found, not_below="testing", because=reason)
     spacing = [float(value) for value in spacing_mm or SPACING_MM]
     notes: tuple[str, ...] = ()
     if layout == "NRRD":
         parameters = {"spacing_mm": spacing, "spacing_given": spacing_mm is not None, "check": True}
-        cases, failures = plan_cases(training, ("lgemri", "laendo"), load_nrrd, parameters)
+        cases, failures = plan_cases(files, ("lgemri", "laendo"), load_nrrd, parameters)
     else:
-        cases, failures = plan_h5(training, "xyz", {0: 0, 1: 1}, spacing)
-        notes = (no_geometry_note(spacing),)
+        cases, failures, notes = plan_h5(files, "xyz", {0: 0, 1: 1}, spacing)
     return DatasetPlan(
-        dataset="la",
+        benchmark=BENCHMARK,
         layout=layout,
         source=source,
-        channel_names={0: "LGE-MRI"},
+        channel_names=["LGE-MRI"],
         labels={"background": 0, "left atrium": 1},
-        reference="Xiong et al., Medical Image Analysis 2020; https://www.cardiacatlas.org/atriaseg2018-challenge/",
         cases=cases,
-        lists=("la/train.list", "la/test.list"),
         failures=failures,
         skipped=skipped,
         notes=notes,
@@ -62,43 +65,24 @@ def plan(source: Path, *, spacing_mm: Sequence[float] | None = None) -> DatasetP
 
 
 def load_nrrd(lgemri: Path, laendo: Path, spacing_mm: Sequence[float], spacing_given: bool, check: bool) -> CaseVolumes:
-    """A case of the challenge; the label, 0 or 255, is laid on the image voxel by voxel once their headers agree.
+    """A case of the challenge, whose label is 0 or 255.
 
     A header of (1, 1, 1) says nothing: the image's is replaced by ``spacing_mm``, the label's by the image's. It is
     said where ``spacing_given`` has no effect.
     """
-    import SimpleITK as sitk
-
     from nnunet_dycon.tools.convert import volumes
 
     scan, label = volumes.read_image(lgemri), volumes.read_image(laendo)
     notes = []
     if scan.GetSpacing() == _NO_SPACING:
         scan.SetSpacing(list(spacing_mm))
-        notes.append(f"the header says 1 x 1 x 1 mm; {volumes.spacing_text(spacing_mm)} (--spacing) is used")
+        notes.append(f"the header says 1 x 1 x 1 mm; {spacing_text(spacing_mm)} (--spacing) is used")
     elif spacing_given:
         notes.append("the header has a spacing of its own, which is kept; --spacing has no effect")
     if label.GetSpacing() == _NO_SPACING:
         label.SetSpacing(scan.GetSpacing())
-    notes += volumes.check_same_grid(scan, label, "lgemri", "laendo", check=check)
-    mask = volumes.label_on_grid(sitk.GetArrayFromImage(label), _LABEL_VALUES, scan)
-    return CaseVolumes([scan], mask, notes + volumes.empty_mask_note(mask))
-
-
-def _training_cases(source: Path, found: Found) -> tuple[list[CaseFile], dict[str, str]]:
-    """(files of the training cases, other cases with the reason why they are skipped)."""
-    training, skipped = [], {}
-    for path, match in found:
-        try:
-            name = BENCHMARK.case_name(path.parent.name)
-        except UserError:
-            skipped[str(path.parent)] = "its name is no identifier of the challenge (20 letters and digits)"
-            continue
-        if lies_below(path.parent, source, "testing"):
-            skipped[name] = "of the challenge's testing set; the protocols use the 100 training cases"
-        else:
-            training.append((name, match["kind"].lower(), path))
-    return training, skipped
+    case = volumes.on_one_grid({"lgemri": scan, "laendo": label}, "laendo", {0: 0, 1: 1, 255: 1}, check=check)
+    return CaseVolumes(case.channels, case.label, notes + case.notes)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,9 +96,10 @@ BENCHMARK = Benchmark(
     entry=r"(?:LA_)?(?P<id>[A-Z0-9]{20})(?:/mri_norm2)?",
     case="LA_{id}",
     example="06SR5RBREL16DQ6M8LWS",
+    reference="Xiong et al., Medical Image Analysis 2020; https://www.cardiacatlas.org/atriaseg2018-challenge/",
     plan=plan,
     published=(
-        Published(prefix="la", labeled={"5": 4, "10": 8, "20": 16}, train=("la/train.list",), test="la/test.list"),
+        Published(prefix="la", labeled={"5": 4, "10": 8, "20": 16}, train=("la/train.list",), test=("la/test.list",)),
     ),
     suggested="la-10",
     add_arguments=_add_arguments,

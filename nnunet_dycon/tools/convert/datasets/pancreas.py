@@ -13,23 +13,26 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.benchmark import Benchmark, Published, add_spacing
-from nnunet_dycon.tools.convert.download import Found, check_folder, find_files, recognise
-from nnunet_dycon.tools.convert.h5 import no_geometry_note, plan_h5, refuse_spacing
-from nnunet_dycon.tools.convert.plan import CasePlan, CaseVolumes, DatasetPlan, plan_cases
+from nnunet_dycon.tools.convert.download import Found, case_files, check_folder, find_files, recognise
+from nnunet_dycon.tools.convert.loaders import plan_h5, refuse_spacing
+from nnunet_dycon.tools.convert.plan import (
+    Benchmark,
+    CasePlan,
+    CaseVolumes,
+    DatasetPlan,
+    Published,
+    add_spacing,
+    plan_cases,
+)
 
-# What both h5 distributions are said to have been resampled to; the files do not tell.
-SPACING_MM = (1.0, 1.0, 1.0)
 WITHDRAWN = ("pancreas_0025", "pancreas_0070")
 _WITHDRAWN_REASON = (
     "withdrawn by TCIA, the scan of pancreas_0002 again (--keep-withdrawn converts it where it is there)"
 )
-_CORANET = ("pancreas/coranet/train_lab.txt", "pancreas/coranet/train_unlab.txt"), "pancreas/coranet/test.txt"
-_MCNET = ("pancreas/mcnet/train.list",), "pancreas/mcnet/test.list"
 _LAYOUTS = {
     "DICOM": (r".+\.dcm", "PANCREAS_00XX/.../*.dcm"),
-    "image00XX_norm.h5": (r"image\d{4}_norm\.h5", "image00XX_norm.h5"),
-    "00XX.h5": (r"\d{4}\.h5", "00XX.h5"),
+    "image00XX_norm.h5": (r"(?P<case>image\d{4}_norm)\.h5", "image00XX_norm.h5"),
+    "00XX.h5": (r"(?P<case>\d{4})\.h5", "00XX.h5"),
 }
 # The values of the h5 files are windowed already: named "CT", nnU-Net would apply its CT normalisation to them.
 _CHANNEL = {"DICOM": "CT", "image00XX_norm.h5": "CT window z-scored", "00XX.h5": "CT window 0 to 1"}
@@ -51,36 +54,33 @@ def plan(
     Args:
         source: A folder with ``PANCREAS_00XX`` folders and the label files, or with one of the h5 distributions.
         labels: Folder of ``label00XX.nii.gz`` where they do not lie in ``source``.
-        spacing_mm: (x, y, z) of the h5 files; None is 1 mm. The DICOM files have their own.
+        spacing_mm: (x, y, z) of the h5 files; None is 1 mm, what both are said to have been resampled to.
         keep_withdrawn: Convert cases 25 and 70 too, which TCIA withdrew because they show the scan of case 2.
 
     Raises:
         UserError: The folder holds no Pancreas-CT data, or several distributions, or an option does not fit it.
     """
     layout, found = recognise(source, "Pancreas-CT", _LAYOUTS)
+    notes: tuple[str, ...] = (_HEADERS_NOTE,)
     if layout == "DICOM":
         refuse_spacing(spacing_mm, "DICOM")
         cases, failures = _dicom_cases(source, found, labels or source)
-        note = _HEADERS_NOTE
     else:
-        cases, failures = _h5_cases(found, labels, spacing_mm or SPACING_MM)
-        note = no_geometry_note(spacing_mm or SPACING_MM)
+        if labels is not None:
+            raise UserError("--labels is for the DICOM download; h5 files hold their labels: drop it")
+        files, _ = case_files(BENCHMARK, source, found)
+        cases, failures, notes = plan_h5(files, "xyz", {0: 0, 1: 1}, spacing_mm or (1.0, 1.0, 1.0))
     complete = DatasetPlan(
-        dataset="pancreas",
+        benchmark=BENCHMARK,
         layout=layout,
         source=source,
-        channel_names={0: _CHANNEL[layout]},
+        channel_names=[_CHANNEL[layout]],
         labels={"background": 0, "pancreas": 1},
-        reference="Roth et al., Data from Pancreas-CT, The Cancer Imaging Archive, 2016; "
-        "doi 10.7937/K9/TCIA.2016.tNB1kqBU",
         cases=cases,
-        lists=(*_CORANET[0], _CORANET[1]),
         failures=failures,
-        notes=(note,),
+        notes=notes,
     )
-    if keep_withdrawn:
-        return replace(complete, lists=(*complete.lists, *_MCNET[0], _MCNET[1]))
-    return _without_withdrawn(complete)
+    return complete if keep_withdrawn else _without_withdrawn(complete)
 
 
 def _without_withdrawn(plan: DatasetPlan) -> DatasetPlan:
@@ -90,6 +90,7 @@ def _without_withdrawn(plan: DatasetPlan) -> DatasetPlan:
         cases=[case for case in plan.cases if case.name not in WITHDRAWN],
         failures={name: reason for name, reason in plan.failures.items() if name not in WITHDRAWN},
         skipped={name: _WITHDRAWN_REASON for name in WITHDRAWN if name in there},
+        published=BENCHMARK.published[:1],
     )
 
 
@@ -116,34 +117,20 @@ def load_dicom(series: Path, label: Path, check: bool) -> CaseVolumes:
 def _dicom_cases(source: Path, slices: Found, labels: Path) -> tuple[list[CasePlan], dict[str, str]]:
     """(cases, failures); a case needs one series and one label."""
     check_folder(labels, "--labels")
-    patients = [(_patient(folder), folder) for folder in sorted({path.parent for path, _ in slices})]
-    series = [(BENCHMARK.case_name(patient), "series", folder) for patient, folder in patients if patient]
-    if not series:
+    files = []
+    for folder in sorted({path.parent for path, _ in slices}):
+        patients = [part for part in folder.parts if re.fullmatch(r"(?i)PANCREAS_\d{4}", part)]
+        files += [(BENCHMARK.case_name(patient), "series", folder) for patient in patients[-1:]]
+    if not files:
         raise UserError(
             f"--source {source} holds DICOM files, but in no folder called PANCREAS_00XX; keep TCIA's folders"
         )
-    masks = [
-        (BENCHMARK.case_name(path.name.split(".")[0]), "label", path)
-        for path, _ in find_files(labels, r"label\d{4}\.nii(\.gz)?")
-    ]
+    masks, _ = case_files(BENCHMARK, labels, find_files(labels, r"(?P<case>(?P<kind>label)\d{4})\.nii(\.gz)?"))
     fixes = {
         "label": f"unpack TCIA_pancreas_labels-02-05-2017 into {labels}, or name its folder with --labels",
         "series": f"download its PANCREAS folder into {source}",
     }
-    return plan_cases([*series, *masks], ("series", "label"), load_dicom, {"check": True}, fixes)
-
-
-def _h5_cases(found: Found, labels: Path | None, spacing_mm: Sequence[float]) -> tuple[list[CasePlan], dict[str, str]]:
-    if labels is not None:
-        raise UserError("--labels is for the DICOM download; h5 files hold their labels: drop it")
-    files = [(BENCHMARK.case_name(path.name), "path", path) for path, _ in found]
-    return plan_h5(files, "xyz", {0: 0, 1: 1}, spacing_mm)
-
-
-def _patient(folder: Path) -> str:
-    """``PANCREAS_00XX`` among the folders above a series; empty where there is none."""
-    names = [part for part in folder.parts if re.fullmatch(r"(?i)PANCREAS_\d{4}", part)]
-    return names[-1] if names else ""
+    return plan_cases([*files, *masks], ("series", "label"), load_dicom, {"check": True}, fixes)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,14 +152,20 @@ BENCHMARK = Benchmark(
     entry=r"(?i:image|label|pancreas_)?(?P<id>\d{4})(?i:_norm)?",
     case="pancreas_{id}",
     example="image0001, PANCREAS_0001 or 0001",
+    reference="Roth et al., Data from Pancreas-CT, The Cancer Imaging Archive, 2016; doi 10.7937/K9/TCIA.2016.tNB1kqBU",
     plan=plan,
     published=(
-        Published(prefix="pancreas", labeled={"10": 6, "20": 12}, train=_CORANET[0], test=_CORANET[1]),
+        Published(
+            prefix="pancreas",
+            labeled={"10": 6, "20": 12},
+            train=("pancreas/coranet/train_lab.txt", "pancreas/coranet/train_unlab.txt"),
+            test=("pancreas/coranet/test.txt",),
+        ),
         Published(
             prefix="pancreas-mcnet",
             labeled={"10": 6, "20": 12},
-            train=_MCNET[0],
-            test=_MCNET[1],
+            train=("pancreas/mcnet/train.list",),
+            test=("pancreas/mcnet/test.list",),
             warning="pancreas_0002, pancreas_0025 and pancreas_0070 are one scan (TCIA withdrew 25 and 70); this "
             "protocol has 2 among the training cases, 25 among the test cases and 70 in the first 12 labelled ones, "
             "so its test result is biased. Prefer pancreas-10 or pancreas-20, which leave 25 and 70 out",

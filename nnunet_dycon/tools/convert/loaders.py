@@ -1,0 +1,101 @@
+"""Cases of image files and of the h5 distributions. What reads them is imported when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools.convert.plan import CaseFile, CasePlan, CaseVolumes, plan_cases, spacing_text
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def load_images(
+    mask: str, values: Mapping[int, int], check: bool, resampled: Collection[str] = (), **files: Path
+) -> CaseVolumes:
+    """A case whose mask and images are files with headers, as ``volumes.on_one_grid`` lays them on each other.
+
+    Raises:
+        UserError: A file cannot be read, or they do not fit each other.
+    """
+    from nnunet_dycon.tools.convert.volumes import on_one_grid, read_image
+
+    images = {name: read_image(path) for name, path in files.items()}
+    return on_one_grid(images, mask, values, check=check, resampled=resampled)
+
+
+def plan_h5(
+    files: Iterable[CaseFile], axes: str, values: Mapping[int, int], spacing_mm: Sequence[float]
+) -> tuple[list[CasePlan], dict[str, str], tuple[str, ...]]:
+    """Plans for ``load_h5`` and failures, as ``plan_cases`` makes them of files of the kind ``path``, and a note."""
+    parameters = {"axes": axes, "values": values, "spacing_mm": [*spacing_mm]}
+    note = (
+        f"the h5 files hold no geometry: spacing {spacing_text(spacing_mm)} (--spacing), origin 0, no rotation; there "
+        "are no headers to compare"
+    )
+    return *plan_cases(files, ("path",), load_h5, parameters), (note,)
+
+
+def refuse_spacing(spacing_mm: Sequence[float] | None, files: str) -> None:
+    """Raise a UserError where ``--spacing`` has no effect."""
+    if spacing_mm is not None:
+        raise UserError(f"--spacing is for h5 files; the {files} files have their own spacing: drop it")
+
+
+def load_h5(axes: str, values: Mapping[int, int], spacing_mm: Sequence[float], **paths: Path) -> CaseVolumes:
+    """h5 files as a case with origin 0 and identity direction.
+
+    Args:
+        axes: Order of the stored axes: ``xyz`` or ``zyx`` of a file with all of it, ``yx`` of files of slices.
+        values: Label value in the file to value in the converted dataset; there must be no others.
+        spacing_mm: (x, y, z).
+        paths: The file, or those of the slices in order.
+
+    Raises:
+        UserError: A file cannot be read, its label holds other values, or slices differ in size.
+    """
+    import numpy as np
+    import SimpleITK as sitk
+
+    from nnunet_dycon.tools.convert.volumes import empty_mask_note, label_on_grid
+
+    pairs = [read_h5(path, len(axes)) for path in paths.values()]
+    if len({image.shape for image, _ in pairs}) > 1:
+        raise UserError(f"{next(iter(paths.values()))} and the other slices differ in size; download them again")
+    image, label = (np.stack(arrays) if axes == "yx" else arrays[0] for arrays in zip(*pairs, strict=True))
+    if axes == "xyz":
+        image, label = image.T, label.T
+    scan = sitk.GetImageFromArray(np.ascontiguousarray(image, dtype=np.float32))
+    scan.SetSpacing([float(value) for value in spacing_mm])
+    mask = label_on_grid(label, values, scan)
+    return CaseVolumes([scan], mask, empty_mask_note(mask))
+
+
+def read_h5(path: Path, dimensions: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays ``image`` and ``label``, axes as stored.
+
+    Raises:
+        UserError: The file cannot be read, lacks one of them, or they are not of one shape with so many dimensions.
+    """
+    import h5py
+
+    from nnunet_dycon.tools.convert.volumes import check_finite
+
+    try:
+        with h5py.File(path, "r") as file:
+            missing = [key for key in ("image", "label") if key not in file]
+            if missing:
+                raise UserError(f"{path} has no {missing[0]!r} (but {', '.join(file) or 'nothing'}); download it again")
+            image, label = file["image"][()], file["label"][()]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}); download it again") from error
+    if image.ndim != dimensions or image.shape != label.shape:
+        raise UserError(
+            f"{path}: image {image.shape} and label {label.shape} ought to be {dimensions}-D of one shape; download "
+            "it again"
+        )
+    check_finite(image, path)
+    return image, label
