@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
-
-if TYPE_CHECKING:
-    from nnunet_dycon.tools.split import SplitReport
 
 EPILOG = """\
 Without --seed the labelled cases are the first of the training cases, sorted by name (with --protocol: in the
@@ -69,38 +66,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Split, then say what was written and what comes next."""
+    from nnunet_dycon.files.text import print_report
     from nnunet_dycon.tools.convert.protocols import get_protocol
-    from nnunet_dycon.tools.split import SplitOptions, split_in_place, split_into_new_dataset
+    from nnunet_dycon.tools.split.in_place import split_in_place
+    from nnunet_dycon.tools.split.new_dataset import split_into_new_dataset
+    from nnunet_dycon.tools.split.options import SplitOptions
 
     choice = SplitOptions(
-        protocol=get_protocol(args.protocol) if args.protocol else None,
-        labeled=args.labeled,
-        labeled_list=args.labeled_list,
-        test=args.test,
-        seed=args.seed,
-        stratify=args.stratify,
-        folds=args.n_folds,
-    )
+        protocol=get_protocol(args.protocol) if args.protocol else None, labeled=args.labeled,
+        labeled_list=args.labeled_list, test=args.test, seed=args.seed, stratify=args.stratify, folds=args.n_folds,
+    )  # fmt: skip
     _check(args)
+    shared: dict[str, Any] = {"num_processes": args.num_processes, "progress": True}
     if args.in_place:
-        report = split_in_place(
-            args.dataset,
-            choice,
-            fold=args.fold or 0,
-            overwrite=args.overwrite,
-            num_processes=args.num_processes,
-            progress=True,
-        )
+        split = split_in_place(args.dataset, choice, fold=args.fold or 0, overwrite=args.overwrite, **shared)
     else:
-        report = split_into_new_dataset(
-            args.dataset,
-            args.new_dataset,
-            choice,
-            target_name=args.name,
-            num_processes=args.num_processes,
-            progress=True,
-        )
-    _print(report, in_place=args.in_place)
+        split = split_into_new_dataset(args.dataset, args.new_dataset, choice, target_name=args.name, **shared)
+    print_report(*split.lines(), warnings=split.warnings, notes=split.notes)
 
 
 def _protocols() -> list[str]:
@@ -123,31 +105,3 @@ def _check(args: argparse.Namespace) -> None:
     ):
         if wrong:
             raise UserError(message)
-
-
-def _print(report: SplitReport, *, in_place: bool) -> None:
-    from nnunet_dycon.dataset.raw_dataset import dataset_id
-    from nnunet_dycon.files.text import print_report
-
-    cases = report.division
-    lines = [
-        f"{report.dataset_name}: {len(cases.labeled)} labelled, {len(cases.unlabeled)} unlabelled, "
-        f"{len(cases.validation)} validation, {len(cases.test)} test cases"
-    ]
-    if len(report.folds) > 1:
-        shares = ", ".join(f"{len(fold['train'])} and {len(fold['val'])}" for fold in report.folds)
-        lines.append(
-            f"folds 0 to {len(report.folds) - 1} train and validate on {shares} of the labelled cases; all unlabelled "
-            "cases are unlabelled in each of them"
-        )
-    number, configuration = dataset_id(report.dataset_name), report.configuration
-    steps = f"nnunet-dycon audit -d {number}; "
-    if not in_place:
-        steps += f"nnUNetv2_plan_and_preprocess -d {number} -c {configuration} --verify_dataset_integrity; "
-    train = f"nnUNetv2_train {number} {configuration} {{}} -tr nnUNetTrainerDyCON"
-    if len(report.folds) > 1:
-        steps += f"for fold in {' '.join(map(str, range(len(report.folds))))}; do {train.format('$fold')} --npz; done"
-    else:
-        steps += train.format(report.first_fold)
-    lines += [f"wrote {report.split_file.parent}, {report.splits_final_file}", f"next: {steps}"]
-    print_report(*lines, warnings=report.warnings, notes=report.notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,16 +46,6 @@ class ScanFacts:
     likeness_to_mask: str | None = None
 
 
-def scan_facts(files: Sequence[Path], dataset_json: dict[str, Any]) -> ScanFacts | None:
-    """Read a scan; None if that is not possible, which others tell."""
-    try:
-        read = [read_volume(file, reader_of(file, dataset_json)) for file in files]
-    except UserError:
-        return None
-    channels = [channel for voxels, _ in read for channel in voxels]
-    return facts_of(files[0], channels, tuple(float(i) for i in read[0][1]["spacing"]), dataset_json)
-
-
 def facts_of(
     file: Path, channels: Sequence[np.ndarray], spacing_mm: tuple[float, ...], dataset_json: dict[str, Any]
 ) -> ScanFacts:
@@ -88,7 +78,7 @@ class Comparison:
     """Facts of some labelled scans and of some of each source of unlabelled ones.
 
     Attributes:
-        groups: facts by group, the first the labelled ones; a group without readable scan is left out.
+        groups: facts by group, the labelled ones called ``LABELED``; a group without readable scan is left out.
         dataset_json: of the dataset.
     """
 
@@ -96,23 +86,13 @@ class Comparison:
     dataset_json: dict[str, Any]
 
     @property
-    def labeled(self) -> Sequence[ScanFacts]:
-        """Of the labelled scans."""
-        return self.groups.get(LABELED, ())
-
-    @property
-    def unlabeled(self) -> dict[str, Sequence[ScanFacts]]:
-        """Of each source of unlabelled scans."""
-        return {group: facts for group, facts in self.groups.items() if group != LABELED}
-
-    @property
     def labeled_look_like_masks(self) -> bool:
         """Whether one cannot tell a mask in imagesUn by its values."""
-        return bool(self.labeled) and all(i.likeness_to_mask for i in self.labeled)
+        return LABELED in self.groups and all(i.likeness_to_mask for i in self.groups[LABELED])
 
     def table(self) -> str:
         """A row for each group, medians of all that is a number; empty without scans of both kinds."""
-        if not self.labeled or not self.unlabeled:
+        if LABELED not in self.groups or len(self.groups) < 2:
             return ""
         quantiles = [f"{name} 1 / 50 / 99 %" for name in channel_names(self.dataset_json)]
         rows = [_row(group, facts, len(quantiles)) for group, facts in self.groups.items()]
@@ -120,26 +100,19 @@ class Comparison:
 
     def warnings(self) -> list[str]:
         """What differs so much that a user should know, with what to do."""
-        if not self.labeled:
-            return []
-        names = channel_names(self.dataset_json)
-        reorients = "Reorient" in str(self.dataset_json.get("overwrite_image_reader_writer", ""))
+        labeled = self.groups.get(LABELED, ())
         return [
             f"{group} scans differ from the labelled ones: {warning}"
-            for group, facts in self.unlabeled.items()
-            for warning in (
-                *_spacing_warnings(self.labeled, facts),
-                *([] if reorients else _orientation_warnings(self.labeled, facts)),
-                *_intensity_warnings(self.labeled, facts, names),
-            )
+            for group, facts in self.groups.items()
+            if labeled and group != LABELED
+            for warning in _differences(labeled, facts, self.dataset_json)
         ]
 
     def lines(self) -> list[str]:
         """Table and warnings for a log."""
         table = self.table()
-        return [f"Some labelled and unlabelled scans, medians:\n{table}"] * bool(table) + [
-            f"warning: {i}" for i in self.warnings()
-        ]
+        lines = [f"Some labelled and unlabelled scans, medians:\n{table}"] if table else []
+        return lines + [f"warning: {i}" for i in self.warnings()]
 
 
 def compare(
@@ -149,17 +122,12 @@ def compare(
     num_processes: int,
     progress: bool,
 ) -> Comparison:
-    """Read a few scans of each group.
-
-    Args:
-        groups: files of each scan of a group; the labelled ones are called ``LABELED``.
-        dataset_json: of the dataset.
-        num_processes: worker processes.
-        progress: show a progress bar.
-    """
-    some = [(group, files) for group, scans in groups.items() for files in _spread(scans)]
+    """Read a few scans of each group, given as files of each scan, the labelled ones as ``LABELED``."""
+    some = [  # at most so many, from first to last
+        (group, files) for group, scans in groups.items() for files in scans[:: max(1, -(-len(scans) // _MOST_SCANS))]
+    ]
     facts = map_cases(
-        partial(scan_facts, dataset_json=dataset_json),
+        partial(_scan_facts, dataset_json=dataset_json),
         [files for _, files in some],
         num_processes=num_processes,
         description="Comparing labelled and unlabelled scans",
@@ -172,9 +140,14 @@ def compare(
     return Comparison(found, dataset_json)
 
 
-def _spread(scans: Sequence[Sequence[Path]]) -> Sequence[Sequence[Path]]:
-    """At most so many, from first to last."""
-    return scans[:: max(1, -(-len(scans) // _MOST_SCANS))]
+def _scan_facts(files: Sequence[Path], dataset_json: dict[str, Any]) -> ScanFacts | None:
+    """Read a scan; None if that is not possible, which others tell."""
+    try:
+        read = [read_volume(file, reader_of(file, dataset_json)) for file in files]
+    except UserError:
+        return None
+    channels = [channel for voxels, _ in read for channel in voxels]
+    return facts_of(files[0], channels, tuple(float(i) for i in read[0][1]["spacing"]), dataset_json)
 
 
 def _row(group: str, facts: Sequence[ScanFacts], num_channels: int) -> list[str]:
@@ -190,56 +163,48 @@ def _row(group: str, facts: Sequence[ScanFacts], num_channels: int) -> list[str]
     ]
 
 
-def _spacing_warnings(labeled: Sequence[ScanFacts], unlabeled: Sequence[ScanFacts]) -> list[str]:
-    warnings = []
+def _differences(
+    labeled: Sequence[ScanFacts], unlabeled: Sequence[ScanFacts], dataset_json: dict[str, Any]
+) -> Iterator[str]:
     both = (labeled, unlabeled)
     expected, spacing = (_median([i.spacing_mm for i in facts]) for facts in both)
     if _ratio(expected, spacing) > _OTHER_SPACING:
-        warnings.append(
+        yield (
             f"voxels of {_times(spacing)} mm, not {_times(expected)} mm. nnU-Net resamples both to its plans; check "
             "the headers (units, order of axes), and leave out scans that are much coarser"
         )
     expected, size = (_median([np.multiply(i.spacing_mm, i.shape) for i in facts]) for facts in both)
     if _ratio(expected, size) > _OTHER_SIZE:
-        warnings.append(
+        yield (
             f"they show {_times(size)} mm, not {_times(expected)} mm. Crop them to the region that the labelled scans "
             "show, else few crops show it"
         )
-    return warnings
-
-
-def _orientation_warnings(labeled: Sequence[ScanFacts], unlabeled: Sequence[ScanFacts]) -> list[str]:
-    expected, codes = ({i.orientation for i in facts} - {""} for facts in (labeled, unlabeled))
-    turned = sorted(codes - expected)
-    if not expected or not turned:
-        return []
-    first = sorted(expected)[0]
-    return [
-        f"orientation {', '.join(turned)}, not {', '.join(sorted(expected))}. nnU-Net does not turn scans: turn them "
-        f"(SimpleITK.DICOMOrient(image, '{first}')), so that left and right, head and feet are the same in all"
-    ]
-
-
-def _intensity_warnings(
-    labeled: Sequence[ScanFacts], unlabeled: Sequence[ScanFacts], channels: Sequence[str]
-) -> list[str]:
-    warnings = []
-    quantiles = (_median([i.quantiles for i in facts]) for facts in (labeled, unlabeled))
-    for name, (low, _, high), (other_low, middle, other_high) in zip(channels, *quantiles, strict=False):
-        spread, other_spread = high - low, other_high - other_low
-        if low <= middle <= high and _ratio([spread], [other_spread]) <= _OTHER_SPREAD:
-            continue
-        todo = (
-            "CT is normalised by fixed numbers: bring them to Hounsfield units"
-            if name.lower() == "ct"
-            else "nnU-Net's z-score takes scale and offset away, other differences not: check that it is the same kind "
-            "of image (sequence, units, clipping)"
+    known, codes = ({i.orientation for i in facts} - {""} for facts in both)
+    if known and codes - known and "Reorient" not in str(dataset_json.get("overwrite_image_reader_writer")):
+        yield (
+            f"orientation {', '.join(sorted(codes - known))}, not {', '.join(sorted(known))}. nnU-Net does not turn "
+            f"scans: turn them (SimpleITK.DICOMOrient(image, '{min(known)}')), so that left and right, head and feet "
+            "are the same in all"
         )
-        warnings.append(
-            f"intensities of channel {name} (1 to 99 %) {other_low:.4g} to {other_high:.4g}, not {low:.4g} to "
-            f"{high:.4g}. {todo}"
-        )
-    return warnings
+    quantiles = (_median([i.quantiles for i in facts]) for facts in both)
+    for name, expected, other in zip(channel_names(dataset_json), *quantiles, strict=False):
+        yield from _other_intensities(name, expected, other)
+
+
+def _other_intensities(name: str, expected: np.ndarray, other: np.ndarray) -> Iterator[str]:
+    """Of a channel by its quantiles: another spread, or other values altogether."""
+    if expected[0] <= other[1] <= expected[2] and _ratio(np.ptp(expected), np.ptp(other)) <= _OTHER_SPREAD:
+        return
+    todo = (
+        "CT is normalised by fixed numbers: bring them to Hounsfield units"
+        if name.lower() == "ct"
+        else "nnU-Net's z-score takes scale and offset away, other differences not: check that it is the same kind of "
+        "image (sequence, units, clipping)"
+    )
+    yield (
+        f"intensities of channel {name} (1 to 99 %) {other[0]:.4g} to {other[2]:.4g}, not {expected[0]:.4g} to "
+        f"{expected[2]:.4g}. {todo}"
+    )
 
 
 def _median(values: Sequence[Any]) -> np.ndarray:
@@ -250,12 +215,8 @@ def _median(values: Sequence[Any]) -> np.ndarray:
 
 def _ratio(one: Any, other: Any) -> float:
     """Largest factor between two positive vectors; 1 where they cannot be compared."""
-    one, other = np.asarray(one, float), np.asarray(other, float)
-    if one.shape != other.shape:
-        return 1.0
-    smallest = np.finfo(float).tiny
-    factors = np.maximum(one, smallest) / np.maximum(other, smallest)
-    return float(np.maximum(factors, 1 / factors).max())
+    one, other = (np.maximum(i, np.finfo(float).tiny) for i in (one, other))
+    return 1.0 if one.shape != other.shape else float(np.maximum(one / other, other / one).max())
 
 
 def _times(values: np.ndarray) -> str:

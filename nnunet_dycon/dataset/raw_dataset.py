@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,30 +48,21 @@ class RawDataset:
         Raises:
             UserError: two folders of imagesUn have files of one case.
         """
-        cases: dict[str, list[Path]] = defaultdict(list)
-        for file in self._image_files(part):
-            if match := self._image_name.fullmatch(file.name):
-                cases[match[1]].append(file)
-        check_one_source(cases, self.folder / f"images{part}")
-        return dict(sorted(cases.items()))
+        cases, _ = self._scans(part)
+        there = {case: [file for file in files if file.is_file()] for case, files in cases.items()}
+        return {case: files for case, files in there.items() if files}
 
     def strangers(self, part: str) -> list[str]:
         """Names of the files in ``images<part>`` that are no images for nnU-Net; the spacing of TIFF files is none."""
-        files = [file.name for file in self._image_files(part) if not self._image_name.fullmatch(file.name)]
-        return [name for name in files if name.removesuffix(".json") not in self.images(part)]
+        return [path.name for path in self._scans(part)[1] if path.is_file()]
 
-    @property
-    def _image_name(self) -> re.Pattern[str]:
-        return re.compile(rf"(.+)_\d{{4}}{re.escape(self.file_ending)}")
-
-    def _image_files(self, part: str) -> list[Path]:
+    def _scans(self, part: str) -> tuple[dict[str, list[Path]], list[Path]]:
         folder = self.folder / f"images{part}"
-        return [file for i in (folder, *(sources_of(folder) if part == "Un" else ())) for file in _files(i)]
+        return scans_in(folder, self.file_ending, with_sources=part == "Un") if folder.is_dir() else ({}, [])
 
     def labels(self, part: str) -> dict[str, Path]:
         """Mask file of each case in ``labels<part>``, sorted by name."""
-        files = _files(self.folder / f"labels{part}")
-        return {i.name.removesuffix(self.file_ending): i for i in files if i.name.endswith(self.file_ending)}
+        return masks_in(self.folder / f"labels{part}", self.file_ending)
 
     def foreground_values(self) -> list[int]:
         """Mask values that are neither background nor the ignore label."""
@@ -84,16 +75,43 @@ class RawDataset:
         return folder if folder is not None and folder.is_dir() else None
 
 
-def sources_of(folder: Path) -> list[Path]:
-    """The folders in imagesUn, each a source of unlabelled scans, such as a site; hidden ones are none."""
-    return sorted(i for i in folder.glob("*") if i.is_dir() and not i.name.startswith("."))
+def masks_in(folder: Path, file_ending: str) -> dict[str, Path]:
+    """Mask file of each case in a folder, sorted by name; none where there is no folder."""
+    files = [path for path in _paths(folder) if path.is_file()] if folder.is_dir() else []
+    return {i.name.removesuffix(file_ending): i for i in files if i.name.endswith(file_ending)}
 
 
-def check_one_source(cases: Mapping[str, Iterable[Path]], folder: Path) -> None:
-    """Raise a UserError where the files of a case lie in several folders."""
-    twice = [case for case, files in cases.items() if len({file.parent for file in files}) > 1]
+def scans_in(folder: Path, file_ending: str, *, with_sources: bool) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Paths in a folder that are named ``CASE_0000.nii.gz``, by case and sorted, and those that are named otherwise.
+
+    Hidden files (macOS adds ``._FILE``) and the spacings of TIFF files, ``CASE.json``, are neither.
+
+    Args:
+        folder: such as imagesUn.
+        file_ending: of the dataset.
+        with_sources: take the folders in it as well, each a source of scans, such as a site.
+
+    Raises:
+        UserError: a folder cannot be read, or two have files of one case.
+    """
+    pattern = re.compile(rf"(.+)_\d{{4}}{re.escape(file_ending)}")
+    places = [i for i in _paths(folder) if with_sources and i.is_dir() and not pattern.fullmatch(i.name)]
+    cases: dict[str, list[Path]] = defaultdict(list)
+    others: list[Path] = []
+    for path in [path for place in (folder, *places) for path in _paths(place) if path not in places]:
+        match = pattern.fullmatch(path.name)
+        (cases[match[1]] if match else others).append(path)
+    twice = [case for case, paths in cases.items() if len({path.parent for path in paths}) > 1]
     if twice:
         raise UserError(f"several folders in {folder} have files of {few(twice)}; name every scan differently")
+    return dict(sorted(cases.items())), [i for i in others if i.suffix != ".json" or i.stem not in cases]
+
+
+def _paths(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}); see to its permissions") from error
 
 
 def channel_files(case: str, number: int, file_ending: str) -> list[str]:
@@ -114,11 +132,6 @@ def label_values(dataset_json: dict[str, Any], *, ignore: bool = True) -> list[i
         if ignore or name != "ignore":
             values.update(int(i) for i in (value if isinstance(value, list) else [value]))
     return sorted(values)
-
-
-def dataset_id(name: str) -> int:
-    """501 of Dataset501_LA, as nnU-Net's commands want it after -d."""
-    return int(name[7:10])
 
 
 def dataset_name(id_or_name: int | str) -> str:
@@ -229,12 +242,6 @@ def _check_values(file: Path, content: dict[str, Any]) -> None:
         raise UserError(f"{file} has the file_ending {ending!r}; it must be one such as .nii.gz")
     if not isinstance(labels, dict) or not all(isinstance(i, (int, list)) for i in labels.values()):
         raise UserError(f'{file} has labels that are not like {{"background": 0, "tumour": 1}}; correct them')
-
-
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
 
 
 def link_case(files: Sequence[Path], folder: Path, case: str) -> None:

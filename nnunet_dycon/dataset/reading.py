@@ -10,7 +10,7 @@ import math
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +45,13 @@ _READ_ERRORS: tuple[type[Exception], ...] = (
 
 def reader_of(file: Path, dataset_json: dict[str, Any]) -> Any:
     """nnU-Net's reader for a file of a dataset, as planning chose it: TIFF files are 2D images or volumes."""
-    if "overwrite_image_reader_writer" not in dataset_json and _is_tiff_volume(file):
-        return Tiff3DIO()
+    if "overwrite_image_reader_writer" not in dataset_json and file.suffix in (".tif", ".tiff"):
+        with suppress(OSError, ValueError, IndexError, tifffile.TiffFileError):  # the reader says what is wrong
+            with tifffile.TiffFile(file) as content:
+                shape = content.series[0].shape
+            if len(shape) == 3 and shape[-1] not in (3, 4):  # else colours
+                return Tiff3DIO()
     return determine_reader_writer_from_dataset_json(dataset_json, verbose=False)()
-
-
-def _is_tiff_volume(file: Path) -> bool:
-    if file.suffix not in (".tif", ".tiff"):
-        return False
-    try:
-        with tifffile.TiffFile(file) as content:
-            shape = content.series[0].shape
-    except (OSError, ValueError, IndexError, tifffile.TiffFileError):
-        return False  # the reader says what is wrong
-    return len(shape) == 3 and shape[-1] not in (3, 4)  # else colours
 
 
 def read_volume(file: Path, reader: Any, *, is_mask: bool = False) -> tuple[np.ndarray, dict[str, Any]]:

@@ -51,10 +51,7 @@ def check_scan(
     """Read a scan and check that training can use it.
 
     Args:
-        files: its channel files.
-        plans: the dataset's plans.
-        configuration: the configuration it is preprocessed for.
-        dataset_json: the dataset's dataset.json.
+        files, plans, configuration, dataset_json: as for ``read_scan``.
         may_be_masks: the labelled images look like masks, so unlabelled ones may as well.
 
     Returns:
@@ -64,7 +61,8 @@ def check_scan(
         UserError: as ``read_scan``, or there is nothing to learn from the scan.
     """
     volumes = read_scan(files, plans, configuration, dataset_json)
-    _check_variation(volumes)
+    if all(np.ptp(channel) == 0 for volume in volumes for channel in volume.voxels):
+        raise UserError(f"{volumes[0].file} has the same value in all voxels, so there is nothing to learn; remove it")
     notes = [_SHEARED] if any(i.is_sheared for i in volumes) else []
     verdict = None if may_be_masks else likeness_to_mask([i.voxels for i in volumes], dataset_json)
     if verdict == "surely":
@@ -95,30 +93,27 @@ def read_scan(
         voxels, properties = read_volume(file, reader)
         spacing = tuple(float(i) for i in properties["spacing"])
         volumes.append(Volume(file, voxels, spacing, "sheared" in properties))
-    _check_grids(volumes)
-    _check_channels(volumes, len(channel_names(dataset_json)))
+    _check_files(volumes, len(channel_names(dataset_json)))
     _check_size(volumes[0], plans.transpose_forward, configuration)
-    _check_values(volumes)
     return volumes
 
 
-def _check_grids(volumes: Sequence[Volume]) -> None:
+def _check_files(volumes: Sequence[Volume], num_channels: int) -> None:
     first = volumes[0]
-    for other in volumes[1:]:
-        shapes = first.voxels.shape[1:], other.voxels.shape[1:]
-        if shapes[0] != shapes[1] or not np.allclose(first.spacing, other.spacing):
+    for file, voxels, spacing, _ in volumes:
+        shapes = first.voxels.shape[1:], voxels.shape[1:]
+        if shapes[0] != shapes[1] or not np.allclose(first.spacing, spacing):
             raise UserError(
-                f"{other.file} has {shapes[1]} voxels of {other.spacing} mm, {first.file.name} has {shapes[0]} of "
-                f"{first.spacing} mm; resample it to the grid of the first channel"
+                f"{file} has {shapes[1]} voxels of {spacing} mm, {first.file.name} has {shapes[0]} of {first.spacing} "
+                "mm; resample it to the grid of the first channel"
             )
-
-
-def _check_channels(volumes: Sequence[Volume], expected: int) -> None:
+        if not np.isfinite(voxels.sum(dtype=np.float64)):
+            raise UserError(f"{file} has voxels that are NaN or infinite; replace them by a value that means no signal")
     number = sum(len(i.voxels) for i in volumes)
-    if number != expected:
+    if number != num_channels:
         raise UserError(
-            f"{volumes[0].file} has {number} channels, dataset.json names {expected}; write each channel to a file "
-            "of its own (CASE_0000, CASE_0001, ...)"
+            f"{first.file} has {number} channels, dataset.json names {num_channels}; write each channel to a file of "
+            "its own (CASE_0000, CASE_0001, ...)"
         )
 
 
@@ -141,28 +136,17 @@ def _check_size(volume: Volume, transpose: Sequence[int], configuration: Configu
         )
 
 
-def _check_values(volumes: Sequence[Volume]) -> None:
-    for volume in volumes:
-        if not np.isfinite(volume.voxels.sum(dtype=np.float64)):
-            raise UserError(
-                f"{volume.file} has voxels that are NaN or infinite; replace them by a value that means no signal"
-            )
-
-
-def _check_variation(volumes: Sequence[Volume]) -> None:
-    if all(np.ptp(channel) == 0 for volume in volumes for channel in volume.voxels):
-        raise UserError(f"{volumes[0].file} has the same value in all voxels, so there is nothing to learn; remove it")
-
-
 def likeness_to_mask(channels: Sequence[np.ndarray], dataset_json: dict[str, Any]) -> str | None:
     """Whether an image is a label map: ``surely``, ``perhaps``, or None.
 
     Of two values any image is one; of more, up to 256 whole ones, if neighbours mostly have the same. (In MR images of
     8 bits up to 0.31 of neighbours do, in masks of small lesions 0.42 and more.)
     """
-    values = _distinct_values(channels)
-    if values is None:
-        return None
+    sample = [i.ravel()[:: max(1, i.size // _SAMPLED_VOXELS)] for i in channels]
+    for voxels in (sample, channels):  # a sample decides where it can, because sorting all takes long
+        values = np.unique(np.concatenate([np.unique(i) for i in voxels]))
+        if len(values) > _MOST_LABELS:
+            return None
     if len(values) <= 2:
         return "surely"
     is_whole = bool(values.min() >= 0 and (values == np.rint(values)).all())
@@ -172,25 +156,14 @@ def likeness_to_mask(channels: Sequence[np.ndarray], dataset_json: dict[str, Any
     return "surely" if len(values) <= len(labels) or values.max() <= labels[-1] else "perhaps"
 
 
-def _distinct_values(channels: Sequence[np.ndarray]) -> np.ndarray | None:
-    """Values of an image, None for more than 256; a sample decides where it can, because sorting all takes long."""
-    sample = [i.ravel()[:: max(1, i.size // _SAMPLED_VOXELS)] for i in channels]
-    for voxels in (sample, channels):
-        values = np.unique(np.concatenate([np.unique(i) for i in voxels]))
-        if len(values) > _MOST_LABELS:
-            return None
-    return values
-
-
 def _share_of_equal_neighbours(voxels: np.ndarray) -> float:
     """Of pairs of neighbours that are not both of the most frequent value."""
     values, counts = np.unique(voxels, return_counts=True)
-    foreground = voxels != values[counts.argmax()]
+    usual = values[counts.argmax()]
     equal = number = 0
     for axis in range(voxels.ndim):
-        first, second = (np.take(voxels, range(i, voxels.shape[axis] - 1 + i), axis) for i in (0, 1))
-        pairs = np.take(foreground, range(voxels.shape[axis] - 1), axis)
-        pairs = pairs | np.take(foreground, range(1, voxels.shape[axis]), axis)
-        equal += int(np.count_nonzero((first == second) & pairs))
-        number += int(np.count_nonzero(pairs))
+        along = np.moveaxis(voxels, axis, 0)
+        pairs = (along[:-1] != usual) | (along[1:] != usual)
+        equal += np.count_nonzero((along[:-1] == along[1:]) & pairs)
+        number += np.count_nonzero(pairs)
     return equal / max(number, 1)

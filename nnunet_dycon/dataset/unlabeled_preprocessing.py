@@ -9,14 +9,15 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_dycon.dataset.comparison import LABELED, Comparison, compare
+from nnunet_dycon.dataset.comparison import LABELED, compare
 from nnunet_dycon.dataset.preprocessed_files import is_whole, open_image
 from nnunet_dycon.dataset.raw_dataset import RawDataset
 from nnunet_dycon.dataset.reading import sheared_affines_mended
@@ -48,11 +49,6 @@ _CONFIGURATION_KEYS = (
 )
 
 
-class _Options(TypedDict):
-    num_processes: int
-    progress: bool
-
-
 class _Job(NamedTuple):
     """A case to be preprocessed."""
 
@@ -60,13 +56,12 @@ class _Job(NamedTuple):
     files: list[Path]
     folder: Path
     record: dict[str, Any]
-    """What it is made from, written last."""
-    source: str
+    """What it is made from, written last; the source only where there is one, as older records have none."""
 
     def is_done(self) -> bool:
         """Whether the case is there, made with these plans from these files; a new source is written down."""
         file = self.folder / f"{self.case}.json"
-        found = _record(file) or {}
+        found = _record(file)
         same = all(found.get(key) == self.record[key] for key in ("plans", "files"))
         if not same or not is_whole(self.folder / f"{self.case}.b2nd"):
             return False
@@ -127,41 +122,29 @@ def preprocess_unlabeled(
         return _cases_without_raw_images(folder, fingerprint)
     scans = find_raw_scans(raw_folder, dataset_json, manager, with_sources=True)
     sources = {case: source_of(files, raw_folder) for case, files in scans.items()}
-    jobs = [
-        _Job(case, files, folder, _wanted(fingerprint, files, sources[case]), sources[case])
-        for case, files in scans.items()
-    ]
+    jobs = []
+    for case, files in scans.items():
+        source = {"source": sources[case]} if sources[case] else {}
+        jobs.append(_Job(case, files, folder, {"plans": fingerprint, "files": _signature(files)} | source))
     remove_leftovers(folder)
     todo = [job for job in jobs if not job.is_done()]
     if todo:
         check_writable(folder)
-        options: _Options = {"num_processes": num_processes, "progress": progress}
-        comparison = _compared(raw_folder, todo, dataset_json, options)
+        groups = {LABELED: [*RawDataset(raw_folder.parent, dataset_json).images("Tr").values()]}
+        for job in todo:
+            groups.setdefault(sources[job.case] or "imagesUn", []).append(job.files)
+        comparison = compare(groups, dataset_json, num_processes=num_processes, progress=progress)
         for line in comparison.lines():
             tell(line)
         random.Random().shuffle(todo)  # so that processes that start together work on different cases
         work = partial(
-            _preprocess_case,
-            plans=plans,
-            configuration_name=configuration_name,
-            dataset_json=dataset_json,
+            _preprocess_case, plans=plans, configuration_name=configuration_name, dataset_json=dataset_json,
             may_be_masks=comparison.labeled_look_like_masks,
-        )
-        _run(work, todo, tell, options)
+        )  # fmt: skip
+        description = "Preprocessing unlabelled cases"
+        outcomes = completed(work, todo, num_processes=num_processes, description=description, progress=progress)
+        _collect({todo[i].case: future for i, future in outcomes}, tell)
     return sources
-
-
-def _wanted(fingerprint: str, files: list[Path], source: str) -> dict[str, Any]:
-    """A case's record: what it was made from; the source only where there is one, as older records have none."""
-    return {"plans": fingerprint, "files": _signature(files)} | ({"source": source} if source else {})
-
-
-def _compared(raw_folder: Path, jobs: list[_Job], dataset_json: dict[str, Any], options: _Options) -> Comparison:
-    """Scans of each source against the labelled ones."""
-    groups = {LABELED: [*RawDataset(raw_folder.parent, dataset_json).images("Tr").values()]}
-    for job in jobs:
-        groups.setdefault(job.source or "imagesUn", []).append(job.files)
-    return compare(groups, dataset_json, **options)
 
 
 def _signature(files: list[Path]) -> list[list[Any]]:
@@ -173,7 +156,7 @@ def _signature(files: list[Path]) -> list[list[Any]]:
 
 def _cases_without_raw_images(folder: Path, fingerprint: str) -> dict[str, str]:
     """Cases preprocessed earlier; a UserError if their plans were others, as they cannot be made anew."""
-    records = _records(folder)
+    records = {file.stem: record for file in folder.glob("*.json") if (record := _record(file))}
     stale = sorted(case for case, record in records.items() if record.get("plans") != fingerprint)
     if stale:
         raise UserError(
@@ -183,35 +166,30 @@ def _cases_without_raw_images(folder: Path, fingerprint: str) -> dict[str, str]:
     return {case: record.get("source", "") for case, record in sorted(records.items())}
 
 
-def _records(folder: Path) -> dict[str, dict]:
-    """What is recorded of the preprocessed cases."""
-    return {file.stem: record for file in folder.glob("*.json") if (record := _record(file)) is not None}
-
-
-def _record(file: Path) -> dict | None:
-    """A case's record; one that is missing or unreadable is none."""
+def _record(file: Path) -> dict[str, Any]:
+    """A case's record; empty where it is missing or unreadable."""
     try:
         return read_json_object(file, "preprocess again")
     except UserError:
-        return None
+        return {}
 
 
-def _run(work: Callable[[_Job], list[str]], jobs: list[_Job], tell: Callable[[str], Any], options: _Options) -> None:
-    """Preprocess cases side by side; errors and notes are collected, so that each is told once and no case is lost."""
+def _collect(outcomes: Mapping[str, Future[list[str]]], tell: Callable[[str], Any]) -> None:
+    """Errors and notes of the cases, each told once."""
     notes: dict[str, list[str]] = defaultdict(list)
     failures: dict[str, list[str]] = defaultdict(list)
-    for i, future in completed(work, jobs, description="Preprocessing unlabelled cases", **options):
+    for case, future in outcomes.items():
         if (error := future.exception()) is not None:
-            failures[str(error) or type(error).__name__].append(jobs[i].case)
+            failures[str(error) or type(error).__name__].append(case)
             continue
         for note in future.result():
-            notes[note].append(jobs[i].case)
+            notes[note].append(case)
     for line in _lines(notes):
         tell(f"warning: {line}")
     if failures:
         raise UserError(
-            f"{sum(map(len, failures.values()))} of {len(jobs)} unlabelled cases could not be preprocessed. Correct "
-            "what follows, or remove their images from imagesUn, and run the same command again (finished cases are "
+            f"{sum(map(len, failures.values()))} of {len(outcomes)} unlabelled cases could not be preprocessed. "
+            "Correct what follows, or remove their images from imagesUn, and run the same command again (finished cases are "
             "kept):\n" + "\n".join(_lines(failures))
         )
 
@@ -236,15 +214,10 @@ def _preprocess_case(
         preprocessor = configuration.preprocessor_class(verbose=False)
         preprocessor.run_case_save(str(temporary / job.case), files, None, manager, configuration, dataset_json)
         image = temporary / f"{job.case}.b2nd"
-        _check_image(open_image(image)[:])
+        if not np.isfinite(open_image(image)[:].sum(dtype=np.float64)):
+            raise UserError("preprocessing made voxels that are NaN or infinite; look at the scan's intensities")
         (temporary / "record.json").write_text(json.dumps(job.record), encoding="utf-8")
         if not job.is_done():
             os.replace(image, job.folder / image.name)
             os.replace(temporary / "record.json", record)
     return notes
-
-
-def _check_image(image: np.ndarray) -> None:
-    """Raise a UserError unless all voxels of a preprocessed image are finite."""
-    if not np.isfinite(image.sum(dtype=np.float64)):
-        raise UserError("preprocessing made voxels that are NaN or infinite; look at the scan's intensities")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_dycon.dataset.commands import planning
-from nnunet_dycon.dataset.raw_dataset import channel_files, channel_names, check_one_source, sources_of
+from nnunet_dycon.dataset.raw_dataset import channel_files, channel_names, scans_in
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json_object
 from nnunet_dycon.files.text import few
@@ -76,17 +75,24 @@ def find_raw_scans(
         UserError: files with a wrong name, broken links, cases with missing or superfluous channels, or in two folders.
     """
     ending = dataset_json["file_ending"]
-    pattern = re.compile(rf"(.+)_(\d{{4}}){re.escape(ending)}")
-    sources = [i for i in sources_of(folder) if not pattern.fullmatch(i.name)] if with_sources else []
-    files: dict[str, list[Path]] = defaultdict(list)
-    strangers: list[Path] = []
-    for file in [file for place in (folder, *sources) for file in _content(place)]:
-        match = pattern.fullmatch(file.name)
-        (files[match[1]] if match else strangers).append(file)
-    _refuse_strangers(strangers, files, folder, ending)
-    check_one_source(files, folder)
-    _check_channels(files, folder, dataset_json, plans)
-    return dict(sorted(files.items()))
+    cases, others = scans_in(folder, ending, with_sources=with_sources)
+    if strangers := [path.relative_to(folder) for path in others if path.is_file() or path.parent != folder]:
+        raise UserError(
+            f"{folder} holds files that are not named CASE_0000{ending}: {few(strangers)}. "
+            "Rename or remove them; every case needs the dataset's file ending (small letters count) and a four-digit "
+            "channel number"
+        )
+    if broken := [path.name for paths in cases.values() for path in paths if not path.is_file()]:
+        raise UserError(f"{folder} holds folders or broken links in place of files: {few(broken)}. Remove them")
+    one_file = plans.plans["image_reader_writer"] == _READER_OF_ALL_CHANNELS
+    number = 1 if one_file else len(channel_names(dataset_json))
+    wrong = [case for case, paths in cases.items() if [i.name for i in paths] != channel_files(case, number, ending)]
+    if wrong:
+        raise UserError(
+            f"cases in {folder} do not have the {number} channel file(s) 0000 to {number - 1:04d} that "
+            f"dataset.json names: {few(wrong)}. Add or remove channel files"
+        )
+    return cases
 
 
 def source_of(files: Sequence[Path], folder: Path) -> str:
@@ -106,45 +112,10 @@ def sources_text(sources: Mapping[str, str]) -> str:
     Args:
         sources: source by case, as ``source_of`` names it.
     """
-    counts = Counter(source or "imagesUn" for source in sources.values())
     if not any(sources.values()):
         return ""
+    counts = Counter(source or "imagesUn" for source in sources.values())
     return f" from {len(counts)} sources: " + ", ".join(f"{source} ({n})" for source, n in sorted(counts.items()))
-
-
-def _refuse_strangers(paths: list[Path], cases: Iterable[str], folder: Path, ending: str) -> None:
-    """Files but for the spacing of TIFF files, and folders in folders; the folder's own folders are left alone."""
-    spacings = {f"{case}.json" for case in cases}
-    paths = [path for path in paths if (path.is_file() or path.parent != folder) and path.name not in spacings]
-    strangers = [path.relative_to(folder) for path in paths]
-    if strangers:
-        raise UserError(
-            f"{folder} holds files that are not named CASE_0000{ending}: {few(strangers)}. "
-            "Rename or remove them; every case needs the dataset's file ending (small letters count) and a four-digit "
-            "channel number"
-        )
-
-
-def _check_channels(cases: dict[str, list[Path]], folder: Path, dataset_json: dict, plans: PlansManager) -> None:
-    broken = [i.name for files in cases.values() for i in files if not i.is_file()]
-    if broken:
-        raise UserError(f"{folder} holds folders or broken links in place of files: {few(broken)}. Remove them")
-    one_file = plans.plans["image_reader_writer"] == _READER_OF_ALL_CHANNELS
-    number = 1 if one_file else len(channel_names(dataset_json))
-    ending = dataset_json["file_ending"]
-    wrong = [case for case, files in cases.items() if [i.name for i in files] != channel_files(case, number, ending)]
-    if wrong:
-        raise UserError(
-            f"cases in {folder} do not have the {number} channel file(s) 0000 to {number - 1:04d} that "
-            f"dataset.json names: {few(wrong)}. Add or remove channel files"
-        )
-
-
-def _content(folder: Path) -> list[Path]:
-    try:
-        return sorted(i for i in folder.iterdir() if not i.name.startswith("."))  # macOS adds ._FILE
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read ({error.strerror}); see to its permissions") from error
 
 
 def read_plans(file: Path) -> dict:

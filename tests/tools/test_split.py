@@ -18,17 +18,11 @@ from nnunet_dycon.dataset.splits import check_disjoint, read_splits, unlabeled_i
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.audit.roles import uses_of
 from nnunet_dycon.tools.convert.protocols import get_protocol
-from nnunet_dycon.tools.split import (
-    CasePool,
-    SplitOptions,
-    divide,
-    masks,
-    new_dataset,
-    split_in_place,
-    split_into_new_dataset,
-)
-from nnunet_dycon.tools.split.division import stratified
-from nnunet_dycon.tools.split.options import count_of
+from nnunet_dycon.tools.split import masks, new_dataset
+from nnunet_dycon.tools.split.division import CasePool, divide, stratified
+from nnunet_dycon.tools.split.in_place import split_in_place
+from nnunet_dycon.tools.split.new_dataset import split_into_new_dataset
+from nnunet_dycon.tools.split.options import SplitOptions, count_of
 
 CASES = [f"case_{i:02d}" for i in range(10)]
 
@@ -36,7 +30,7 @@ CASES = [f"case_{i:02d}" for i in range(10)]
 @pytest.fixture
 def roots(tmp_path, monkeypatch):
     """Empty nnUNet_raw and nnUNet_preprocessed; masks are files of text, and taken to have foreground."""
-    monkeypatch.setattr(masks, "mask_content", lambda mask, dataset_json: masks.MaskContent(frozenset({0, 1}), False))
+    monkeypatch.setattr(masks, "mask_content", lambda mask, dataset_json: (frozenset({0, 1}), False))
     folders = {}
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         folders[name] = tmp_path / name
@@ -450,7 +444,7 @@ def test_foreground_of_tiff_masks_is_measured_with_their_spacing(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", mask)
     (tmp_path / "a.json").write_text('{"spacing": [3.0, 1.0, 0.5]}')
     dataset = RawDataset(tmp_path, {"file_ending": ".tif", "labels": {"background": 0, "lesion": 1}})
-    assert masks.foreground_volumes_mm3({"a": tmp_path / "a.tif"}, dataset) == {"a": 3.0}
+    assert masks.Masks(dataset, {"a": tmp_path / "a.tif"}).volumes_mm3(["a"]) == {"a": 3.0}
 
 
 def test_unreadable_mask_is_named_when_stratifying(roots):

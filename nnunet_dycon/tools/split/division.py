@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from nnunet_dycon.dataset.case_lists import Protocol, read_list
+from nnunet_dycon.dataset.case_lists import read_list
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.text import few
 from nnunet_dycon.tools.split.options import SplitOptions, count_of, is_amount
@@ -77,7 +77,7 @@ def divide(pool: CasePool, options: SplitOptions) -> Division:
     Raises:
         UserError: A case of a list is missing or in two sets, or more cases are asked for than there are.
     """
-    train, validation, test = _protocol_sets(pool, options.protocol) if options.protocol else _own_sets(pool, options)
+    train, validation, test = _sets(pool, options)
     if options.labeled_list:
         labeled = _listed_cases(options.labeled_list, train, pool)
     else:
@@ -88,18 +88,15 @@ def divide(pool: CasePool, options: SplitOptions) -> Division:
     return Division(labeled, unlabeled, validation, test, left_out)
 
 
-def _protocol_sets(pool: CasePool, protocol: Protocol) -> tuple[list[str], list[str], list[str]]:
+def _sets(pool: CasePool, options: SplitOptions) -> tuple[list[str], list[str], list[str]]:
     """(labelled and unlabelled, validation, test cases)."""
-    _check_known([*protocol.train, *protocol.validation, *protocol.test], pool, f"protocol {protocol.name}")
-    return protocol.train, protocol.validation, protocol.test
-
-
-def _own_sets(pool: CasePool, options: SplitOptions) -> tuple[list[str], list[str], list[str]]:
-    """The same without a protocol."""
+    if protocol := options.protocol:
+        _check_known([*protocol.train, *protocol.validation, *protocol.test], pool, f"protocol {protocol.name}")
+        return protocol.train, protocol.validation, protocol.test
     listed = read_list(options.labeled_list) if options.labeled_list else []
     validation, test = list(pool.validation), _test_cases(pool, options, reserved=listed)
-    _check_disjoint(listed, test, f"the case list {options.labeled_list}", "test")
-    _check_disjoint(listed, validation, f"the case list {options.labeled_list}", "validation")
+    for role, cases in (("test", test), ("validation", validation)):
+        _check_disjoint(listed, cases, f"the case list {options.labeled_list}", role)
     return [case for case in pool.training if case not in {*test, *validation}], validation, test
 
 
@@ -140,19 +137,15 @@ def _choose(cases: Sequence[str], options: SplitOptions, volumes_mm3: Volumes) -
     protocol = options.protocol
     n = protocol.n_labeled if protocol else count_of(options.labeled or "", len(cases), "--labeled")
     size = protocol.volumes_per_patient if protocol else 1
-    patients = {cases[i]: list(cases[i : i + size]) for i in range(0, len(cases), size)}
-    return [case for first in _choose_patients(patients, n // size, options, volumes_mm3) for case in patients[first]]
-
-
-def _choose_patients(
-    patients: Mapping[str, Sequence[str]], n: int, options: SplitOptions, volumes_mm3: Volumes
-) -> list[str]:
-    """First cases of ``n`` patients."""
+    patients = {cases[i]: cases[i : i + size] for i in range(0, len(cases), size)}  # by their first case
     random = None if options.seed is None else _random(options.seed, "labeled")
     if options.stratify:
-        volumes = volumes_mm3([case for patient in patients.values() for case in patient])
-        return stratified({first: sum(volumes[i] for i in patient) for first, patient in patients.items()}, n, random)
-    return list(patients)[:n] if random is None else _drawn(list(patients), n, random)
+        volumes = volumes_mm3(cases)
+        sums = {first: sum(volumes[i] for i in patient) for first, patient in patients.items()}
+        chosen = stratified(sums, n // size, random)
+    else:
+        chosen = list(patients)[: n // size] if random is None else _drawn(list(patients), n // size, random)
+    return [case for first in chosen for case in patients[first]]
 
 
 def stratified(volumes_mm3: dict[str, float], n: int, random: np.random.RandomState | None) -> list[str]:

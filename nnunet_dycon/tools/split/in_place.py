@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nnunetv2.paths import nnUNet_raw
 
-from nnunet_dycon.dataset.raw_dataset import RawDataset, dataset_name, environment_folder, read_dataset_json
+from nnunet_dycon.dataset.raw_dataset import (
+    RawDataset,
+    channel_names,
+    dataset_name,
+    environment_folder,
+    masks_in,
+    read_dataset_json,
+)
 from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.whole_files import check_writable
-from nnunet_dycon.tools.split.division import CasePool, Division, divide
-from nnunet_dycon.tools.split.masks import LabeledMasks, foreground_volumes_mm3
+from nnunet_dycon.tools.split.division import CasePool, divide
+from nnunet_dycon.tools.split.masks import Masks
 from nnunet_dycon.tools.split.options import SplitOptions
-from nnunet_dycon.tools.split.report import SplitReport, configuration_of, split_record, split_warnings
+from nnunet_dycon.tools.split.report import Split
 
 
 def split_in_place(
@@ -28,7 +34,7 @@ def split_in_place(
     overwrite: bool = False,
     num_processes: int = 1,
     progress: bool = False,
-) -> SplitReport:
+) -> Split:
     """Make cases unlabelled for one fold of a preprocessed dataset (other folds stay as they are), or for all folds.
 
     With a protocol the fold consists of the protocol's cases. Else the training cases of the fold are divided and its
@@ -51,51 +57,41 @@ def split_in_place(
     splits = read_splits(preprocessed.folder) or []
     if not 0 <= fold <= len(splits):
         raise UserError(f"-f {fold}: {splits_file} has {len(splits)} folds; give one from 0 to {len(splits)}")
-    old_fold = None if options.folds else dict(enumerate(splits)).get(fold)
-    division = divide(_pool(preprocessed, old_fold, options, num_processes, progress), options)
+    files = masks_in(preprocessed.folder / "gt_segmentations", preprocessed.file_ending)
+    masks = Masks(preprocessed, files, num_processes, progress)
+    old_fold = None if options.protocol or options.folds else dict(enumerate(splits)).get(fold)
+    division = divide(_pool(masks, old_fold, options), options)
     division = replace(division, test=[*dict.fromkeys([*division.test, *_raw_test_cases(preprocessed)])])
     folds = division.folds(options.folds)
-    new_splits = _new_splits(splits, folds, division, None if options.folds else fold)
+    new_splits = [i | {"unlabeled": division.unlabeled} for i in folds]
+    if not options.folds:
+        new_splits = [*splits[:fold], *new_splits, *splits[fold + 1 :]]
     if splits not in ([], new_splits) and not overwrite:
         which = "" if options.folds else f" in fold {fold}"
         raise UserError(f"{splits_file} exists and would change{which}; give --overwrite to replace that")
-    masks = LabeledMasks(preprocessed, _masks(preprocessed))
-    warnings = [*split_warnings(options), _fingerprint_warning(preprocessed), *masks.missing_classes(folds, fold)]
-    record = split_record(
-        dataset_name=preprocessed.name, source=preprocessed.name, in_place=True, options=options, division=division,
-        folds=folds, warnings=warnings,
-    )  # fmt: skip
-    split_file = preprocessed.folder / "split.json"
-    write_json(record | {"fold": None if options.folds else fold}, split_file)
-    write_json(new_splits, splits_file)
+    missing = masks.missing_classes(folds, fold)
+    configuration = options.configuration(flat=masks.content(division.labeled[0])[1])
+    there = [i for i in ("3d_fullres", "2d", "3d_lowres") if any(preprocessed.folder.glob(f"*_{i}"))]
     on_training = not (division.validation or options.folds)
-    return SplitReport(
-        dataset_name=preprocessed.name,
-        division=division,
-        folds=folds,
-        first_fold=fold,
-        configuration=_preprocessed_for(
-            preprocessed.folder, configuration_of(options, masks.content(division.labeled[0]).flat)
-        ),
-        split_file=split_file,
-        splits_final_file=splits_file,
-        warnings=warnings,
+    split = Split(
+        dataset_name=preprocessed.name, source=preprocessed.name, options=options, division=division, first_fold=fold,
+        configuration=configuration if configuration in there or not there else there[0],
+        split_file=preprocessed.folder / "split.json", splits_final_file=splits_file,
+        warnings=[*options.warnings(), _fingerprint_warning(preprocessed), *missing],
         notes=[f"there is no validation set: fold {fold} validates on its labelled cases"] * on_training,
-    )
+    )  # fmt: skip
+    write_json(split.record(), split.split_file)
+    write_json(new_splits, splits_file)
+    return split
 
 
-def _new_splits(
-    splits: list[dict], folds: list[dict[str, list[str]]], division: Division, only: int | None
-) -> list[dict]:
-    """Content of ``splits_final.json``: these folds, or the old ones with ``only`` one replaced."""
-    new = [fold | {"unlabeled": division.unlabeled} for fold in folds]
-    return new if only is None else [*splits[:only], *new, *splits[only + 1 :]]
-
-
-def _preprocessed_for(folder: Path, wanted: str) -> str:
-    """The configuration that is wanted, or one that the dataset is preprocessed for where it is not for this one."""
-    there = [i for i in ("3d_fullres", "2d", "3d_lowres") if any(folder.glob(f"*_{i}"))]
-    return wanted if wanted in there or not there else there[0]
+def _pool(masks: Masks, old_fold: dict[str, Any] | None, options: SplitOptions) -> CasePool:
+    """All cases, or those of a fold that keeps its validation cases."""
+    if old_fold is None:
+        return CasePool(masks.dataset.name, sorted(masks.files), masks.volumes_mm3)
+    validation = [case for case in old_fold["val"] if case not in old_fold["train"]]
+    divided = masks.files if options.test else {*old_fold["train"], *old_fold.get("unlabeled", [])}
+    return CasePool(masks.dataset.name, sorted(set(divided) - set(validation)), masks.volumes_mm3, validation)
 
 
 def _raw_test_cases(preprocessed: RawDataset) -> list[str]:
@@ -120,35 +116,8 @@ def _open_preprocessed(dataset: int | str) -> RawDataset:
     return RawDataset(folder, read_dataset_json(folder))
 
 
-def _pool(
-    preprocessed: RawDataset,
-    old_fold: dict[str, Any] | None,
-    options: SplitOptions,
-    num_processes: int,
-    progress: bool,
-) -> CasePool:
-    masks = _masks(preprocessed)
-
-    def volumes_mm3(cases: Sequence[str]) -> dict[str, float]:
-        files = {case: masks[case] for case in cases}
-        return foreground_volumes_mm3(files, preprocessed, num_processes=num_processes, progress=progress)
-
-    if options.protocol or old_fold is None:
-        return CasePool(preprocessed.name, sorted(masks), volumes_mm3)
-    validation = [case for case in old_fold["val"] if case not in old_fold["train"]]
-    divided = masks if options.test else {*old_fold["train"], *old_fold.get("unlabeled", [])}
-    return CasePool(preprocessed.name, sorted(set(divided) - set(validation)), volumes_mm3, validation)
-
-
-def _masks(preprocessed: RawDataset) -> dict[str, Path]:
-    ending = preprocessed.file_ending
-    files = sorted((preprocessed.folder / "gt_segmentations").glob(f"*{ending}"))
-    return {file.name.removesuffix(ending): file for file in files}
-
-
 def _fingerprint_warning(preprocessed: RawDataset) -> str:
-    channels = preprocessed.dataset_json.get("channel_names", {}).values()
-    has_ct = any(str(channel).lower() == "ct" for channel in channels)
+    has_ct = "ct" in (name.lower() for name in channel_names(preprocessed.dataset_json))
     consequence = (
         "its CT normalisation (mean, spread and range of foreground intensities) is taken from them"
         if has_ct

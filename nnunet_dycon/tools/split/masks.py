@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,39 +17,38 @@ from nnunet_dycon.files.pool import map_cases
 from nnunet_dycon.files.text import few
 
 
-class MaskContent(NamedTuple):
-    """What is in a mask."""
-
-    values: frozenset[int]
-    flat: bool
-    """a single slice"""
-
-
 @dataclass(frozen=True)
-class LabeledMasks:
-    """The masks of labelled cases, each read at most once, and only if the others leave a question open.
+class Masks:
+    """The masks of a dataset; a file is opened only when it is asked for.
 
     Attributes:
         dataset: Decides on nnU-Net's reader and names the classes.
-        files: Mask by case.
+        files: Where the mask of each case is or should be.
+        num_processes: Worker processes, to measure volumes.
+        progress: Show a progress bar meanwhile.
     """
 
     dataset: RawDataset
     files: Mapping[str, Path]
-    _read: dict[str, MaskContent] = field(default_factory=dict)
+    num_processes: int = 1
+    progress: bool = False
+    _read: dict[str, tuple[frozenset[int], bool]] = field(default_factory=dict)
 
-    def content(self, case: str) -> MaskContent:
-        """What is in the mask of a case.
+    def check_there(self, cases: Sequence[str]) -> None:
+        """Raise a UserError where a case that needs a mask has none."""
+        for case in cases:
+            if case not in self.files or not self.files[case].is_file():
+                there = self.files.get(case, f"{case}{self.dataset.file_ending}")
+                raise UserError(f"case {case} has no mask; add {there}, or leave the case out of the labelled ones")
 
-        Raises:
-            UserError: It cannot be read.
-        """
+    def content(self, case: str) -> tuple[frozenset[int], bool]:
+        """Values of a mask, and whether it is a single slice; read once."""
         if case not in self._read:
             self._read[case] = mask_content(self.files[case], self.dataset.dataset_json)
         return self._read[case]
 
     def missing_classes(self, folds: Sequence[Mapping[str, Sequence[str]]], first_fold: int = 0) -> list[str]:
-        """A warning for each fold whose labelled masks lack a class.
+        """A warning for each fold whose labelled masks lack a class. Masks are read until all classes are found.
 
         Raises:
             UserError: In a fold no mask has any foreground, so that nnU-Net can neither plan nor learn anything.
@@ -57,7 +56,11 @@ class LabeledMasks:
         warnings = []
         for number, fold in enumerate(folds, first_fold):
             missing = self._missing_values(fold["train"], number)
-            names = [name for name, values in self.dataset.dataset_json["labels"].items() if _all_in(values, missing)]
+            labels = {
+                name: {*values} if isinstance(values, list) else {values}
+                for name, values in self.dataset.dataset_json["labels"].items()
+            }
+            names = [name for name, values in labels.items() if values <= missing]
             if names:
                 warnings.append(
                     f"no mask of the labelled cases of fold {number} has {few(names)}: it cannot be learned"
@@ -66,58 +69,46 @@ class LabeledMasks:
 
     def _missing_values(self, cases: Sequence[str], fold: int) -> set[int]:
         wanted = set(self.dataset.foreground_values())
-        missing = set(wanted)
+        found: set[int] = set()
         for case in cases:
-            missing -= self.content(case).values
-            if not missing:
-                return missing
-        if missing == wanted:
-            found = sorted(set().union(*(self.content(case).values for case in cases)))
+            if wanted <= found:
+                break
+            found |= self.content(case)[0]
+        if wanted and not wanted & found:
             raise UserError(
                 f"no mask of the {len(cases)} labelled cases of fold {fold} has foreground ({few(cases)}): they hold "
-                f"{few(found)}, dataset.json's labels are {few(sorted(wanted))}. Nothing can be learned from them and "
-                "nnU-Net's planning stops; choose other cases (--seed, --stratify, --labeled-list), or correct the "
-                "masks or dataset.json"
+                f"{few(sorted(found))}, dataset.json's labels are {few(sorted(wanted))}. Nothing can be learned from "
+                "them and nnU-Net's planning stops; choose other cases (--seed, --stratify, --labeled-list), or "
+                "correct the masks or dataset.json"
             )
-        return missing
+        return wanted - found
+
+    def volumes_mm3(self, cases: Sequence[str]) -> dict[str, float]:
+        """Volume of all foreground voxels of each mask, for stratified splits.
+
+        Raises:
+            UserError: There is no mask, or it cannot be read.
+        """
+        self.check_there(cases)
+        dataset = self.dataset
+        volumes = map_cases(
+            partial(_volume_mm3, dataset_json=dataset.dataset_json, foreground_values=dataset.foreground_values()),
+            [self.files[case] for case in cases],
+            num_processes=self.num_processes,
+            description="reading masks",
+            progress=self.progress,
+        )
+        return dict(zip(cases, volumes, strict=True))
 
 
-def _all_in(values: int | list[int], missing: set[int]) -> bool:
-    return {int(value) for value in (values if isinstance(values, list) else [values])} <= missing
-
-
-def mask_content(mask: Path, dataset_json: dict[str, Any]) -> MaskContent:
-    """Read a mask.
+def mask_content(mask: Path, dataset_json: dict[str, Any]) -> tuple[frozenset[int], bool]:
+    """Values of a mask, and whether it is a single slice.
 
     Raises:
         UserError: It cannot be read.
     """
     voxels, _ = read_volume(mask, reader_of(mask, dataset_json), is_mask=True)
-    return MaskContent(frozenset(int(value) for value in np.unique(voxels)), voxels.shape[1] == 1)
-
-
-def foreground_volumes_mm3(
-    masks: Mapping[str, Path], dataset: RawDataset, *, num_processes: int = 1, progress: bool = False
-) -> dict[str, float]:
-    """Volume of all foreground voxels of each mask, for stratified splits.
-
-    Args:
-        masks: Mask file by case.
-        dataset: Decides on nnU-Net's reader and the mask values that count.
-        num_processes: Worker processes.
-        progress: Show a progress bar.
-
-    Raises:
-        UserError: A mask cannot be read.
-    """
-    volumes = map_cases(
-        partial(_volume_mm3, dataset_json=dataset.dataset_json, foreground_values=dataset.foreground_values()),
-        list(masks.values()),
-        num_processes=num_processes,
-        description="reading masks",
-        progress=progress,
-    )
-    return dict(zip(masks, volumes, strict=True))
+    return frozenset(int(value) for value in np.unique(voxels)), voxels.shape[1] == 1
 
 
 def _volume_mm3(mask: Path, dataset_json: dict[str, Any], foreground_values: Sequence[int]) -> float:

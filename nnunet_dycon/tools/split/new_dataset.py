@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -24,9 +22,9 @@ from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.text import few
 from nnunet_dycon.files.whole_files import check_writable, whole
 from nnunet_dycon.tools.split.division import CasePool, Division, divide
-from nnunet_dycon.tools.split.masks import LabeledMasks, foreground_volumes_mm3
+from nnunet_dycon.tools.split.masks import Masks
 from nnunet_dycon.tools.split.options import SplitOptions
-from nnunet_dycon.tools.split.report import SplitReport, configuration_of, split_record, split_warnings
+from nnunet_dycon.tools.split.report import Split
 
 
 def split_into_new_dataset(
@@ -37,7 +35,7 @@ def split_into_new_dataset(
     target_name: str | None = None,
     num_processes: int = 1,
     progress: bool = False,
-) -> SplitReport:
+) -> Split:
     """Make ``nnUNet_raw/Dataset<target_id>_<target_name>`` and its ``splits_final.json`` in nnUNet_preprocessed.
 
     Labelled and validation cases go to imagesTr and labelsTr, unlabelled ones to imagesUn without their masks, test
@@ -57,85 +55,44 @@ def split_into_new_dataset(
     """
     preprocessed_root = environment_folder("nnUNet_preprocessed")
     source = open_raw_dataset(source_id)
-    files = _case_files(source)
-    _check_before_reading(source, files, target_id, target_name, preprocessed_root)
-    division = divide(_pool(source, files, num_processes, progress), options)
-    folds = division.folds(options.folds)
-    masks = LabeledMasks(source, _masks(files, [*division.labeled, *division.validation]))
+    _check_source(source)
+    check_new_dataset(target_id, target_name or "x", "-t")
+    for root in (source.folder.parent, preprocessed_root):
+        check_writable(root)
+    images = {part: source.images(part) for part in ("Tr", "Ts")}
+    files = {
+        case: source.folder / f"labels{part}" / f"{case}{source.file_ending}"
+        for part, cases in images.items()
+        for case in cases
+    }
+    masks = Masks(source, files, num_processes, progress)
+    pool = CasePool(source.name, [*images["Tr"]], masks.volumes_mm3, test=[*images["Ts"]])
+    division = divide(pool, options)
+    masks.check_there([*division.labeled, *division.validation])
     short_name = target_name or f"{source.name.split('_', 1)[-1]}_{len(division.labeled)}labeled"
     name = f"Dataset{target_id:03d}_{short_name}"
-    warnings = [*split_warnings(options), *masks.missing_classes(folds)]
-    record = split_record(
-        dataset_name=name, source=source.name, in_place=False, options=options, division=division, folds=folds,
-        warnings=warnings,
-    )  # fmt: skip
     target, preprocessed = source.folder.parent / name, preprocessed_root / name
+    split = Split(
+        dataset_name=name, source=source.name, options=options, division=division,
+        warnings=[*options.warnings(), *masks.missing_classes(division.folds(options.folds))],
+        configuration=options.configuration(flat=masks.content(division.labeled[0])[1]),
+        split_file=target / "split.json", splits_final_file=preprocessed / "splits_final.json",
+        notes=_notes(division, options, files, source.name),
+    )  # fmt: skip
     with ExitStack() as undo:
         with whole(target) as folder:
-            _fill(folder, source.dataset_json | {"name": short_name}, files, division, progress)
-            write_json(record, folder / "split.json")
+            _fill(folder, division, images["Tr"] | images["Ts"], files, progress)
+            content = {"name": short_name, "numTraining": len(division.labeled) + len(division.validation)}
+            write_json(source.dataset_json | content, folder / "dataset.json")
+            write_json(split.record(), folder / "split.json")
             preprocessed.mkdir(parents=True)
             undo.callback(shutil.rmtree, preprocessed, ignore_errors=True)
-            write_json(folds, preprocessed / "splits_final.json")
+            write_json(split.folds, split.splits_final_file)
         undo.pop_all()
-    return SplitReport(
-        dataset_name=name,
-        division=division,
-        folds=folds,
-        first_fold=0,
-        configuration=configuration_of(options, masks.content(division.labeled[0]).flat),
-        split_file=target / "split.json",
-        splits_final_file=preprocessed / "splits_final.json",
-        warnings=warnings,
-        notes=_notes(division, folds, files, source.name),
-    )
+    return split
 
 
-@dataclass(frozen=True)
-class _CaseFiles:
-    images: list[Path]
-    mask: Path | None
-    expected_mask: Path
-
-
-def _case_files(source: RawDataset) -> dict[str, _CaseFiles]:
-    """Files of every case in imagesTr and imagesTs."""
-    found = {}
-    for part in ("Tr", "Ts"):
-        masks = source.labels(part)
-        for case, images in source.images(part).items():
-            expected = source.folder / f"labels{part}" / f"{case}{source.file_ending}"
-            found[case] = _CaseFiles(images, masks.get(case), expected)
-    return found
-
-
-def _pool(source: RawDataset, files: Mapping[str, _CaseFiles], num_processes: int, progress: bool) -> CasePool:
-    def volumes_mm3(cases: Sequence[str]) -> dict[str, float]:
-        return foreground_volumes_mm3(_masks(files, cases), source, num_processes=num_processes, progress=progress)
-
-    return CasePool(source.name, list(source.images("Tr")), volumes_mm3, test=list(source.images("Ts")))
-
-
-def _masks(files: Mapping[str, _CaseFiles], cases: Sequence[str]) -> dict[str, Path]:
-    """Masks of cases that need one.
-
-    Raises:
-        UserError: A case has none.
-    """
-    masks = {}
-    for case in cases:
-        mask = files[case].mask
-        if mask is None:
-            raise UserError(
-                f"case {case} has no mask; add {files[case].expected_mask}, or leave the case out of the labelled ones"
-            )
-        masks[case] = mask
-    return masks
-
-
-def _check_before_reading(
-    source: RawDataset, files: Mapping[str, _CaseFiles], target_id: int, name: str | None, preprocessed_root: Path
-) -> None:
+def _check_source(source: RawDataset) -> None:
     """What can be known from names alone."""
     if source.images("Un"):
         raise UserError(
@@ -146,38 +103,27 @@ def _check_before_reading(
         raise UserError(f"{source.folder / 'imagesTr'} has no images CASE_0000{source.file_ending}; nothing to split")
     if both := sorted(set(training) & set(test)):
         raise UserError(f"{source.name} has {few(both)} in imagesTr and in imagesTs; remove one of the two")
-    usual = Counter(len(case.images) for case in files.values()).most_common(1)[0][0]
-    if other := [case for case in files if len(files[case].images) != usual]:
+    numbers = {case: len(files) for case, files in (training | test).items()}
+    usual = Counter(numbers.values()).most_common(1)[0][0]
+    if other := [case for case, number in numbers.items() if number != usual]:
         raise UserError(f"{source.name}: {few(other)} have not {usual} channel files as the other cases; complete them")
-    check_new_dataset(target_id, name or "x", "-t")
-    for root in (source.folder.parent, preprocessed_root):
-        check_writable(root)
 
 
 def _fill(
-    folder: Path,
-    dataset_json: dict[str, Any],
-    files: Mapping[str, _CaseFiles],
-    division: Division,
-    progress: bool,
+    folder: Path, division: Division, images: Mapping[str, list[Path]], masks: Mapping[str, Path], progress: bool
 ) -> None:
-    """Images, masks and dataset.json of the new dataset."""
-    training = [*division.labeled, *division.validation]
-    roles = [("Tr", training), ("Un", division.unlabeled), ("Ts", division.test)]
-    with tqdm(total=sum(len(cases) for _, cases in roles), desc="linking cases", disable=not progress) as bar:
-        for part, cases in roles:
+    """Images and masks of the new dataset."""
+    roles = {"Tr": [*division.labeled, *division.validation], "Un": division.unlabeled, "Ts": division.test}
+    with tqdm(total=sum(map(len, roles.values())), desc="linking cases", disable=not progress) as bar:
+        for part, cases in roles.items():
             for case in cases:
-                link_case(files[case].images, folder / f"images{part}", case)
-                mask = files[case].mask
-                if part != "Un" and mask is not None:
-                    link_case([mask], folder / f"labels{part}", case)
+                link_case(images[case], folder / f"images{part}", case)
+                if part != "Un" and masks[case].is_file():
+                    link_case([masks[case]], folder / f"labels{part}", case)
                 bar.update()
-    write_json(dataset_json | {"numTraining": len(training)}, folder / "dataset.json")
 
 
-def _notes(
-    division: Division, folds: list[dict[str, list[str]]], files: Mapping[str, _CaseFiles], source_name: str
-) -> list[str]:
+def _notes(division: Division, options: SplitOptions, masks: Mapping[str, Path], source_name: str) -> list[str]:
     notes = []
     if division.validation:
         notes.append(
@@ -185,14 +131,13 @@ def _notes(
             "so nnU-Net's fingerprint (spacings, CT intensities) sees them; they are labelled cases that the protocol "
             "allows for model selection. Train fold 0 only: fold 'all' and other folds would train on them"
         )
-    elif len(folds) == 1:
+    elif not options.folds:
         notes.append(
             "there is no validation set: fold 0 trains and validates on the labelled cases, never on test cases"
         )
     if not division.unlabeled:
         notes.append("all training cases are labelled: there is no imagesUn (a fully supervised reference)")
-    without_mask = [case for case in division.test if files[case].mask is None]
-    if without_mask:
+    if without_mask := [case for case in division.test if not masks[case].is_file()]:
         notes.append(f"{len(without_mask)} test cases have no mask in {source_name} and cannot be evaluated")
     if division.left_out:
         notes.append(f"{len(division.left_out)} cases of {source_name} are in none of the sets (see split.json)")

@@ -10,6 +10,11 @@ from typing import Any
 from nnunet_dycon.dataset.case_lists import Protocol
 from nnunet_dycon.errors import UserError
 
+STRATIFY_WARNING = (
+    "stratified by foreground volume: the masks of all training cases were read to choose, also those of cases that "
+    "are now unlabelled. This is fit for a simulation only; with truly unlabelled scans it cannot be done"
+)
+
 
 @dataclass(frozen=True)
 class SplitOptions:
@@ -37,40 +42,44 @@ class SplitOptions:
         given = [self.protocol, self.labeled, self.labeled_list]
         if sum(i is not None for i in given) != 1:
             raise UserError("say how many cases are labelled: give one of --protocol, --labeled and --labeled-list")
-        if self.protocol:
-            self._check_with_protocol(self.protocol)
-        if self.labeled_list:
-            self._check_with_list()
+        self._check_effects()
         if self.seed is not None and not 0 <= self.seed < 2**32:
             raise UserError(f"--seed {self.seed} is out of range; give a number from 0 to {2**32 - 1}")
         if self.folds is not None and self.folds < 2:
             raise UserError(f"--folds {self.folds}: give 2 or more, as a rule 5, or leave it out for one fold")
 
-    def _check_with_protocol(self, protocol: Protocol) -> None:
-        if self.test:
+    def _check_effects(self) -> None:
+        validation = self.protocol.validation if self.protocol else []
+        if self.protocol and self.test:
             raise UserError("--test contradicts --protocol, which has its own test cases; leave one of them out")
-        if self.folds and protocol.validation:
+        if self.protocol and validation and self.folds:
             raise UserError(
-                f"--folds contradicts --protocol {protocol.name}, which has {len(protocol.validation)} validation "
+                f"--folds contradicts --protocol {self.protocol.name}, which has {len(validation)} validation "
                 "cases for all trainings; leave --folds out, or use --labeled and --test"
             )
-
-    def _check_with_list(self) -> None:
-        if self.stratify:
+        if self.labeled_list and self.stratify:
             raise UserError("--stratify has no effect with --labeled-list; leave one of them out")
-        if self.seed is not None and not is_amount(self.test or ""):
+        if self.labeled_list and self.seed is not None and not is_amount(self.test or ""):
             raise UserError("--seed has no effect with --labeled-list; leave it out")
+
+    def warnings(self) -> list[str]:
+        """What speaks against a split with these options."""
+        protocol = self.protocol.warning if self.protocol else ""
+        return [*[protocol] * bool(protocol), *[STRATIFY_WARNING] * self.stratify]
+
+    def configuration(self, *, flat: bool) -> str:
+        """nnU-Net's configuration: a protocol's, else 2d where masks are single slices (``flat``)."""
+        if self.protocol:
+            return self.protocol.configuration
+        return "2d" if flat else "3d_fullres"
 
     def recorded(self) -> dict[str, Any]:
         """The options as JSON values; a protocol and files by their name."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.protocol is not None:
-            values["protocol"] = self.protocol.name
-        if self.labeled_list is not None:
-            values["labeled_list"] = self.labeled_list.name
-        if self.test is not None and not is_amount(self.test):
-            values["test"] = Path(self.test).name
-        return values
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {
+            "protocol": self.protocol and self.protocol.name,
+            "labeled_list": self.labeled_list and self.labeled_list.name,
+            "test": self.test if self.test is None or is_amount(self.test) else Path(self.test).name,
+        }
 
 
 def is_amount(text: str) -> bool:

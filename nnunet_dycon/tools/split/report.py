@@ -1,4 +1,4 @@
-"""How a split was made: ``split.json`` beside dataset.json, and the report for the user."""
+"""What was split: the content of ``split.json``, and what the command tells."""
 
 from __future__ import annotations
 
@@ -7,24 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_dycon import __version__
+from nnunet_dycon.dataset import commands
 from nnunet_dycon.tools.split.division import Division
 from nnunet_dycon.tools.split.options import SplitOptions
 
-STRATIFY_WARNING = (
-    "stratified by foreground volume: the masks of all training cases were read to choose, also those of cases that "
-    "are now unlabelled. This is fit for a simulation only; with truly unlabelled scans it cannot be done"
-)
 
-
-@dataclass(frozen=True)
-class SplitReport:
-    """What was written.
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A split that was made.
 
     Attributes:
-        dataset_name: DatasetXXX_Name.
+        dataset_name: DatasetXXX_Name, in place that of the source.
+        source: Name of the dataset that was divided.
+        options: How it was divided.
         division: The cases.
-        folds: The folds that were written.
-        first_fold: Number of the first of them.
+        first_fold: Number of the first fold that was written.
         configuration: nnU-Net's configuration that suits the data.
         split_file: The ``split.json``.
         splits_final_file: nnU-Net's ``splits_final.json``.
@@ -33,52 +30,61 @@ class SplitReport:
     """
 
     dataset_name: str
+    source: str
+    options: SplitOptions
     division: Division
-    folds: list[dict[str, list[str]]]
-    first_fold: int
+    first_fold: int = 0
     configuration: str
     split_file: Path
     splits_final_file: Path
     warnings: list[str]
     notes: list[str]
 
+    @property
+    def folds(self) -> list[dict[str, list[str]]]:
+        """``train`` and ``val`` of the folds that were written."""
+        return self.division.folds(self.options.folds)
 
-def split_warnings(options: SplitOptions) -> list[str]:
-    """Warnings that follow from the options alone."""
-    warnings = [options.protocol.warning] if options.protocol else []
-    if options.stratify:
-        warnings.append(STRATIFY_WARNING)
-    return [warning for warning in warnings if warning]
+    @property
+    def in_place(self) -> bool:
+        """No new dataset was made."""
+        return self.dataset_name == self.source
 
+    def record(self) -> dict[str, Any]:
+        """Content of ``split.json``; the same split gives the same content."""
+        own_part = "its part of the labeled cases" if self.options.folds else "labeled cases"
+        record = {
+            "dataset": self.dataset_name,
+            "source": self.source,
+            "in_place": self.in_place,
+            "options": self.options.recorded(),
+            "masks_of_unlabeled_cases_read_to_choose": self.options.stratify,
+            "validated_on": "validation cases" if self.division.validation else own_part,
+            "cases": asdict(self.division),
+            "folds": [fold | {"unlabeled": self.division.unlabeled} for fold in self.folds],
+            "warnings": self.warnings,
+            "nnunet_dycon_version": __version__,
+        }
+        return record | ({"fold": None if self.options.folds else self.first_fold} if self.in_place else {})
 
-def configuration_of(options: SplitOptions, flat: bool) -> str:
-    """nnU-Net's configuration: a protocol's, else 2d where masks are single slices (``flat``)."""
-    if options.protocol:
-        return options.protocol.configuration
-    return "2d" if flat else "3d_fullres"
-
-
-def split_record(
-    *,
-    dataset_name: str,
-    source: str,
-    in_place: bool,
-    options: SplitOptions,
-    division: Division,
-    folds: list[dict[str, list[str]]],
-    warnings: list[str],
-) -> dict[str, Any]:
-    """Content of ``split.json``; the same split gives the same content."""
-    own_part = "its part of the labeled cases" if options.folds else "labeled cases"
-    return {
-        "dataset": dataset_name,
-        "source": source,
-        "in_place": in_place,
-        "options": options.recorded(),
-        "masks_of_unlabeled_cases_read_to_choose": options.stratify,
-        "validated_on": "validation cases" if division.validation else own_part,
-        "cases": asdict(division),
-        "folds": [fold | {"unlabeled": division.unlabeled} for fold in folds],
-        "warnings": warnings,
-        "nnunet_dycon_version": __version__,
-    }
+    def lines(self) -> list[str]:
+        """How many cases there are of each kind, what was written, and the next commands."""
+        cases, folds = self.division, self.folds
+        lines = [
+            f"{self.dataset_name}: {len(cases.labeled)} labelled, {len(cases.unlabeled)} unlabelled, "
+            f"{len(cases.validation)} validation, {len(cases.test)} test cases"
+        ]
+        train = commands.training(self.dataset_name, self.configuration, self.first_fold)
+        if len(folds) > 1:
+            shares = ", ".join(f"{len(fold['train'])} and {len(fold['val'])}" for fold in folds)
+            lines.append(
+                f"folds 0 to {len(folds) - 1} train and validate on {shares} of the labelled cases; all unlabelled "
+                "cases are unlabelled in each of them"
+            )
+            train = commands.training(self.dataset_name, self.configuration, "$fold")
+            train = f"for fold in {' '.join(map(str, range(len(folds))))}; do {train} --npz; done"
+        steps = [f"nnunet-dycon audit -d {commands.number(self.dataset_name)}", train]
+        if not self.in_place:
+            options = ("-c", self.configuration, "--verify_dataset_integrity")
+            steps.insert(1, commands.planning(self.dataset_name, commands.PLANS, *options))
+        return [*lines, f"wrote {self.split_file.parent}, {self.splits_final_file}", f"next: {'; '.join(steps)}"]
