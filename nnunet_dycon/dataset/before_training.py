@@ -8,8 +8,7 @@ from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_dycon.dataset.foreground import check_preprocessed_foreground
-from nnunet_dycon.dataset.preprocessed_files import labeled_cases_in
+from nnunet_dycon.dataset.preprocessed_files import check_preprocessed_foreground, labeled_cases_in
 from nnunet_dycon.dataset.raw_dataset import RawDataset
 from nnunet_dycon.dataset.splits import check_disjoint, check_fold, read_splits, unlabeled_in_splits
 from nnunet_dycon.dataset.unlabeled_scans import (
@@ -53,7 +52,8 @@ def check_before_training(
     folder = base / configuration_of(manager, configuration_name).data_identifier
     unlabeled = _cases_of_images_un(dataset_name, dataset_json, manager, folder)
     preprocessed = labeled_cases_in(folder)
-    raw = _raw_labeled_cases(dataset_name, dataset_json)
+    raw_folder = raw_unlabeled_folder(dataset_name)
+    raw = set(RawDataset(raw_folder.parent, dataset_json).images("Tr")) if raw_folder else set()
     check_disjoint(preprocessed | raw, (), unlabeled)
     splits = read_splits(base)
     for i in _folds(splits, fold):
@@ -86,11 +86,6 @@ def _cases_of_images_un(
         return {case: source_of(files, raw_folder) for case, files in scans.items()}
     records = sorted(preprocessed_unlabeled_folder(folder).glob("*.json"))
     return {file.stem: recorded_source(file) for file in records}
-
-
-def _raw_labeled_cases(dataset_name: str, dataset_json: dict[str, Any]) -> set[str]:
-    raw_folder = raw_unlabeled_folder(dataset_name)
-    return set() if raw_folder is None else set(RawDataset(raw_folder.parent, dataset_json).images("Tr"))
 
 
 def _folds(splits: list[dict] | None, fold: int | str | None) -> Sequence[int | str]:

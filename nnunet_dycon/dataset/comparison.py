@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,14 +49,7 @@ class ScanFacts:
 def facts_of(
     file: Path, channels: Sequence[np.ndarray], spacing_mm: tuple[float, ...], dataset_json: dict[str, Any]
 ) -> ScanFacts:
-    """The facts of a scan that has been read.
-
-    Args:
-        file: its first file, whose header names the orientation.
-        channels: (X, Y, Z) each.
-        spacing_mm: size of a voxel.
-        dataset_json: of the dataset.
-    """
+    """The facts of a scan that has been read: channels (X, Y, Z) each; the header of its first file orients it."""
     samples = (i.ravel()[:: max(1, i.size // 100_000)] for i in channels)
     quantiles = np.array([np.quantile(np.nan_to_num(i), _QUANTILES) for i in samples])
     verdict = likeness_to_mask(channels, dataset_json)
@@ -68,9 +61,8 @@ def _orientation(file: Path) -> str:
         direction = read_header(file).GetDirection()
     except UserError:
         return ""
-    if len(direction) != 9:
-        return ""
-    return SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction)
+    name = SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines
+    return name(direction) if len(direction) == 9 else ""
 
 
 @dataclass(frozen=True)
@@ -152,12 +144,12 @@ def _scan_facts(files: Sequence[Path], dataset_json: dict[str, Any]) -> ScanFact
 
 def _row(group: str, facts: Sequence[ScanFacts], num_channels: int) -> list[str]:
     codes = Counter(i.orientation or "-" for i in facts).most_common(3)
-    quantiles = [" / ".join(f"{i:.4g}" for i in channel) for channel in _median([i.quantiles for i in facts])]
+    medians = [_median(facts, value) for value in (lambda i: i.spacing_mm, lambda i: i.shape, lambda i: i.quantiles)]
+    quantiles = [" / ".join(f"{i:.4g}" for i in channel) for channel in medians.pop()]
     return [
         group,
         str(len(facts)),
-        _times(_median([i.spacing_mm for i in facts])),
-        _times(_median([i.shape for i in facts])),
+        *map(_times, medians),
         ", ".join(code if len(codes) == 1 else f"{code} ({n})" for code, n in codes),
         *[*quantiles, *["-"] * num_channels][:num_channels],
     ]
@@ -167,28 +159,32 @@ def _differences(
     labeled: Sequence[ScanFacts], unlabeled: Sequence[ScanFacts], dataset_json: dict[str, Any]
 ) -> Iterator[str]:
     both = (labeled, unlabeled)
-    expected, spacing = (_median([i.spacing_mm for i in facts]) for facts in both)
+    expected, spacing = (_median(facts, lambda i: i.spacing_mm) for facts in both)
     if _ratio(expected, spacing) > _OTHER_SPACING:
         yield (
             f"voxels of {_times(spacing)} mm, not {_times(expected)} mm. nnU-Net resamples both to its plans; check "
             "the headers (units, order of axes), and leave out scans that are much coarser"
         )
-    expected, size = (_median([np.multiply(i.spacing_mm, i.shape) for i in facts]) for facts in both)
+    expected, size = (_median(facts, lambda i: np.multiply(i.spacing_mm, i.shape)) for facts in both)
     if _ratio(expected, size) > _OTHER_SIZE:
         yield (
             f"they show {_times(size)} mm, not {_times(expected)} mm. Crop them to the region that the labelled scans "
             "show, else few crops show it"
         )
-    known, codes = ({i.orientation for i in facts} - {""} for facts in both)
-    if known and codes - known and "Reorient" not in str(dataset_json.get("overwrite_image_reader_writer")):
+    if "Reorient" not in str(dataset_json.get("overwrite_image_reader_writer")):
+        yield from _other_orientation(*({i.orientation for i in facts} - {""} for facts in both))
+    quantiles = (_median(facts, lambda i: i.quantiles) for facts in both)
+    for channel in zip(channel_names(dataset_json), *quantiles, strict=False):
+        yield from _other_intensities(*channel)
+
+
+def _other_orientation(known: set[str], codes: set[str]) -> Iterator[str]:
+    if known and codes - known:
         yield (
             f"orientation {', '.join(sorted(codes - known))}, not {', '.join(sorted(known))}. nnU-Net does not turn "
             f"scans: turn them (SimpleITK.DICOMOrient(image, '{min(known)}')), so that left and right, head and feet "
             "are the same in all"
         )
-    quantiles = (_median([i.quantiles for i in facts]) for facts in both)
-    for name, expected, other in zip(channel_names(dataset_json), *quantiles, strict=False):
-        yield from _other_intensities(name, expected, other)
 
 
 def _other_intensities(name: str, expected: np.ndarray, other: np.ndarray) -> Iterator[str]:
@@ -207,9 +203,9 @@ def _other_intensities(name: str, expected: np.ndarray, other: np.ndarray) -> It
     )
 
 
-def _median(values: Sequence[Any]) -> np.ndarray:
+def _median(facts: Sequence[ScanFacts], value: Callable[[ScanFacts], Any]) -> np.ndarray:
     """Over scans; those with as many axes or channels as the first."""
-    arrays = [np.asarray(i, float) for i in values]
+    arrays = [np.asarray(value(i), float) for i in facts]
     return np.median([i for i in arrays if i.shape == arrays[0].shape], axis=0)
 
 

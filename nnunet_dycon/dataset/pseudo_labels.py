@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_dycon.dataset.raw_dataset import RawDataset, link_case
+from nnunet_dycon.dataset.raw_dataset import RawDataset, link_dataset
 from nnunet_dycon.files.json_files import read_json_object, write_json
 
 KEY = "pseudo_labels"
@@ -48,22 +48,13 @@ def write_pseudo_labeled_dataset(
         entry: What dataset.json and ``labelsTr/pseudo_labels.json`` say of the predictions, beside their cases.
         labels: Those of the new dataset.json.
     """
-    unlabeled = {case: files for case, files in source.images("Un").items() if case not in scans}
-    images: dict[str, dict[str, Any]] = {
+    images: dict[str, Mapping[str, Sequence[Path]]] = {
         "Tr": source.images("Tr") | dict(scans),
-        "Un": unlabeled,
+        "Un": {case: files for case, files in source.images("Un").items() if case not in scans},
         "Ts": source.images("Ts"),
     }
-    for part, cases in images.items():
-        for case, files in cases.items():
-            link_case(files, target / f"images{part}", case)
-    for part in ("Tr", "Ts"):
-        for case, file in source.labels(part).items():
-            link_case([file], target / f"labels{part}", case)
-    for case in scans:
-        link_case([masks / f"{case}{source.file_ending}"], target / "labelsTr", case)
+    predicted = {case: masks / f"{case}{source.file_ending}" for case in scans}
     mark = {**entry, "cases": sorted({*predicted_masks(source.folder / "labelsTr"), *scans})}
+    content = source.dataset_json | {"labels": dict(labels), KEY: mark}
+    link_dataset(target, content, images, {"Tr": source.labels("Tr") | predicted, "Ts": source.labels("Ts")})
     write_json(mark, target / "labelsTr" / FILE)
-    num_training = len(source.labels("Tr")) + len(scans)
-    changed = {"labels": dict(labels), "numTraining": num_training, KEY: mark}
-    write_json(source.dataset_json | changed, target / "dataset.json")

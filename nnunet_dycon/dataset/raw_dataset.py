@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunetv2 import paths
+from tqdm import tqdm
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.json_files import read_json_object
+from nnunet_dycon.files.json_files import read_json_object, write_json
 from nnunet_dycon.files.text import few
 from nnunet_dycon.files.whole_files import link_or_copy
 
@@ -95,16 +97,20 @@ def scans_in(folder: Path, file_ending: str, *, with_sources: bool) -> tuple[dic
         UserError: a folder cannot be read, or two have files of one case.
     """
     pattern = re.compile(rf"(.+)_\d{{4}}{re.escape(file_ending)}")
-    places = [i for i in _paths(folder) if with_sources and i.is_dir() and not pattern.fullmatch(i.name)]
+    sources = [i for i in _paths(folder) if not pattern.fullmatch(i.name) and i.is_dir()]
     cases: dict[str, list[Path]] = defaultdict(list)
     others: list[Path] = []
-    for path in [path for place in (folder, *places) for path in _paths(place) if path not in places]:
+    for path in itertools.chain(_paths(folder), *map(_paths, sources if with_sources else [])):
         match = pattern.fullmatch(path.name)
         (cases[match[1]] if match else others).append(path)
+    _check_one_source(cases, folder)
+    return dict(sorted(cases.items())), [i for i in others if i.suffix != ".json" or i.stem not in cases]
+
+
+def _check_one_source(cases: Mapping[str, Sequence[Path]], folder: Path) -> None:
     twice = [case for case, paths in cases.items() if len({path.parent for path in paths}) > 1]
     if twice:
         raise UserError(f"several folders in {folder} have files of {few(twice)}; name every scan differently")
-    return dict(sorted(cases.items())), [i for i in others if i.suffix != ".json" or i.stem not in cases]
 
 
 def _paths(folder: Path) -> list[Path]:
@@ -134,19 +140,23 @@ def label_values(dataset_json: dict[str, Any], *, ignore: bool = True) -> list[i
     return sorted(values)
 
 
+def _datasets_of(number: int) -> list[str]:
+    from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
+
+    return [str(name) for name in find_candidate_datasets(number)]
+
+
 def dataset_name(id_or_name: int | str) -> str:
     """DatasetXXX_Name of an ID or a name, as nnU-Net finds it.
 
     Raises:
         UserError: No dataset, or several, have this ID.
     """
-    from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
-
     if str(id_or_name).startswith("Dataset"):
         return str(id_or_name)
     if not str(id_or_name).isdecimal():
         raise UserError(f"-d {id_or_name} is no dataset; give its number (501) or its name (Dataset501_LA)")
-    found = [str(name) for name in find_candidate_datasets(int(id_or_name))]
+    found = _datasets_of(int(id_or_name))
     if len(found) != 1:
         state = f"several datasets: {', '.join(found)}; give the name" if found else "no dataset; check the number"
         raise UserError(
@@ -157,24 +167,16 @@ def dataset_name(id_or_name: int | str) -> str:
 
 
 def check_new_dataset(number: int, name: str, option: str = "-d", *, may_exist: bool = False) -> None:
-    """Check that a dataset ``DatasetNNN_Name`` can be made.
-
-    Args:
-        number: its ID.
-        name: what follows it.
-        option: what the command calls the ID.
-        may_exist: a dataset of this ID and name is no obstacle.
+    """Check that a dataset ``DatasetNNN_Name`` can be made, or with ``may_exist`` is there, whose ID is an ``option``.
 
     Raises:
         UserError: nnU-Net takes no such ID or name, or another dataset has the ID.
     """
-    from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
-
     if not 1 <= number <= 999:
         raise UserError(f"{option} {number} is no dataset ID; nnU-Net takes 1 to 999")
     if not re.fullmatch(r"[\w.-]+", name):
         raise UserError(f"--name {name!r} is no part of a folder name; use letters, digits, '_', '-' and '.'")
-    used = {str(i) for i in find_candidate_datasets(number)} - ({f"Dataset{number:03d}_{name}"} if may_exist else set())
+    used = set(_datasets_of(number)) - ({f"Dataset{number:03d}_{name}"} if may_exist else set())
     if used:
         raise UserError(
             f"{option} {number} is in use by {', '.join(sorted(used))} (in nnUNet_raw, nnUNet_preprocessed or "
@@ -184,9 +186,7 @@ def check_new_dataset(number: int, name: str, option: str = "-d", *, may_exist: 
 
 def next_free_id(number: int) -> int:
     """The next ID that no dataset has."""
-    from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
-
-    return next((i for i in range(number + 1, 1000) if len(find_candidate_datasets(i)) == 0), number + 1)
+    return next((i for i in range(number + 1, 1000) if not _datasets_of(i)), number + 1)
 
 
 def environment_folder(variable: str) -> Path:
@@ -244,9 +244,28 @@ def _check_values(file: Path, content: dict[str, Any]) -> None:
         raise UserError(f'{file} has labels that are not like {{"background": 0, "tumour": 1}}; correct them')
 
 
-def link_case(files: Sequence[Path], folder: Path, case: str) -> None:
-    """Files of a case, with the ``CASE.json`` that holds the spacing of TIFF files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    sidecar = files[0].with_name(f"{case}.json")
-    for file in [*files, *([sidecar] if sidecar.is_file() else [])]:
-        link_or_copy(file, folder / file.name)
+def link_dataset(
+    folder: Path,
+    dataset_json: dict[str, Any],
+    images: Mapping[str, Mapping[str, Sequence[Path]]],
+    masks: Mapping[str, Mapping[str, Path]],
+    *,
+    progress: bool = False,
+) -> None:
+    """Fill the folder of a new dataset with links to files of others, or copies where links are not possible.
+
+    Args:
+        folder: of the dataset.
+        dataset_json: its dataset.json but for numTraining.
+        images: channel files by part and case.
+        masks: mask by part and case.
+        progress: show a progress bar.
+    """
+    files = [(f"images{part}", case, scan) for part, cases in images.items() for case, scan in cases.items()]
+    files += [(f"labels{part}", case, [mask]) for part, cases in masks.items() for case, mask in cases.items()]
+    for subfolder, case, of_case in tqdm(files, desc="linking cases", disable=not progress):
+        (folder / subfolder).mkdir(parents=True, exist_ok=True)
+        spacing = of_case[0].with_name(f"{case}.json")  # of TIFF files
+        for file in [*of_case, *([spacing] if spacing.is_file() else [])]:
+            link_or_copy(file, folder / subfolder / file.name)
+    write_json(dataset_json | {"numTraining": len(masks["Tr"])}, folder / "dataset.json")

@@ -55,14 +55,9 @@ def reader_of(file: Path, dataset_json: dict[str, Any]) -> Any:
 
 
 def read_volume(file: Path, reader: Any, *, is_mask: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
-    """Voxels (channels, X, Y, Z) and properties of a file, by nnU-Net's reader.
+    """Voxels (channels, X, Y, Z) and properties of a file, by one of nnU-Net's readers.
 
     A sheared affine, which ITK refuses, becomes the nearest rotation; then the properties have ``sheared``: True.
-
-    Args:
-        file: image or mask.
-        reader: one of nnU-Net's readers.
-        is_mask: read it as a mask.
 
     Raises:
         UserError: the file cannot be read, ends too early, or holds colours where its format has one value a voxel.
@@ -81,12 +76,8 @@ def read_volume(file: Path, reader: Any, *, is_mask: bool = False) -> tuple[np.n
 def read_image(file: Path, fix: str = "write it again or remove it") -> SimpleITK.Image:
     """A file as SimpleITK has it, one value a voxel; ``is_sheared`` says whether its affine had to be mended.
 
-    Args:
-        file: image or mask.
-        fix: what the user can do where it cannot be read.
-
     Raises:
-        UserError: it cannot be read, or has several values a voxel.
+        UserError: it cannot be read, and what fixes that, or it has several values a voxel.
     """
     with _naming(file, fix), sheared_affines_mended():
         image = SimpleITK.ReadImage(str(file))

@@ -51,7 +51,10 @@ def check_scan(
     """Read a scan and check that training can use it.
 
     Args:
-        files, plans, configuration, dataset_json: as for ``read_scan``.
+        files: its channel files.
+        plans: the dataset's plans.
+        configuration: the configuration it is preprocessed for.
+        dataset_json: the dataset's dataset.json.
         may_be_masks: the labelled images look like masks, so unlabelled ones may as well.
 
     Returns:
@@ -77,12 +80,6 @@ def read_scan(
     files: Sequence[str], plans: PlansManager, configuration: ConfigurationManager, dataset_json: dict[str, Any]
 ) -> list[Volume]:
     """Read a scan and check that nnU-Net can preprocess it.
-
-    Args:
-        files: its channel files.
-        plans: the dataset's plans.
-        configuration: the configuration it is preprocessed for.
-        dataset_json: the dataset's dataset.json.
 
     Raises:
         UserError: naming the file and the fix.
@@ -143,10 +140,10 @@ def likeness_to_mask(channels: Sequence[np.ndarray], dataset_json: dict[str, Any
     8 bits up to 0.31 of neighbours do, in masks of small lesions 0.42 and more.)
     """
     sample = [i.ravel()[:: max(1, i.size // _SAMPLED_VOXELS)] for i in channels]
-    for voxels in (sample, channels):  # a sample decides where it can, because sorting all takes long
-        values = np.unique(np.concatenate([np.unique(i) for i in voxels]))
-        if len(values) > _MOST_LABELS:
-            return None
+    if len(values := _values(sample)) <= _MOST_LABELS:  # a sample decides where it can, as sorting all takes long
+        values = _values(channels)
+    if len(values) > _MOST_LABELS:
+        return None
     if len(values) <= 2:
         return "surely"
     is_whole = bool(values.min() >= 0 and (values == np.rint(values)).all())
@@ -154,6 +151,10 @@ def likeness_to_mask(channels: Sequence[np.ndarray], dataset_json: dict[str, Any
         return None
     labels = label_values(dataset_json)
     return "surely" if len(values) <= len(labels) or values.max() <= labels[-1] else "perhaps"
+
+
+def _values(channels: Sequence[np.ndarray]) -> np.ndarray:
+    return np.unique(np.concatenate([np.unique(i) for i in channels]))
 
 
 def _share_of_equal_neighbours(voxels: np.ndarray) -> float:

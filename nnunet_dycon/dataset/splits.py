@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json
-from nnunet_dycon.files.text import few
+from nnunet_dycon.files.text import few, nearest
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 
@@ -112,8 +111,7 @@ def check_fold(
             )
         unknown = sorted(set(cases) - set(known))
         if unknown:
-            near = difflib.get_close_matches(unknown[0], known, n=1)
             raise UserError(
                 f"fold {fold} of splits_final.json names {few(unknown)} under '{key}', but there is no such labelled "
-                f"case{f' (nearest name: {near[0]})' if near else ''}; correct the name, or preprocess the case"
+                f"case{nearest(unknown[0], known)}; correct the name, or preprocess the case"
             )

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import random
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -32,7 +31,7 @@ from nnunet_dycon.dataset.unlabeled_scans import (
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json_object, write_json
 from nnunet_dycon.files.pool import completed
-from nnunet_dycon.files.text import few
+from nnunet_dycon.files.text import by_text
 from nnunet_dycon.files.whole_files import check_writable, partial_folder, remove_leftovers
 
 _LOG = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ class _Job(NamedTuple):
     files: list[Path]
     folder: Path
     record: dict[str, Any]
-    """What it is made from, written last; the source only where there is one, as older records have none."""
+    """What it is made from, written last."""
 
     def is_done(self) -> bool:
         """Whether the case is there, made with these plans from these files; a new source is written down."""
@@ -122,18 +121,14 @@ def preprocess_unlabeled(
         return _cases_without_raw_images(folder, fingerprint)
     scans = find_raw_scans(raw_folder, dataset_json, manager, with_sources=True)
     sources = {case: source_of(files, raw_folder) for case, files in scans.items()}
-    jobs = []
-    for case, files in scans.items():
-        source = {"source": sources[case]} if sources[case] else {}
-        jobs.append(_Job(case, files, folder, {"plans": fingerprint, "files": _signature(files)} | source))
+    jobs = [_Job(case, files, folder, _wanted(fingerprint, files, sources[case])) for case, files in scans.items()]
     remove_leftovers(folder)
     todo = [job for job in jobs if not job.is_done()]
     if todo:
         check_writable(folder)
-        groups = {LABELED: [*RawDataset(raw_folder.parent, dataset_json).images("Tr").values()]}
-        for job in todo:
-            groups.setdefault(sources[job.case] or "imagesUn", []).append(job.files)
-        comparison = compare(groups, dataset_json, num_processes=num_processes, progress=progress)
+        comparison = compare(
+            _groups(raw_folder, todo, dataset_json), dataset_json, num_processes=num_processes, progress=progress
+        )
         for line in comparison.lines():
             tell(line)
         random.Random().shuffle(todo)  # so that processes that start together work on different cases
@@ -145,6 +140,19 @@ def preprocess_unlabeled(
         outcomes = completed(work, todo, num_processes=num_processes, description=description, progress=progress)
         _collect({todo[i].case: future for i, future in outcomes}, tell)
     return sources
+
+
+def _wanted(fingerprint: str, files: list[Path], source: str) -> dict[str, Any]:
+    """A case's record; the source only where there is one, as older records have none."""
+    return {"plans": fingerprint, "files": _signature(files)} | ({"source": source} if source else {})
+
+
+def _groups(raw_folder: Path, jobs: list[_Job], dataset_json: dict[str, Any]) -> dict[str, list[list[Path]]]:
+    """Scans to compare: the labelled ones, and the new ones of each source."""
+    groups = {LABELED: [*RawDataset(raw_folder.parent, dataset_json).images("Tr").values()]}
+    for job in jobs:
+        groups.setdefault(job.record.get("source", "imagesUn"), []).append(job.files)
+    return groups
 
 
 def _signature(files: list[Path]) -> list[list[Any]]:
@@ -176,27 +184,18 @@ def _record(file: Path) -> dict[str, Any]:
 
 def _collect(outcomes: Mapping[str, Future[list[str]]], tell: Callable[[str], Any]) -> None:
     """Errors and notes of the cases, each told once."""
-    notes: dict[str, list[str]] = defaultdict(list)
-    failures: dict[str, list[str]] = defaultdict(list)
-    for case, future in outcomes.items():
-        if (error := future.exception()) is not None:
-            failures[str(error) or type(error).__name__].append(case)
-            continue
-        for note in future.result():
-            notes[note].append(case)
-    for line in _lines(notes):
-        tell(f"warning: {line}")
-    if failures:
+    errors = {
+        case: [str(error) or type(error).__name__] for case, future in outcomes.items() if (error := future.exception())
+    }
+    notes = {case: future.result() for case, future in outcomes.items() if case not in errors}
+    for note, cases in sorted(by_text(notes)):
+        tell(f"warning: {cases}: {note}")
+    if errors:
         raise UserError(
-            f"{sum(map(len, failures.values()))} of {len(outcomes)} unlabelled cases could not be preprocessed. "
-            "Correct what follows, or remove their images from imagesUn, and run the same command again (finished cases are "
-            "kept):\n" + "\n".join(_lines(failures))
+            f"{len(errors)} of {len(outcomes)} unlabelled cases could not be preprocessed. Correct what follows, or "
+            "remove their images from imagesUn, and run the same command again (finished cases are kept):\n"
+            + "\n".join(sorted(f"{cases}: {text}" for text, cases in by_text(errors)))
         )
-
-
-def _lines(cases: Mapping[str, list[str]]) -> list[str]:
-    """``a, b and 40 more: text`` for each text."""
-    return sorted(f"{few(sorted(names))}: {text}" for text, names in cases.items())
 
 
 def _preprocess_case(

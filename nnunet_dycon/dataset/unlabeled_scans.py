@@ -60,16 +60,13 @@ def preprocessed_unlabeled_folder(preprocessed_dataset_folder: str | Path) -> Pa
 def find_raw_scans(
     folder: Path, dataset_json: dict, plans: PlansManager, *, with_sources: bool = False
 ) -> dict[str, list[Path]]:
-    """Image files of each case in a folder such as ``imagesUn``, channels in order.
+    """Image files of each case in a folder such as ``imagesUn``, channels in order, cases sorted.
 
     Args:
         folder: imagesUn.
         dataset_json: the dataset's dataset.json, for file ending and channels.
         plans: the dataset's plans, for the image reader.
         with_sources: take the folders in it as well (``imagesUn/site_a/CASE_0000.nii.gz``).
-
-    Returns:
-        Files by case name, sorted by name.
 
     Raises:
         UserError: files with a wrong name, broken links, cases with missing or superfluous channels, or in two folders.
@@ -82,17 +79,21 @@ def find_raw_scans(
             "Rename or remove them; every case needs the dataset's file ending (small letters count) and a four-digit "
             "channel number"
         )
+    _check_files(cases, folder, dataset_json, plans)
+    return cases
+
+
+def _check_files(cases: dict[str, list[Path]], folder: Path, dataset_json: dict, plans: PlansManager) -> None:
     if broken := [path.name for paths in cases.values() for path in paths if not path.is_file()]:
         raise UserError(f"{folder} holds folders or broken links in place of files: {few(broken)}. Remove them")
     one_file = plans.plans["image_reader_writer"] == _READER_OF_ALL_CHANNELS
-    number = 1 if one_file else len(channel_names(dataset_json))
+    number, ending = 1 if one_file else len(channel_names(dataset_json)), dataset_json["file_ending"]
     wrong = [case for case, paths in cases.items() if [i.name for i in paths] != channel_files(case, number, ending)]
     if wrong:
         raise UserError(
             f"cases in {folder} do not have the {number} channel file(s) 0000 to {number - 1:04d} that "
             f"dataset.json names: {few(wrong)}. Add or remove channel files"
         )
-    return cases
 
 
 def source_of(files: Sequence[Path], folder: Path) -> str:
@@ -107,11 +108,7 @@ def recorded_source(image: Path) -> str:
 
 
 def sources_text(sources: Mapping[str, str]) -> str:
-    """`` from 2 sources: site_a (12), site_b (30)``; empty where all cases lie in imagesUn itself.
-
-    Args:
-        sources: source by case, as ``source_of`` names it.
-    """
+    """`` from 2 sources: site_a (12), site_b (30)`` of sources by case; empty where all lie in imagesUn itself."""
     if not any(sources.values()):
         return ""
     counts = Counter(source or "imagesUn" for source in sources.values())

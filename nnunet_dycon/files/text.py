@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def few(names: Iterable[object], most: int = 5, between: str = ", ") -> str:
     """Names for a message, the rest as a number: ``a, b, c and 4 more``."""
     texts = [str(name) for name in names]
     return between.join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+
+def nearest(name: str, known: Iterable[str], form: str = " (nearest name: {})") -> str:
+    """The known name that is most like a wrong one, for a message; nothing where none is."""
+    near = difflib.get_close_matches(name, [*known], n=1)
+    return form.format(near[0]) if near else ""
+
+
+def by_text(texts: Mapping[str, Iterable[str]], most: int = 5) -> list[tuple[str, str]]:
+    """Each text that is said of some names, in the order in which they come, with these names as ``few`` has them."""
+    names: dict[str, list[str]] = {}
+    for name in sorted(texts):
+        for text in texts[name]:
+            names.setdefault(text, []).append(name)
+    return [(text, few(said_of, most)) for text, said_of in names.items()]
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> str:

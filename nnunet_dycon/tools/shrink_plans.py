@@ -27,12 +27,8 @@ def shrink_plans(
     """Write ``nnUNet_preprocessed/DATASET/NEW_NAME.json``; what is None stays as it is.
 
     Args:
-        dataset: ID or name.
         new_name: Plans identifier of the copy.
-        plans: The plans to copy.
-        configuration: The one that is changed.
         features: Channels at full resolution, doubled at each stage up to what the plans have.
-        batch_size: Crops in a batch.
         patch_size: Voxels along each axis, in the plans' order.
 
     Raises:
@@ -44,18 +40,18 @@ def shrink_plans(
     if source == target:
         raise UserError(f"--plans-name {new_name} is the name of the plans to copy; give the copy another one")
     content = read_plans(source) | {"plans_name": new_name}
-    there = {name: i for name, i in content["configurations"].items() if "architecture" in i}
-    if configuration not in there:
-        raise UserError(f"-c {configuration}: {source} has no such network; it has {', '.join(there)}")
-    changed = there[configuration]
+    networks = {name: i for name, i in content["configurations"].items() if "architecture" in i}
+    if configuration not in networks:
+        raise UserError(f"-c {configuration}: {source} has no such network; it has {', '.join(networks)}")
+    changed = networks[configuration]
     network = changed["architecture"]["arch_kwargs"]
     if features:
         widths = [features * 2**i for i in range(network["n_stages"])]
         network["features_per_stage"] = [min(width, max(network["features_per_stage"])) for width in widths]
     if patch_size:
         _check_patch(patch_size, changed["patch_size"], network)
-    sizes = {"batch_size": batch_size, "patch_size": patch_size and list(patch_size)}
-    changed.update({key: value for key, value in sizes.items() if value})
+        changed["patch_size"] = list(patch_size)
+    changed["batch_size"] = batch_size or changed["batch_size"]
     write_json(content, target)
     return target
 

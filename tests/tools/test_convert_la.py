@@ -39,20 +39,16 @@ def test_nrrd(tmp_path: Path) -> None:
     }
 
 
-def test_nrrd_header_is_kept_where_it_says_something(tmp_path: Path) -> None:
+def test_nrrd_header_is_kept_where_it_says_something_else_the_option_counts(tmp_path: Path) -> None:
     la_nrrd(tmp_path, LA_IDS[0], spacing_mm=(0.5, 0.5, 2.0))
+    la_nrrd(tmp_path, LA_IDS[1])
     report = convert(la.plan(tmp_path), tmp_path / "Dataset001_LA")
     assert converted(report, NAMES[0])[2].GetSpacing() == (0.5, 0.5, 2.0)
-    assert not report.case_notes
-    report = convert(la.plan(tmp_path, spacing_mm=(1, 1, 3)), tmp_path / "Dataset001_LA")
+    assert NAMES[0] not in report.case_notes
+    report = convert(la.plan(tmp_path, spacing_mm=(0.5, 0.75, 1.25)), tmp_path / "Dataset001_LA")
     assert converted(report, NAMES[0])[2].GetSpacing() == (0.5, 0.5, 2.0)
     assert "--spacing has no effect" in report.case_notes[NAMES[0]][0]
-
-
-def test_spacing_option(tmp_path: Path) -> None:
-    la_nrrd(tmp_path, LA_IDS[0])
-    report = convert(la.plan(tmp_path, spacing_mm=(0.5, 0.75, 1.25)), tmp_path / "Dataset001_LA")
-    assert converted(report, NAMES[0])[2].GetSpacing() == (0.5, 0.75, 1.25)
+    assert converted(report, NAMES[1])[2].GetSpacing() == (0.5, 0.75, 1.25)
 
 
 def test_h5_axes_are_xyz(tmp_path: Path) -> None:
@@ -100,15 +96,15 @@ def test_a_header_without_spacing_does_not_disagree(tmp_path: Path, without: str
     assert converted(report, NAMES[0])[2].GetSpacing() == (0.625,) * 3 and not report.failures
 
 
-@pytest.mark.parametrize("missing", ["laendo.nrrd", "lgemri.nrrd"])
-def test_a_case_without_one_file_fails_alone(tmp_path: Path, missing: str) -> None:
+def test_a_case_without_one_file_fails_alone(tmp_path: Path) -> None:
     la_nrrd(tmp_path, LA_IDS[0])
-    (la_nrrd(tmp_path, LA_IDS[1]) / missing).unlink()
+    for case_id, missing in zip(LA_IDS[1:], ("laendo", "lgemri"), strict=True):
+        (la_nrrd(tmp_path, case_id) / f"{missing}.nrrd").unlink()
     report = convert(la.plan(tmp_path), tmp_path / "Dataset001_LA")
     assert report.written == [NAMES[0]]
-    assert f"{missing.split('.')[0]} is missing" in report.failures[NAMES[1]]
-    assert "unpack the download again" in report.failures[NAMES[1]]
-    assert NAMES[1] in report.summary()
+    for name, missing in zip(NAMES[1:], ("laendo", "lgemri"), strict=True):
+        assert f"{missing} is missing" in report.failures[name]
+        assert "unpack the download again" in report.failures[name] and name in report.summary()
 
 
 def test_bad_cases_fail_alone_and_leave_nothing(tmp_path: Path) -> None:

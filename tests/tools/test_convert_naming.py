@@ -4,7 +4,6 @@ import pytest
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.convert.datasets import BENCHMARKS
-from nnunet_dycon.tools.convert.plan import load_list
 
 
 @pytest.mark.parametrize(
@@ -45,23 +44,3 @@ def test_every_spelling_gives_one_name(dataset: str, entry: str, name: str) -> N
 def test_no_case(dataset: str, entry: str) -> None:
     with pytest.raises(UserError, match=f"names no case of {dataset}; expected an entry like"):
         BENCHMARKS[dataset].case_name(entry)
-
-
-@pytest.mark.parametrize(
-    ("dataset", "lists", "count"),
-    [
-        ("la", ("la/train.list", "la/test.list"), 100),
-        ("pancreas", ("pancreas/mcnet/train.list", "pancreas/mcnet/test.list"), 82),
-        (
-            "pancreas",
-            ("pancreas/coranet/train_lab.txt", "pancreas/coranet/train_unlab.txt", "pancreas/coranet/test.txt"),
-            80,
-        ),
-        ("brats19", ("brats19/train.txt", "brats19/val.txt", "brats19/test.txt"), 335),
-        ("isles22", ("isles22/train.list", "isles22/val.list", "isles22/test.list"), 250),
-        ("acdc", ("acdc/train.list", "acdc/val.list", "acdc/test.list"), 200),
-    ],
-)
-def test_the_published_lists_name_every_case_once(dataset: str, lists: tuple[str, ...], count: int) -> None:
-    names = [BENCHMARKS[dataset].case_name(entry) for name in lists for entry in load_list(name)]
-    assert len(names) == len(set(names)) == count

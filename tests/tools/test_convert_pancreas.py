@@ -160,15 +160,16 @@ def test_a_tilted_gantry_is_refused(tmp_path: Path) -> None:
         read_series(tmp_path)
 
 
-@pytest.mark.parametrize("axes", [0, 1, 2, (0, 1), (0, 2), (1, 2), (0, 1, 2)])
-def test_a_flipped_mask_is_refused(source: Path, axes: int | tuple[int, ...]) -> None:
-    pancreas_case(source, 1, np.flip(abdomen()[1], axes))
+def test_a_flipped_mask_is_refused(source: Path) -> None:
+    pancreas_case(source, 1, np.flip(abdomen()[1], 0))
     pancreas_case(source, 2)
     report = _convert(source)
     assert report.written == ["pancreas_0002"]
     assert "label and scan do not belong together" in report.failures["pancreas_0001"]
-    flipped = "".join("zyx"[axis] for axis in reversed(np.atleast_1d(axes)))
-    assert f"flipped along {flipped} by" in report.failures["pancreas_0001"]
+    for axes in (0, 1, 2, (0, 1), (0, 2), (1, 2), (0, 1, 2)):
+        flipped = "".join("zyx"[axis] for axis in reversed(np.atleast_1d(axes)))
+        with pytest.raises(UserError, match=f"flipped along {flipped} by"):
+            check_pairing(abdomen()[0], np.flip(abdomen()[1], axes))
 
 
 def test_a_mask_on_no_soft_tissue_is_refused() -> None:

@@ -119,8 +119,9 @@ def test_a_killed_process_is_a_failure_not_a_crash(tmp_path: Path, folder: Path)
     cases = [CasePlan(name, _die, {}) for name in NAMES[:2]]
     labels = {"background": 0, "left atrium": 1}
     plan = DatasetPlan(
-        benchmark=la.BENCHMARK, layout="NRRD", source=tmp_path, channel_names=["LGE-MRI"], labels=labels, cases=cases
-    )
+        benchmark=la.BENCHMARK, layout="NRRD", source=tmp_path, channel_names=["MRI"], labels=labels, published=(),
+        cases=cases,
+    )  # fmt: skip
     report = convert(plan, folder, num_processes=2)
     assert sorted(report.failures) == NAMES[:2]
     assert "a worker process was killed" in report.failures[NAMES[0]]
@@ -220,7 +221,7 @@ def test_command_errors(source: Path, raw: Path, capsys: pytest.CaptureFixture[s
         ((*common, 1000), "nnU-Net takes 1 to 999"),
         ((*common, 1, "--name", "a/b"), "use letters, digits"),
         ((*common, 1, "-np", 0), "give at least 1"),
-        (("isles22", "--source", source, "-d", 1), "holds no ISLES 2022 data"),
+        (("isles22", "--source", source, "-d", 1), "holds no ISLES22 data"),
     ]:
         assert _main(*arguments) == 2
         assert text in capsys.readouterr().err

@@ -53,40 +53,31 @@ def test_missing_list_file_is_refused(tmp_path):
         read_list(tmp_path / "none.txt")
 
 
-@pytest.mark.parametrize(
-    ("name", "labeled", "train", "validation", "test"),
-    [
-        ("la-5", 4, 80, 0, 20),
-        ("la-10", 8, 80, 0, 20),
-        ("la-20", 16, 80, 0, 20),
-        ("pancreas-10", 6, 62, 0, 18),
-        ("pancreas-20", 12, 62, 0, 18),
-        ("pancreas-mcnet-10", 6, 62, 0, 20),
-        ("pancreas-mcnet-20", 12, 62, 0, 20),
-        ("brats19-10", 25, 250, 25, 60),
-        ("brats19-20", 50, 250, 25, 60),
-        ("isles22-5", 10, 200, 25, 25),
-        ("isles22-10", 20, 200, 25, 25),
-        ("isles22-20", 40, 200, 25, 25),
-        ("acdc-3", 6, 140, 20, 40),
-        ("acdc-7", 14, 140, 20, 40),
-    ],
-)
-def test_sizes_of_the_protocols(name, labeled, train, validation, test):
-    protocol = get_protocol(name)
-    sizes = len(protocol.train), len(protocol.validation), len(protocol.test)
-    assert (protocol.n_labeled, *sizes) == (labeled, train, validation, test)
+SIZES = {  # labelled, training, validation, test cases
+    "la-5": (4, 80, 0, 20),
+    "la-10": (8, 80, 0, 20),
+    "la-20": (16, 80, 0, 20),
+    "pancreas-10": (6, 62, 0, 18),
+    "pancreas-20": (12, 62, 0, 18),
+    "pancreas-mcnet-10": (6, 62, 0, 20),
+    "pancreas-mcnet-20": (12, 62, 0, 20),
+    "brats19-10": (25, 250, 25, 60),
+    "brats19-20": (50, 250, 25, 60),
+    "isles22-5": (10, 200, 25, 25),
+    "isles22-10": (20, 200, 25, 25),
+    "isles22-20": (40, 200, 25, 25),
+    "acdc-3": (6, 140, 20, 40),
+    "acdc-7": (14, 140, 20, 40),
+}
 
 
-def test_all_protocols_of_the_table_above_are_tested():
-    assert len(PROTOCOLS) == 14
-
-
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_sets_of_a_protocol_are_disjoint(name):
-    protocol = get_protocol(name)
-    cases = [*protocol.train, *protocol.validation, *protocol.test]
-    assert len(cases) == len(set(cases))
+def test_every_protocol_has_its_published_sizes_and_names_no_case_twice():
+    assert set(PROTOCOLS) == set(SIZES)
+    for name, sizes in SIZES.items():
+        protocol = get_protocol(name)
+        sets = protocol.train, protocol.validation, protocol.test
+        assert (protocol.n_labeled, *map(len, sets)) == sizes
+        assert len({case for cases in sets for case in cases}) == sum(sizes[1:])
 
 
 def test_names_are_those_of_the_converted_datasets():

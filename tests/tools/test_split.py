@@ -313,6 +313,11 @@ def test_test_cases_without_masks_are_kept_and_counted(roots):
     assert any(note.startswith("1 test cases have no mask") for note in report.notes)
 
 
+def add(file: Path) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("image")
+
+
 def _nothing_written(roots) -> bool:
     """Only the source is there, no partial folder either."""
     return [i.name for i in roots["nnUNet_raw"].iterdir()] == ["Dataset500_Toy"] and not any(
@@ -328,6 +333,19 @@ def _nothing_written(roots) -> bool:
         (lambda raw: (raw / "dataset.json").unlink(), {"labeled": "2"}, 501, "dataset.json does not exist"),
         (lambda raw: (raw / "dataset.json").write_text("{"), {"labeled": "2"}, 501, "no valid JSON"),
         (lambda raw: (raw / "dataset.json").write_text("{}"), {"labeled": "2"}, 501, "lacks labels and file_ending"),
+        (lambda raw: add(raw / "imagesUn" / "case_77_0000.nii.gz"), {"labeled": "2"}, 501, "imagesUn already"),
+        (
+            lambda raw: add(raw / "imagesTs" / "case_03_0000.nii.gz"),
+            {"labeled": "2"},
+            501,
+            "case_03 in imagesTr and in imagesTs",
+        ),
+        (
+            lambda raw: add(raw / "imagesTr" / "case_07_0001.nii.gz"),
+            {"labeled": "2"},
+            501,
+            "case_07 have not 1 channel files",
+        ),
         (lambda raw: None, {"labeled": "2"}, 500, "-t 500 is in use by Dataset500_Toy"),
         (lambda raw: None, {"labeled": "2"}, 1000, "no dataset ID"),
         (lambda raw: None, {"protocol": get_protocol("la-10")}, 501, "lacks 100 of the 100 cases of protocol la-10"),
@@ -345,29 +363,6 @@ def test_unlabelled_cases_need_no_mask(roots):
     (folder / "labelsTr" / "case_05.nii.gz").unlink()
     report = split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
     assert "case_05" in report.division.unlabeled
-
-
-def test_source_with_unlabelled_cases_is_refused(roots):
-    folder = make_raw(roots)
-    (folder / "imagesUn").mkdir()
-    (folder / "imagesUn" / "case_77_0000.nii.gz").write_text("image")
-    with pytest.raises(UserError, match="imagesUn already"):
-        split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
-
-
-def test_case_in_two_folders_of_the_source_is_refused(roots):
-    make_raw(roots, test=["case_03"])
-    with pytest.raises(UserError, match="case_03 in imagesTr and in imagesTs"):
-        split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
-
-
-def test_id_of_a_preprocessed_leftover_is_in_use(roots):
-    make_raw(roots)
-    leftover = roots["nnUNet_preprocessed"] / "Dataset501_Old"
-    leftover.mkdir()
-    with pytest.raises(UserError, match="in use by Dataset501_Old"):
-        split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
-    assert leftover.is_dir()
 
 
 def test_failure_while_writing_leaves_nothing(roots, monkeypatch):
@@ -401,14 +396,6 @@ def test_what_cannot_be_written_is_told_before_masks_are_read(roots, monkeypatch
     assert _nothing_written(roots)
 
 
-def test_a_case_that_lacks_a_channel_is_named(roots):
-    folder = make_raw(roots, channels=2)
-    (folder / "imagesTr" / "case_07_0001.nii.gz").unlink()
-    with pytest.raises(UserError, match="case_07 have not 2 channel files"):
-        split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
-    assert _nothing_written(roots)
-
-
 def test_missing_environment_is_named(roots, monkeypatch):
     make_raw(roots)
     monkeypatch.delenv("nnUNet_preprocessed")
@@ -416,11 +403,16 @@ def test_missing_environment_is_named(roots, monkeypatch):
         split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
 
 
-@pytest.mark.parametrize(("dataset", "message"), [(777, "no dataset"), ("LA", "is no dataset")])
-def test_unknown_source_is_refused(roots, dataset, message):
+def test_unknown_source_or_an_id_that_is_preprocessed_is_refused(roots):
     make_raw(roots)
-    with pytest.raises(UserError, match=message):
-        split_into_new_dataset(dataset, 501, SplitOptions(labeled="2"))
+    (roots["nnUNet_preprocessed"] / "Dataset501_Old").mkdir()
+    for dataset, target, message in (
+        (777, 502, "no dataset"),
+        ("LA", 502, "is no dataset"),
+        (500, 501, "in use by Dataset501_Old"),
+    ):
+        with pytest.raises(UserError, match=message):
+            split_into_new_dataset(dataset, target, SplitOptions(labeled="2"))
 
 
 def test_stratified_split_measures_volumes_in_mm3_and_says_that_it_read_the_masks(roots):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from nnunet_dycon.dataset.comparison import LABELED, Comparison, ScanFacts
-from nnunet_dycon.dataset.foreground import no_foreground
+from nnunet_dycon.dataset.preprocessed_files import no_foreground
 from nnunet_dycon.dataset.raw_dataset import RawDataset, open_raw_dataset
 from nnunet_dycon.dataset.unlabeled_scans import source_of
 from nnunet_dycon.errors import UserError

@@ -22,22 +22,19 @@ _MIN_COSINE = 0.999
 
 
 def read_series(folder: Path) -> tuple[sitk.Image, list[str]]:
-    """The series in a folder in Hounsfield units.
-
-    Returns:
-        (image whose slice k is InstanceNumber k + 1, notes)
+    """The series in a folder in Hounsfield units, whose slice k is InstanceNumber k + 1, and notes.
 
     Raises:
         UserError: A file cannot be read, slices are missing or double, or they do not form one regular stack.
     """
-    slices = sorted((_read_slice(path) for path in _slice_files(folder)), key=lambda item: int(item.InstanceNumber))
+    files = [path for path in folder.iterdir() if path.suffix.lower() == ".dcm" and not path.name.startswith("._")]
+    slices = sorted(map(_read_slice, files), key=lambda item: int(item.InstanceNumber))
     _check_complete(slices, folder)
-    image = sitk.GetImageFromArray(_hounsfield_units(slices, folder))
+    planes = [_plane(item, folder) for item in slices]
+    if len({plane.shape for plane in planes}) > 1:
+        raise UserError(f"{folder} holds slices of different size; download the series again")
+    image = sitk.GetImageFromArray(np.stack(planes))
     return image, _set_geometry(image, slices, folder)
-
-
-def _slice_files(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.suffix.lower() == ".dcm" and not path.name.startswith("._")]
 
 
 def _read_slice(path: Path) -> pydicom.Dataset:
@@ -70,15 +67,8 @@ def _check_complete(slices: list[pydicom.Dataset], folder: Path) -> None:
         )
 
 
-def _hounsfield_units(slices: list[pydicom.Dataset], folder: Path) -> np.ndarray:
-    """(z, y, x), int16 where the values are whole numbers that fit, else float32."""
-    planes = [_plane(item, folder) for item in slices]
-    if len({plane.shape for plane in planes}) > 1:
-        raise UserError(f"{folder} holds slices of different size; download the series again")
-    return np.stack(planes)
-
-
 def _plane(item: pydicom.Dataset, folder: Path) -> np.ndarray:
+    """(y, x) in Hounsfield units, int16 where they are whole numbers that fit, else float32."""
     try:
         stored = item.pixel_array
     except (ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
@@ -90,11 +80,7 @@ def _plane(item: pydicom.Dataset, folder: Path) -> np.ndarray:
 
 
 def _set_geometry(image: sitk.Image, slices: list[pydicom.Dataset], folder: Path) -> list[str]:
-    """Put the DICOM's spacing, origin and direction into the image.
-
-    Returns:
-        Notes on slices that are unevenly spaced.
-    """
+    """Put the DICOM's spacing, origin and direction into the image; notes on slices that are unevenly spaced."""
     orientations = np.array([item.ImageOrientationPatient for item in slices], dtype=float)
     positions = np.array([item.ImagePositionPatient for item in slices], dtype=float)
     along_x, along_y = orientations[0, :3], orientations[0, 3:]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.plan import CaseFile, CasePlan, CaseVolumes, plan_cases, spacing_text
+from nnunet_dycon.tools.convert.plan import CaseFile, CaseVolumes, DatasetPlan, spacing_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,16 +27,19 @@ def load_images(
     return on_one_grid(images, mask, values, check=check, resampled=resampled)
 
 
-def plan_h5(
-    files: Iterable[CaseFile], axes: str, values: Mapping[int, int], spacing_mm: Sequence[float]
-) -> tuple[list[CasePlan], dict[str, str], tuple[str, ...]]:
-    """Plans for ``load_h5`` and failures, as ``plan_cases`` makes them of files of the kind ``path``, and a note."""
-    parameters = {"axes": axes, "values": values, "spacing_mm": [*spacing_mm]}
-    note = (
+def add_h5_cases(
+    plan: DatasetPlan,
+    files: Iterable[CaseFile],
+    axes: str,
+    values: Mapping[int, int],
+    spacing_mm: Sequence[float],
+) -> None:
+    """Plan cases of one file of the kind ``path`` each, for ``load_h5``."""
+    plan.add_cases(files, ("path",), load_h5, {"axes": axes, "values": values, "spacing_mm": [*spacing_mm]})
+    plan.notes.append(
         f"the h5 files hold no geometry: spacing {spacing_text(spacing_mm)} (--spacing), origin 0, no rotation; there "
         "are no headers to compare"
     )
-    return *plan_cases(files, ("path",), load_h5, parameters), (note,)
 
 
 def refuse_spacing(spacing_mm: Sequence[float] | None, files: str) -> None:
@@ -50,7 +53,7 @@ def load_h5(axes: str, values: Mapping[int, int], spacing_mm: Sequence[float], *
 
     Args:
         axes: Order of the stored axes: ``xyz`` or ``zyx`` of a file with all of it, ``yx`` of files of slices.
-        values: Label value in the file to value in the converted dataset; there must be no others.
+        values: As for ``on_one_grid``.
         spacing_mm: (x, y, z).
         paths: The file, or those of the slices in order.
 

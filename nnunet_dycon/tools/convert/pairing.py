@@ -73,7 +73,9 @@ def contrasts_hu(hounsfield_units: np.ndarray, foreground: np.ndarray) -> dict[t
     Returns:
         By the axes along which the scan is flipped: none, each, each two, all.
     """
-    box = _padded_box(foreground)
+    (box,) = ndimage.find_objects(np.pad(foreground, SHELL_VOXELS).astype(np.uint8))
+    # in the padded mask the box starts later by the shell, so that it is wider by it in the mask
+    box = tuple(slice(max(0, part.start - 2 * SHELL_VOXELS), part.stop) for part in box)
     inside = foreground[box]
     shell = ndimage.binary_dilation(inside, iterations=SHELL_VOXELS) & ~inside
     contrasts = {}
@@ -82,12 +84,3 @@ def contrasts_hu(hounsfield_units: np.ndarray, foreground: np.ndarray) -> dict[t
             values = np.clip(np.flip(hounsfield_units, axes)[box], *CLIP_HU)
             contrasts[axes] = float(values[inside].mean() - values[shell].mean())
     return contrasts
-
-
-def _padded_box(foreground: np.ndarray) -> tuple[slice, ...]:
-    """Bounding box of the mask, wider by the shell."""
-    (box,) = ndimage.find_objects(foreground.astype(np.uint8))
-    return tuple(
-        slice(max(0, part.start - SHELL_VOXELS), min(size, part.stop + SHELL_VOXELS))
-        for part, size in zip(box, foreground.shape, strict=True)
-    )

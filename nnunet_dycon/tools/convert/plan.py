@@ -64,7 +64,8 @@ class Benchmark:
         case: Case name made of that ``id``; every spelling of a case gives one name.
         example: An entry, for messages.
         reference: Where the data come from, for dataset.json.
-        plan: ``plan(source, **options)``, options as ``add_arguments`` calls them.
+        plan: ``plan(source, **options)``, options as ``add_arguments`` calls them; a UserError where the folder holds
+            no data of this dataset, or several distributions, or an option does not fit them.
         published: Its published divisions.
         suggested: Protocol of the next step that ``convert`` names.
         add_arguments: Adds the dataset's options to its parser.
@@ -101,13 +102,10 @@ class Benchmark:
 
 
 def load_list(name: str) -> list[str]:
-    """The entries of a list shipped with the package, in their published order.
-
-    Args:
-        name: Path below ``lists/``, e.g. ``la/train.list``.
+    """The entries of a list of the package, such as ``la/train.list``, in their published order.
 
     Raises:
-        UserError: There is no such list, or it names a case twice.
+        UserError: There is no such list.
     """
     resource = files("nnunet_dycon.tools.convert") / "lists" / name
     if ".." in name.split("/") or not resource.is_file():
@@ -141,35 +139,82 @@ class CasePlan:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class DatasetPlan:
-    """What a download holds and what becomes of it.
+    """What a download holds and what becomes of it; ``Benchmark.plan`` fills it step by step.
 
     Attributes:
         benchmark: The dataset.
         layout: The distribution that was recognised, in words.
         source: The download folder.
+        found: Its files, with the match of the layout's regular expression of their names.
         channel_names: In the order of the channels; nnU-Net derives the normalisation from them.
         labels: nnU-Net's ``labels``: name to value, or to a list of values for regions.
+        regions_class_order: nnU-Net's key of this name; None without regions.
+        published: Divisions whose cases all ought to be there.
         cases: The cases to convert.
         failures: Cases that cannot be converted, and why.
         skipped: Cases that are left out on purpose, and why.
         notes: What holds for all cases, e.g. an assumed spacing, or headers that are not read.
-        regions_class_order: nnU-Net's key of this name; None without regions.
-        published: Divisions whose cases all ought to be there; None for all of the benchmark.
     """
 
     benchmark: Benchmark
     layout: str
     source: Path
-    channel_names: Sequence[str]
-    labels: Mapping[str, int | list[int]]
-    cases: list[CasePlan]
-    failures: Mapping[str, str] = field(default_factory=dict)
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    found: Sequence[tuple[Path, re.Match[str]]] = ()
+    channel_names: Sequence[str] = ()
+    labels: Mapping[str, int | list[int]] = field(default_factory=dict)
     regions_class_order: tuple[int, ...] | None = None
-    published: tuple[Published, ...] | None = None
+    published: tuple[Published, ...]
+    cases: list[CasePlan] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def files(self, *, not_below: str = "", because: str = "") -> list[CaseFile]:
+        """The files of cases, by the groups of their pattern: case (else their folder), kind (else it is ``path``).
+
+        Folders that name no case are skipped, and cases below a folder with the word ``not_below`` in its name.
+        """
+        files = []
+        for path, match in self.found:
+            groups = match.groupdict()
+            try:
+                name = self.benchmark.case_name(groups.get("case") or path.parent.name)
+            except UserError as error:
+                self.skipped[str(path.parent)] = str(error)
+                continue
+            if not_below and any(not_below in part.lower() for part in path.relative_to(self.source).parts[:-1]):
+                self.skipped[name] = because
+            else:
+                files.append((name, groups.get("kind", "path").lower(), path))
+        return files
+
+    def add_cases(
+        self,
+        files: Iterable[CaseFile],
+        needed: Sequence[str],
+        load: Callable[..., CaseVolumes],
+        parameters: Mapping[str, Any],
+        fixes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Plan each case that has every kind of file once; the others fail.
+
+        Args:
+            files: The files of the download.
+            needed: The kinds, in the order in which ``load`` gets them.
+            load, parameters: See ``CasePlan``; the same for all cases.
+            fixes: What to do where a kind is missing; else to unpack the download again.
+        """
+        groups: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+        for name, kind, path in files:
+            groups[name][kind].append(path)
+        for name, paths in sorted(groups.items()):
+            problems = [_problem(kind, paths, (fixes or {}).get(kind)) for kind in needed]
+            if any(problems):
+                self.failures[name] = "; ".join(filter(None, problems))
+            else:
+                self.cases.append(CasePlan(name, load, {kind: paths[kind][0] for kind in needed}, parameters))
 
     def accepting(self, names: Iterable[str]) -> DatasetPlan:
         """The same, without the comparison of label and scan for these cases (``["all"]``: for all).
@@ -196,44 +241,11 @@ class DatasetPlan:
     def missing(self, present: Iterable[str] = ()) -> dict[str, str]:
         """Cases of the published lists that neither the download has nor ``present``, and which list names them."""
         known = {*(case.name for case in self.cases), *self.failures, *self.skipped, *present}
-        published = self.benchmark.published if self.published is None else self.published
         return {
             case: f"in the list {name} but not in the download"
-            for name in dict.fromkeys(name for division in published for name in division.lists)
+            for name in dict.fromkeys(name for division in self.published for name in division.lists)
             for case in sorted({*self.benchmark.cases(name)} - known)
         }
-
-
-def plan_cases(
-    case_files: Iterable[CaseFile],
-    needed: Sequence[str],
-    load: Callable[..., CaseVolumes],
-    parameters: Mapping[str, Any],
-    fixes: Mapping[str, str] | None = None,
-) -> tuple[list[CasePlan], dict[str, str]]:
-    """One plan for each case that has every kind of file once.
-
-    Args:
-        case_files: The files of the download.
-        needed: The kinds, in the order in which ``load`` gets them.
-        load: See ``CasePlan``.
-        parameters: The same for all cases.
-        fixes: What to do where a kind is missing; else to unpack the download again.
-
-    Returns:
-        (plans, cases that lack a file or have it twice with the reason)
-    """
-    groups: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for name, kind, path in case_files:
-        groups[name][kind].append(path)
-    cases, failures = [], {}
-    for name, paths in sorted(groups.items()):
-        problems = [_problem(kind, paths, (fixes or {}).get(kind)) for kind in needed]
-        if any(problems):
-            failures[name] = "; ".join(filter(None, problems))
-        else:
-            cases.append(CasePlan(name, load, {kind: paths[kind][0] for kind in needed}, parameters))
-    return cases, failures
 
 
 def _problem(kind: str, found: Mapping[str, Sequence[Path]], fix: str | None) -> str:

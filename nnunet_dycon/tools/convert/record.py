@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from nnunet_dycon import __version__
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json_object, write_json
-from nnunet_dycon.files.text import few
+from nnunet_dycon.files.text import by_text, few
 from nnunet_dycon.files.whole_files import check_writable
 from nnunet_dycon.tools.convert.plan import CasePlan, DatasetPlan
 
@@ -118,20 +117,11 @@ class Conversion:
         if kept:
             lines.append(f"kept from an earlier run, no longer in the download: {few(kept, _MOST_NAMES)}")
         lines += [f"note: {note}" for note in plan.notes]
-        lines += [f"note: {note}: {names}" for note, names in _by_reason(self.case_notes)]
+        lines += [f"note: {note}: {names}" for note, names in by_text(self.case_notes, _MOST_NAMES)]
         for word, reasons in (("skipped", plan.skipped), ("MISSING", missing), ("FAILED", self.failures)):
             listed = {name: [reason] for name, reason in reasons.items()}
-            lines += [f"{word}: {names}: {reason}" for reason, names in _by_reason(listed)]
+            lines += [f"{word}: {names}: {reason}" for reason, names in by_text(listed, _MOST_NAMES)]
         return "\n".join(lines)
-
-
-def _by_reason(reasons: Mapping[str, list[str]]) -> list[tuple[str, str]]:
-    """(reason, its cases), in the order in which the reasons appear."""
-    cases: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(reasons):
-        for reason in reasons[name]:
-            cases[reason].append(name)
-    return [(reason, few(names, _MOST_NAMES)) for reason, names in cases.items()]
 
 
 def _recipe(case: CasePlan) -> dict[str, Any]:

@@ -26,8 +26,7 @@ def convert(plan: DatasetPlan, folder: Path, *, num_processes: int = 1, progress
     Args:
         plan: From ``la.plan`` and its sisters.
         folder: ``nnUNet_raw/DatasetNNN_Name``, new or made by an earlier run.
-        num_processes: Cases converted at the same time; 1 stays in this process.
-        progress: Show a progress bar on stderr.
+        num_processes, progress: As for ``files.pool.completed``.
 
     Raises:
         UserError: The folder belongs to another dataset.

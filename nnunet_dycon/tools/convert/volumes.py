@@ -80,12 +80,7 @@ def check_finite(array: np.ndarray, path: Path) -> None:
 
 
 def label_on_grid(label: np.ndarray, values: Mapping[int, int], grid: sitk.Image) -> sitk.Image:
-    """A uint8 label map on the grid of an image.
-
-    Args:
-        label: (z, y, x) as distributed.
-        values: Distributed value to value in the converted dataset; any other value is an error.
-        grid: The image that the label belongs to, voxel by voxel.
+    """A label map (z, y, x) as uint8 on the grid of the image it belongs to, values as ``on_one_grid`` maps them.
 
     Raises:
         UserError: The shapes differ, or a value is no label.
@@ -114,17 +109,12 @@ def label_on_grid(label: np.ndarray, values: Mapping[int, int], grid: sitk.Image
 def check_same_grid(
     image: sitk.Image, other: sitk.Image, name: str, other_name: str, *, check: bool = True
 ) -> list[str]:
-    """Two files that have to share a grid do so; the first one's header is the one kept.
+    """Notes on two images that have to share a grid, the header of the first being kept.
 
     Args:
-        image: Its header is kept.
-        other: Laid on it voxel by voxel.
-        name: How messages call the first.
-        other_name: How messages call the other.
+        image, other: What is compared.
+        name, other_name: How messages call them.
         check: Else only the sizes are compared, and it is said.
-
-    Returns:
-        Notes where the headers differ by less than a voxel, or where one had to be repaired.
 
     Raises:
         UserError: The sizes differ, or the headers put a corner more than a voxel apart.
@@ -139,9 +129,7 @@ def check_same_grid(
         for each, each_name in ((image, name), (other, other_name))
         if reading.is_sheared(each)
     ]
-    corners = itertools.product(*((0, size - 1) for size in image.GetSize()))
-    points = ([i.TransformIndexToPhysicalPoint(corner) for i in (image, other)] for corner in corners)
-    offset_voxels = max(np.linalg.norm(np.subtract(*pair)) for pair in points) / min(image.GetSpacing())
+    offset_voxels = _corner_offset_mm(image, other) / min(image.GetSpacing())
     if offset_voxels > MAX_CORNER_OFFSET_VOXELS:
         differences = _differences(image, other)
         apart = f"the headers of {name} and {other_name} lie {offset_voxels:.1f} voxels apart ({differences})"
@@ -154,6 +142,13 @@ def check_same_grid(
     elif offset_voxels > ROUNDING_VOXELS:
         notes.append(f"headers of {name} and {other_name} differ by less than a voxel; that of {name} is kept")
     return notes
+
+
+def _corner_offset_mm(image: sitk.Image, other: sitk.Image) -> float:
+    """Largest distance between corresponding corners."""
+    corners = itertools.product(*((0, size - 1) for size in image.GetSize()))
+    points = ([i.TransformIndexToPhysicalPoint(corner) for i in (image, other)] for corner in corners)
+    return float(max(np.linalg.norm(np.subtract(*pair)) for pair in points))
 
 
 def _differences(image: sitk.Image, other: sitk.Image) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from nnunet_dycon.dataset.case_lists import read_list
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.text import few
+from nnunet_dycon.files.text import few, nearest
 from nnunet_dycon.tools.split.options import SplitOptions, count_of, is_amount
 
 Volumes = Callable[[Sequence[str]], dict[str, float]]
@@ -24,9 +23,9 @@ class CasePool:
     Attributes:
         name: How messages call the dataset.
         training: Cases that may be labelled, unlabelled or tested, sorted.
+        volumes_mm3: Foreground volume of cases, read from their masks; called only to stratify.
         validation: Cases that stay validation cases.
         test: Cases that are test cases unless a protocol or list says otherwise.
-        volumes_mm3: Foreground volume of cases, read from their masks; called only to stratify.
     """
 
     name: str
@@ -117,14 +116,14 @@ def _test_cases(pool: CasePool, options: SplitOptions, reserved: Collection[str]
     n_test = count_of(options.test, len(cases), "--test")
     if n_test == len(cases) and not reserved:
         raise UserError(f"--test {options.test} leaves no case to train on; give fewer than {len(cases)}")
-    return cases[-n_test:] if options.seed is None else _drawn(cases, n_test, _random(options.seed, "test"))
+    random = _random(options.seed, 1)
+    return cases[-n_test:] if random is None else _drawn(cases, n_test, random)
 
 
 def _listed_cases(path: Path, train: Sequence[str], pool: CasePool) -> list[str]:
     listed = read_list(path)
     _check_known(listed, pool, f"the case list {path}")
-    in_test_folder = sorted(set(listed) - set(train))
-    if in_test_folder:
+    if in_test_folder := sorted(set(listed) - set(train)):
         raise UserError(
             f"the case list {path} names {few(in_test_folder)}, which {pool.name} has in imagesTs only; test cases "
             "are never trained on: remove them from the list, or move them to imagesTr and labelsTr"
@@ -135,13 +134,15 @@ def _listed_cases(path: Path, train: Sequence[str], pool: CasePool) -> list[str]
 def _choose(cases: Sequence[str], options: SplitOptions, volumes_mm3: Volumes) -> list[str]:
     """Labelled cases: of a protocol whole patients, else single cases."""
     protocol = options.protocol
-    n = protocol.n_labeled if protocol else count_of(options.labeled or "", len(cases), "--labeled")
-    size = protocol.volumes_per_patient if protocol else 1
+    if protocol is None:
+        n, size = count_of(options.labeled or "", len(cases), "--labeled"), 1
+    else:
+        n, size = protocol.n_labeled, protocol.volumes_per_patient
     patients = {cases[i]: cases[i : i + size] for i in range(0, len(cases), size)}  # by their first case
-    random = None if options.seed is None else _random(options.seed, "labeled")
+    random = _random(options.seed, 0)
     if options.stratify:
         volumes = volumes_mm3(cases)
-        sums = {first: sum(volumes[i] for i in patient) for first, patient in patients.items()}
+        sums = {first: sum(map(volumes.__getitem__, patient)) for first, patient in patients.items()}
         chosen = stratified(sums, n // size, random)
     else:
         chosen = list(patients)[: n // size] if random is None else _drawn(list(patients), n // size, random)
@@ -149,15 +150,9 @@ def _choose(cases: Sequence[str], options: SplitOptions, volumes_mm3: Volumes) -
 
 
 def stratified(volumes_mm3: dict[str, float], n: int, random: np.random.RandomState | None) -> list[str]:
-    """One case from each of ``n`` equally large groups of cases of similar volume.
+    """One case from each of ``n`` equally large groups of cases of similar volume, by rising volume.
 
-    Args:
-        volumes_mm3: Volume of each case.
-        n: Number of cases to choose.
-        random: Draws the case of a group; None takes the middle one.
-
-    Returns:
-        Cases by rising volume.
+    ``random`` draws the case of a group; None takes the middle one.
     """
     by_volume = sorted(volumes_mm3, key=lambda case: (volumes_mm3[case], case))
     groups = np.array_split(np.arange(len(by_volume)), n)
@@ -165,9 +160,9 @@ def stratified(volumes_mm3: dict[str, float], n: int, random: np.random.RandomSt
     return [by_volume[i] for i in picked]
 
 
-def _random(seed: int, purpose: str) -> np.random.RandomState:
-    """RandomState, whose numbers numpy promises never to change; one stream a purpose."""
-    return np.random.RandomState([seed, {"labeled": 0, "test": 1}[purpose]])
+def _random(seed: int | None, stream: int) -> np.random.RandomState | None:
+    """RandomState, whose numbers numpy promises never to change; one stream for labelled cases, one for test cases."""
+    return None if seed is None else np.random.RandomState([seed, stream])
 
 
 def _drawn(cases: Sequence[str], n: int, random: np.random.RandomState) -> list[str]:
@@ -176,18 +171,14 @@ def _drawn(cases: Sequence[str], n: int, random: np.random.RandomState) -> list[
 
 def _check_known(cases: Collection[str], pool: CasePool, source: str) -> None:
     known = {*pool.training, *pool.validation, *pool.test}
-    missing = [case for case in cases if case not in known]
-    if not missing:
-        return
-    near = difflib.get_close_matches(missing[0], known, n=1)
-    hint = f" (nearest to the first: {near[0]})" if near else ""
-    raise UserError(
-        f"{pool.name} lacks {len(missing)} of the {len(cases)} cases of {source}: {few(missing)}{hint}; add them "
-        "to the dataset (convert the whole download), or correct the names"
-    )
+    if missing := [case for case in cases if case not in known]:
+        raise UserError(
+            f"{pool.name} lacks {len(missing)} of the {len(cases)} cases of {source}: {few(missing)}"
+            f"{nearest(missing[0], known, ' (nearest to the first: {})')}; add them to the dataset (convert the whole "
+            "download), or correct the names"
+        )
 
 
 def _check_disjoint(cases: Collection[str], others: Collection[str], source: str, role: str) -> None:
-    both = sorted(set(cases) & set(others))
-    if both:
+    if both := sorted(set(cases) & set(others)):
         raise UserError(f"{source} names {role} cases: {few(both)}; remove them from one of the two")

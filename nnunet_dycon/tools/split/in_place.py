@@ -46,8 +46,7 @@ def split_in_place(
         options: How to divide.
         fold: The fold that is written.
         overwrite: Replace this fold of a ``splits_final.json`` that differs.
-        num_processes: Worker processes that read masks, for a stratified split.
-        progress: Show progress bars.
+        num_processes, progress: As for ``Masks``.
 
     Raises:
         UserError: The dataset is not preprocessed or has imagesUn, or ``splits_final.json`` would change.
@@ -59,8 +58,7 @@ def split_in_place(
         raise UserError(f"-f {fold}: {splits_file} has {len(splits)} folds; give one from 0 to {len(splits)}")
     files = masks_in(preprocessed.folder / "gt_segmentations", preprocessed.file_ending)
     masks = Masks(preprocessed, files, num_processes, progress)
-    old_fold = None if options.protocol or options.folds else dict(enumerate(splits)).get(fold)
-    division = divide(_pool(masks, old_fold, options), options)
+    division = divide(_pool(masks, splits[fold : fold + 1], options), options)
     division = replace(division, test=[*dict.fromkeys([*division.test, *_raw_test_cases(preprocessed)])])
     folds = division.folds(options.folds)
     new_splits = [i | {"unlabeled": division.unlabeled} for i in folds]
@@ -71,11 +69,10 @@ def split_in_place(
         raise UserError(f"{splits_file} exists and would change{which}; give --overwrite to replace that")
     missing = masks.missing_classes(folds, fold)
     configuration = options.configuration(flat=masks.content(division.labeled[0])[1])
-    there = [i for i in ("3d_fullres", "2d", "3d_lowres") if any(preprocessed.folder.glob(f"*_{i}"))]
     on_training = not (division.validation or options.folds)
     split = Split(
         dataset_name=preprocessed.name, source=preprocessed.name, options=options, division=division, first_fold=fold,
-        configuration=configuration if configuration in there or not there else there[0],
+        configuration=_preprocessed_for(preprocessed.folder, configuration),
         split_file=preprocessed.folder / "split.json", splits_final_file=splits_file,
         warnings=[*options.warnings(), _fingerprint_warning(preprocessed), *missing],
         notes=[f"there is no validation set: fold {fold} validates on its labelled cases"] * on_training,
@@ -85,13 +82,20 @@ def split_in_place(
     return split
 
 
-def _pool(masks: Masks, old_fold: dict[str, Any] | None, options: SplitOptions) -> CasePool:
-    """All cases, or those of a fold that keeps its validation cases."""
-    if old_fold is None:
+def _pool(masks: Masks, old: list[dict[str, Any]], options: SplitOptions) -> CasePool:
+    """All cases, or those of the fold that is replaced, which keeps its validation cases."""
+    if options.protocol or options.folds or not old:
         return CasePool(masks.dataset.name, sorted(masks.files), masks.volumes_mm3)
+    (old_fold,) = old
     validation = [case for case in old_fold["val"] if case not in old_fold["train"]]
     divided = masks.files if options.test else {*old_fold["train"], *old_fold.get("unlabeled", [])}
     return CasePool(masks.dataset.name, sorted(set(divided) - set(validation)), masks.volumes_mm3, validation)
+
+
+def _preprocessed_for(folder: Path, wanted: str) -> str:
+    """The configuration that is wanted, or one that the dataset is preprocessed for where it is not for this one."""
+    there = [i for i in ("3d_fullres", "2d", "3d_lowres") if any(folder.glob(f"*_{i}"))]
+    return wanted if wanted in there or not there else there[0]
 
 
 def _raw_test_cases(preprocessed: RawDataset) -> list[str]:

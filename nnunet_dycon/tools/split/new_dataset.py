@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from tqdm import tqdm
-
 from nnunet_dycon.dataset.raw_dataset import (
     RawDataset,
     check_new_dataset,
     environment_folder,
-    link_case,
+    link_dataset,
     open_raw_dataset,
 )
 from nnunet_dycon.errors import UserError
@@ -47,8 +45,7 @@ def split_into_new_dataset(
         target_id: ID that no dataset has.
         options: How to divide.
         target_name: Part of the name after ``DatasetXXX_``; default: the source's with ``_<n>labeled``.
-        num_processes: Worker processes that read masks, for a stratified split.
-        progress: Show progress bars.
+        num_processes, progress: As for ``Masks``.
 
     Raises:
         UserError: The source is unfit, the target exists, or the division is impossible.
@@ -66,6 +63,7 @@ def split_into_new_dataset(
         for case in cases
     }
     masks = Masks(source, files, num_processes, progress)
+    scans = images["Tr"] | images["Ts"]
     pool = CasePool(source.name, [*images["Tr"]], masks.volumes_mm3, test=[*images["Ts"]])
     division = divide(pool, options)
     masks.check_there([*division.labeled, *division.validation])
@@ -81,9 +79,8 @@ def split_into_new_dataset(
     )  # fmt: skip
     with ExitStack() as undo:
         with whole(target) as folder:
-            _fill(folder, division, images["Tr"] | images["Ts"], files, progress)
-            content = {"name": short_name, "numTraining": len(division.labeled) + len(division.validation)}
-            write_json(source.dataset_json | content, folder / "dataset.json")
+            content = source.dataset_json | {"name": short_name}
+            link_dataset(folder, content, *_parts(division, scans, files), progress=progress)
             write_json(split.record(), folder / "split.json")
             preprocessed.mkdir(parents=True)
             undo.callback(shutil.rmtree, preprocessed, ignore_errors=True)
@@ -109,18 +106,13 @@ def _check_source(source: RawDataset) -> None:
         raise UserError(f"{source.name}: {few(other)} have not {usual} channel files as the other cases; complete them")
 
 
-def _fill(
-    folder: Path, division: Division, images: Mapping[str, list[Path]], masks: Mapping[str, Path], progress: bool
-) -> None:
-    """Images and masks of the new dataset."""
+def _parts(
+    division: Division, scans: Mapping[str, list[Path]], masks: Mapping[str, Path]
+) -> tuple[dict[str, dict[str, list[Path]]], dict[str, dict[str, Path]]]:
+    """Scans and masks by part of the new dataset."""
     roles = {"Tr": [*division.labeled, *division.validation], "Un": division.unlabeled, "Ts": division.test}
-    with tqdm(total=sum(map(len, roles.values())), desc="linking cases", disable=not progress) as bar:
-        for part, cases in roles.items():
-            for case in cases:
-                link_case(images[case], folder / f"images{part}", case)
-                if part != "Un" and masks[case].is_file():
-                    link_case([masks[case]], folder / f"labels{part}", case)
-                bar.update()
+    images = {part: {case: scans[case] for case in cases} for part, cases in roles.items()}
+    return images, {part: {i: masks[i] for i in images[part] if masks[i].is_file()} for part in ("Tr", "Ts")}
 
 
 def _notes(division: Division, options: SplitOptions, masks: Mapping[str, Path], source_name: str) -> list[str]:

@@ -42,24 +42,28 @@ class SplitOptions:
         given = [self.protocol, self.labeled, self.labeled_list]
         if sum(i is not None for i in given) != 1:
             raise UserError("say how many cases are labelled: give one of --protocol, --labeled and --labeled-list")
-        self._check_effects()
-        if self.seed is not None and not 0 <= self.seed < 2**32:
+        if self.protocol:
+            self._check_with_protocol(self.protocol)
+        if self.labeled_list:
+            self._check_with_list()
+        if not 0 <= (self.seed or 0) < 2**32:
             raise UserError(f"--seed {self.seed} is out of range; give a number from 0 to {2**32 - 1}")
         if self.folds is not None and self.folds < 2:
             raise UserError(f"--folds {self.folds}: give 2 or more, as a rule 5, or leave it out for one fold")
 
-    def _check_effects(self) -> None:
-        validation = self.protocol.validation if self.protocol else []
-        if self.protocol and self.test:
+    def _check_with_protocol(self, protocol: Protocol) -> None:
+        if self.test:
             raise UserError("--test contradicts --protocol, which has its own test cases; leave one of them out")
-        if self.protocol and validation and self.folds:
+        if self.folds and protocol.validation:
             raise UserError(
-                f"--folds contradicts --protocol {self.protocol.name}, which has {len(validation)} validation "
+                f"--folds contradicts --protocol {protocol.name}, which has {len(protocol.validation)} validation "
                 "cases for all trainings; leave --folds out, or use --labeled and --test"
             )
-        if self.labeled_list and self.stratify:
+
+    def _check_with_list(self) -> None:
+        if self.stratify:
             raise UserError("--stratify has no effect with --labeled-list; leave one of them out")
-        if self.labeled_list and self.seed is not None and not is_amount(self.test or ""):
+        if self.seed is not None and not is_amount(self.test or ""):
             raise UserError("--seed has no effect with --labeled-list; leave it out")
 
     def warnings(self) -> list[str]:
@@ -84,17 +88,13 @@ class SplitOptions:
 
 def is_amount(text: str) -> bool:
     """Whether a text is a number or a percentage (else it is taken for a file)."""
-    digits = text.strip().removesuffix("%").strip()
-    return digits.replace(".", "", 1).isdecimal()
+    return text.strip().removesuffix("%").strip().replace(".", "", 1).isdecimal()
 
 
 def count_of(amount: str, total: int, option: str) -> int:
-    """The number of cases that an amount stands for; shares are rounded half up and give at least one case.
+    """The number of cases, of ``total``, that ``8`` or ``10%`` stands for.
 
-    Args:
-        amount: ``8`` or ``10%``.
-        total: Number of cases there are.
-        option: How the message calls the amount, e.g. ``--labeled``.
+    Shares are rounded half up and give at least one case. ``option`` is how messages call the amount.
 
     Raises:
         UserError: The amount is no number or share, zero, or more than there are.

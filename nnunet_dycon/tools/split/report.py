@@ -19,14 +19,9 @@ class Split:
     Attributes:
         dataset_name: DatasetXXX_Name, in place that of the source.
         source: Name of the dataset that was divided.
-        options: How it was divided.
-        division: The cases.
         first_fold: Number of the first fold that was written.
         configuration: nnU-Net's configuration that suits the data.
-        split_file: The ``split.json``.
-        splits_final_file: nnU-Net's ``splits_final.json``.
         warnings: What speaks against the split, in whole sentences.
-        notes: What the user should know.
     """
 
     dataset_name: str

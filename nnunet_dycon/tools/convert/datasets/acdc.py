@@ -8,21 +8,14 @@ ignored), and the h5 files published with SSL4MIS: volumes ``patientXXX_frameYY.
 from __future__ import annotations
 
 import argparse
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_dycon.tools.convert.download import Found, recognise
-from nnunet_dycon.tools.convert.loaders import load_h5, load_images, plan_h5, refuse_spacing
-from nnunet_dycon.tools.convert.plan import (
-    Benchmark,
-    CaseFile,
-    CasePlan,
-    DatasetPlan,
-    Published,
-    add_spacing,
-    plan_cases,
-)
+from nnunet_dycon.tools.convert.download import recognise
+from nnunet_dycon.tools.convert.loaders import add_h5_cases, load_h5, load_images, refuse_spacing
+from nnunet_dycon.tools.convert.plan import Benchmark, CaseFile, CasePlan, DatasetPlan, Published, add_spacing
 
 # The h5 files do not tell; the scans have 0.7 to 1.9 mm in plane and 5 to 10 mm between slices.
 SPACING_MM = (1.5, 1.5, 10.0)
@@ -38,85 +31,71 @@ _LAYOUTS = {
         "patientXXX_frameYY.h5 or slices/patientXXX_frameYY_slice_N.h5",
     ),
 }
-_FRAMES_NOTE = "a patient's two frames are called frame01 and frame02 in the order of their numbers, as in the lists"
 
 
 def plan(source: Path, *, spacing_mm: Sequence[float] | None = None) -> DatasetPlan:
-    """What a download of ACDC holds.
-
-    Args:
-        source: A folder with the patients' folders or the h5 files in it or below it.
-        spacing_mm: (x, y, z) of the h5 files; None is 1.5 x 1.5 x 10 mm. NIfTI files have their own.
-
-    Raises:
-        UserError: The folder holds no ACDC data or both distributions, or ``--spacing`` is given for NIfTI files.
-    """
-    layout, found = recognise(source, "ACDC", _LAYOUTS)
-    files, failures, skipped = _by_frame(found)
-    notes: tuple[str, ...] = ()
-    if layout == "NIfTI":
-        refuse_spacing(spacing_mm, "NIfTI")
-        parameters = {"mask": "gt", "values": _LABEL_VALUES, "check": True}
-        cases, incomplete = plan_cases(files, ("image", "gt"), load_images, parameters)
-    else:
-        cases, incomplete, notes = _h5_cases(files, spacing_mm or SPACING_MM)
-    return DatasetPlan(
-        benchmark=BENCHMARK,
-        layout=layout,
-        source=source,
-        channel_names=["cine MRI"],
-        labels={"background": 0, "right ventricle": 1, "myocardium": 2, "left ventricle": 3},
-        cases=cases,
-        failures=failures | incomplete,
-        skipped=skipped,
-        notes=(_FRAMES_NOTE, *notes),
+    """What a download of ACDC holds; ``spacing_mm`` (x, y, z) is that of h5 files, None is 1.5 x 1.5 x 10 mm."""
+    plan = recognise(BENCHMARK, source, _LAYOUTS)
+    plan.channel_names = ["cine MRI"]
+    plan.labels = {"background": 0, "right ventricle": 1, "myocardium": 2, "left ventricle": 3}
+    plan.notes.append(
+        "a patient's two frames are called frame01 and frame02 in the order of their numbers, as in the lists"
     )
+    files = _by_frame(plan)
+    if plan.layout == "NIfTI":
+        refuse_spacing(spacing_mm, "NIfTI")
+        plan.add_cases(files, ("image", "gt"), load_images, {"mask": "gt", "values": _LABEL_VALUES, "check": True})
+    else:
+        _add_h5_cases(plan, files, spacing_mm or SPACING_MM)
+    return plan
 
 
-def _by_frame(found: Found) -> tuple[list[CaseFile], dict[str, str], dict[str, str]]:
-    """(files of the training patients, patients without two frames, other patients), the last two with the reason."""
+def _by_frame(plan: DatasetPlan) -> list[CaseFile]:
+    """Files of the training patients; other patients are skipped, those without two frames fail."""
     frames: dict[str, dict[int, list[tuple[str, Path]]]] = defaultdict(lambda: defaultdict(list))
-    for path, match in found:
-        if path.suffix.lower() == ".h5":  # slices sort by their number
-            kind = f"slice_{int(match['slice']):04d}" if match["slice"] else "path"
-        else:
-            kind = "gt" if match["kind"] else "image"
-        frames[match["patient"].lower()][int(match["frame"])].append((kind, path))
-    files: list[CaseFile] = []
-    failures: dict[str, str] = {}
-    skipped: dict[str, str] = {}
+    for path, match in plan.found:
+        frames[match["patient"].lower()][int(match["frame"])].append((_kind(path, match), path))
+    files = []
     for patient, of_patient in sorted(frames.items()):
         names = [f"{patient}_frame{position:02d}" for position in (1, 2)]
         if int(patient[-3:]) > _LAST_TRAINING_PATIENT:
-            skipped[patient] = "of the challenge's testing set; the lists divide the 100 training patients"
+            plan.skipped[patient] = "of the challenge's testing set; the lists divide the 100 training patients"
         elif len(of_patient) != 2:
             numbers = ", ".join(map(str, sorted(of_patient)))
             reason = f"two frames of a patient are expected, found frame {numbers}: unpack the download again"
-            failures |= dict.fromkeys(names, reason)
+            plan.failures |= dict.fromkeys(names, reason)
         else:
             for name, number in zip(names, sorted(of_patient), strict=True):
                 files += [(name, kind, path) for kind, path in of_patient[number]]
-    return files, failures, skipped
+    return files
 
 
-def _h5_cases(
-    files: Sequence[CaseFile], spacing_mm: Sequence[float]
-) -> tuple[list[CasePlan], dict[str, str], tuple[str, ...]]:
-    """(cases, failures, notes): a volume's own file where there is one, else its slices."""
-    volumes = [file for file in files if file[1] == "path"]
-    cases, failures, notes = plan_h5(volumes, "zyx", _LABEL_VALUES, spacing_mm)
-    parameters = {"axes": "yx", "values": _LABEL_VALUES, "spacing_mm": [*spacing_mm]}
+def _kind(path: Path, match: re.Match[str]) -> str:
+    """What the loader calls a file; those of slices sort by number."""
+    if path.suffix.lower() == ".h5":
+        return f"slice_{int(match['slice']):04d}" if match["slice"] else "path"
+    return "gt" if match["kind"] else "image"
+
+
+def _add_h5_cases(plan: DatasetPlan, files: Sequence[CaseFile], spacing_mm: Sequence[float]) -> None:
+    """A volume's own file where there is one, else its slices."""
+    volumes: list[CaseFile] = []
     slices: dict[str, list[tuple[str, Path]]] = defaultdict(list)
-    for name, kind, path in sorted({*files} - {*volumes}):
-        slices[name].append((kind, path))
-    for name in slices.keys() - {volume for volume, _, _ in volumes}:
+    for name, kind, path in sorted(files):
+        if kind == "path":
+            volumes.append((name, kind, path))
+        else:
+            slices[name].append((kind, path))
+    add_h5_cases(plan, volumes, "zyx", _LABEL_VALUES, spacing_mm)
+    parameters = {"axes": "yx", "values": _LABEL_VALUES, "spacing_mm": [*spacing_mm]}
+    for name in sorted(slices.keys() - {name for name, _, _ in volumes}):
         numbers = [int(kind[6:]) for kind, _ in slices[name]]
         if numbers[0] > 1 or numbers != [*range(numbers[0], numbers[0] + len(numbers))]:
-            there = ", ".join(map(str, numbers))
-            failures[name] = f"its slices ought to be numbered without gaps, once each, from 0 or 1; there are {there}"
+            reason = "its slices ought to be numbered without gaps, once each, from 0 or 1; there are "
+            plan.failures[name] = reason + ", ".join(map(str, numbers))
         else:
-            cases.append(CasePlan(name, load_h5, dict(slices[name]), parameters))
-    return sorted(cases, key=lambda case: case.name), failures, notes
+            plan.cases.append(CasePlan(name, load_h5, dict(slices[name]), parameters))
+    plan.cases.sort(key=lambda case: case.name)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

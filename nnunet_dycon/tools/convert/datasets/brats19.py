@@ -7,20 +7,13 @@ tumour, axes (z, y, x)). The literature on semi-supervised learning uses FLAIR a
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.download import case_files, recognise
-from nnunet_dycon.tools.convert.loaders import load_images, plan_h5, refuse_spacing
-from nnunet_dycon.tools.convert.plan import (
-    Benchmark,
-    DatasetPlan,
-    Published,
-    add_spacing,
-    comma_separated,
-    plan_cases,
-)
+from nnunet_dycon.tools.convert.download import recognise
+from nnunet_dycon.tools.convert.loaders import add_h5_cases, load_images, refuse_spacing
+from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan, Published, add_spacing, comma_separated
 
 # In the order of the channels, with the channel names.
 MODALITIES = {"flair": "FLAIR", "t1": "T1", "t1ce": "T1ce", "t2": "T2"}
@@ -33,6 +26,7 @@ _REGIONS: dict[str, int | list[int]] = {
     "tumor core": [2, 3],
     "enhancing tumor": 3,
 }
+_WHOLE: dict[str, int | list[int]] = {"background": 0, "whole tumor": 1}
 _LAYOUTS = {
     "NIfTI": (
         r"(?P<case>BraTS19_\w+?)_(?P<kind>flair|t1|t1ce|t1post|t2|seg)\.nii(\.gz)?",
@@ -55,40 +49,34 @@ def plan(
         source: A folder with the cases in it or below it.
         modalities: Some of ``MODALITIES``, whose order the channels follow.
         regions: nnU-Net regions whole tumour, tumour core and enhancing tumour instead of the whole tumour alone.
-        spacing_mm: (x, y, z) of the h5 files; None is 1 mm. NIfTI files have their own.
-
-    Raises:
-        UserError: The folder holds no BraTS data or both distributions, or an option does not fit the distribution.
+        spacing_mm: (x, y, z) of the h5 files; None is 1 mm.
     """
-    if not modalities or {*modalities} - {*MODALITIES}:
-        raise UserError(f"--modalities {','.join(modalities)}: choose from {', '.join(MODALITIES)}, or all")
-    chosen = [name for name in MODALITIES if name in modalities]
-    layout, found = recognise(source, "BraTS 2019", _LAYOUTS)
-    notes: tuple[str, ...] = ()
-    if layout == "h5":
-        if chosen != ["flair"] or regions:
+    chosen = _in_order(modalities)
+    plan = recognise(BENCHMARK, source, _LAYOUTS)
+    plan.channel_names = [MODALITIES[name] for name in chosen]
+    plan.labels, values = (_REGIONS, _REGION_VALUES) if regions else (_WHOLE, _WHOLE_TUMOUR)
+    plan.regions_class_order = (1, 2, 3) if regions else None
+    if plan.layout == "h5":
+        if plan.channel_names != ["FLAIR"] or regions:
             raise UserError("the h5 files hold FLAIR and the whole tumour alone; drop --modalities and --regions")
-        files, skipped = case_files(BENCHMARK, source, found)
-        cases, failures, notes = plan_h5(files, "zyx", _WHOLE_TUMOUR, spacing_mm or (1.0, 1.0, 1.0))
+        add_h5_cases(plan, plan.files(), "zyx", values, spacing_mm or (1.0, 1.0, 1.0))
     else:
         refuse_spacing(spacing_mm, "NIfTI")
-        reason = "of the challenge's validation set, which has no labels"
-        files, skipped = case_files(BENCHMARK, source, found, not_below="validation", because=reason)
-        files = [(name, "t1ce" if kind == "t1post" else kind, path) for name, kind, path in files]
-        parameters = {"mask": "seg", "values": _REGION_VALUES if regions else _WHOLE_TUMOUR, "check": True}
-        cases, failures = plan_cases(files, ["seg", *chosen], load_images, parameters)
-    return DatasetPlan(
-        benchmark=BENCHMARK,
-        layout=layout,
-        source=source,
-        channel_names=[MODALITIES[name] for name in chosen],
-        labels=_REGIONS if regions else {"background": 0, "whole tumor": 1},
-        cases=cases,
-        failures=failures,
-        skipped=skipped,
-        notes=notes,
-        regions_class_order=(1, 2, 3) if regions else None,
-    )
+        _add_nifti_cases(plan, chosen, values)
+    return plan
+
+
+def _in_order(modalities: Sequence[str]) -> list[str]:
+    if not modalities or {*modalities} - {*MODALITIES}:
+        raise UserError(f"--modalities {','.join(modalities)}: choose from {', '.join(MODALITIES)}, or all")
+    return [name for name in MODALITIES if name in modalities]
+
+
+def _add_nifti_cases(plan: DatasetPlan, chosen: Sequence[str], values: Mapping[int, int]) -> None:
+    reason = "of the challenge's validation set, which has no labels"
+    found = plan.files(not_below="validation", because=reason)
+    files = [(name, {"t1post": "t1ce"}.get(kind, kind), path) for name, kind, path in found]
+    plan.add_cases(files, ["seg", *chosen], load_images, {"mask": "seg", "values": values, "check": True})
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.download import case_files, recognise
+from nnunet_dycon.tools.convert.download import recognise
 from nnunet_dycon.tools.convert.loaders import load_images
-from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan, Published, comma_separated, plan_cases
+from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan, Published, comma_separated
 
 # In the order of the channels, with the channel names; none of them is quantitative across cases, so nnU-Net's
 # z-score of each case is what they need (ADC comes in three units).
@@ -27,33 +27,18 @@ _LAYOUTS = {
 
 
 def plan(source: Path, *, channels: Sequence[str] = ("dwi",)) -> DatasetPlan:
-    """What a download of ISLES 2022 holds.
-
-    Args:
-        source: A folder with the cases and the ``derivatives`` in it or below it.
-        channels: ``dwi`` and any of ``CHANNELS``, whose order the channels follow.
-
-    Raises:
-        UserError: The folder holds no ISLES data, or the channels are unknown or lack DWI.
-    """
+    """What a download of ISLES 2022 holds; ``channels`` are dwi and any of ``CHANNELS``, whose order they follow."""
     if not {"dwi"} <= {*channels} <= {*CHANNELS}:
         raise UserError(f"--channels {','.join(channels)}: choose dwi and any of {', '.join([*CHANNELS][1:])}")
-    layout, found = recognise(source, "ISLES 2022", _LAYOUTS)
+    plan = recognise(BENCHMARK, source, _LAYOUTS)
     chosen = [name for name in CHANNELS if name in channels]
-    files, _ = case_files(BENCHMARK, source, found)
+    plan.channel_names = [CHANNELS[name] for name in chosen]
+    plan.labels = {"background": 0, "stroke lesion": 1}
     parameters = {"mask": "msk", "values": {0: 0, 1: 1}, "resampled": ["flair"], "check": True}
-    cases, failures = plan_cases(files, ["msk", *chosen], load_images, parameters)
-    resampled = "FLAIR is resampled linearly to the grid of DWI by the headers, unregistered"
-    return DatasetPlan(
-        benchmark=BENCHMARK,
-        layout=layout,
-        source=source,
-        channel_names=[CHANNELS[name] for name in chosen],
-        labels={"background": 0, "stroke lesion": 1},
-        cases=cases,
-        failures=failures,
-        notes=(resampled,) if "flair" in chosen else (),
-    )
+    plan.add_cases(plan.files(), ["msk", *chosen], load_images, parameters)
+    if "flair" in chosen:
+        plan.notes.append("FLAIR is resampled linearly to the grid of DWI by the headers, unregistered")
+    return plan
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

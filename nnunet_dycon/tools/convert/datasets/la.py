@@ -10,17 +10,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_dycon.tools.convert.download import case_files, recognise
-from nnunet_dycon.tools.convert.loaders import plan_h5
-from nnunet_dycon.tools.convert.plan import (
-    Benchmark,
-    CaseVolumes,
-    DatasetPlan,
-    Published,
-    add_spacing,
-    plan_cases,
-    spacing_text,
-)
+from nnunet_dycon.tools.convert.download import recognise
+from nnunet_dycon.tools.convert.loaders import add_h5_cases
+from nnunet_dycon.tools.convert.plan import Benchmark, CaseVolumes, DatasetPlan, Published, add_spacing, spacing_text
 
 # The challenge's scans are 0.625 mm isotropic; some headers say 1 mm and the h5 files say nothing.
 SPACING_MM = (0.625, 0.625, 0.625)
@@ -34,34 +26,19 @@ _NO_SPACING = (1.0, 1.0, 1.0)
 def plan(source: Path, *, spacing_mm: Sequence[float] | None = None) -> DatasetPlan:
     """What a download of LA holds.
 
-    Args:
-        source: A folder with case folders in it or below it.
-        spacing_mm: (x, y, z) of the h5 files, and of NRRD files whose header says (1, 1, 1); None is 0.625 mm.
-
-    Raises:
-        UserError: The folder holds no LA data, or both distributions.
+    ``spacing_mm`` (x, y, z) is that of h5 files, and of NRRD files whose header says (1, 1, 1); None is 0.625 mm.
     """
-    layout, found = recognise(source, "LA", _LAYOUTS)
+    plan = recognise(BENCHMARK, source, _LAYOUTS)
+    plan.channel_names, plan.labels = ["LGE-MRI"], {"background": 0, "left atrium": 1}
     reason = "of the challenge's testing set; the protocols use the 100 training cases"
-    files, skipped = case_files(BENCHMARK, source, found, not_below="testing", because=reason)
+    files = plan.files(not_below="testing", because=reason)
     spacing = [float(value) for value in spacing_mm or SPACING_MM]
-    notes: tuple[str, ...] = ()
-    if layout == "NRRD":
+    if plan.layout == "NRRD":
         parameters = {"spacing_mm": spacing, "spacing_given": spacing_mm is not None, "check": True}
-        cases, failures = plan_cases(files, ("lgemri", "laendo"), load_nrrd, parameters)
+        plan.add_cases(files, ("lgemri", "laendo"), load_nrrd, parameters)
     else:
-        cases, failures, notes = plan_h5(files, "xyz", {0: 0, 1: 1}, spacing)
-    return DatasetPlan(
-        benchmark=BENCHMARK,
-        layout=layout,
-        source=source,
-        channel_names=["LGE-MRI"],
-        labels={"background": 0, "left atrium": 1},
-        cases=cases,
-        failures=failures,
-        skipped=skipped,
-        notes=notes,
-    )
+        add_h5_cases(plan, files, "xyz", {0: 0, 1: 1}, spacing)
+    return plan
 
 
 def load_nrrd(lgemri: Path, laendo: Path, spacing_mm: Sequence[float], spacing_given: bool, check: bool) -> CaseVolumes:

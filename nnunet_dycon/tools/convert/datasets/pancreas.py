@@ -9,21 +9,12 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.download import Found, case_files, check_folder, find_files, recognise
-from nnunet_dycon.tools.convert.loaders import plan_h5, refuse_spacing
-from nnunet_dycon.tools.convert.plan import (
-    Benchmark,
-    CasePlan,
-    CaseVolumes,
-    DatasetPlan,
-    Published,
-    add_spacing,
-    plan_cases,
-)
+from nnunet_dycon.tools.convert.download import check_folder, find_files, recognise
+from nnunet_dycon.tools.convert.loaders import add_h5_cases, refuse_spacing
+from nnunet_dycon.tools.convert.plan import Benchmark, CaseVolumes, DatasetPlan, Published, add_spacing
 
 WITHDRAWN = ("pancreas_0025", "pancreas_0070")
 _WITHDRAWN_REASON = (
@@ -36,10 +27,6 @@ _LAYOUTS = {
 }
 # The values of the h5 files are windowed already: named "CT", nnU-Net would apply its CT normalisation to them.
 _CHANNEL = {"DICOM": "CT", "image00XX_norm.h5": "CT window z-scored", "00XX.h5": "CT window 0 to 1"}
-_HEADERS_NOTE = (
-    "headers of the label files are not read, since they disagree with the DICOM's in every case; the values under "
-    "each mask are compared with those around it and under its mirror images instead"
-)
 
 
 def plan(
@@ -56,42 +43,27 @@ def plan(
         labels: Folder of ``label00XX.nii.gz`` where they do not lie in ``source``.
         spacing_mm: (x, y, z) of the h5 files; None is 1 mm, what both are said to have been resampled to.
         keep_withdrawn: Convert cases 25 and 70 too, which TCIA withdrew because they show the scan of case 2.
-
-    Raises:
-        UserError: The folder holds no Pancreas-CT data, or several distributions, or an option does not fit it.
     """
-    layout, found = recognise(source, "Pancreas-CT", _LAYOUTS)
-    notes: tuple[str, ...] = (_HEADERS_NOTE,)
-    if layout == "DICOM":
+    plan = recognise(BENCHMARK, source, _LAYOUTS)
+    plan.channel_names, plan.labels = [_CHANNEL[plan.layout]], {"background": 0, "pancreas": 1}
+    if plan.layout == "DICOM":
         refuse_spacing(spacing_mm, "DICOM")
-        cases, failures = _dicom_cases(source, found, labels or source)
+        _add_dicom_cases(plan, labels or source)
     else:
         if labels is not None:
             raise UserError("--labels is for the DICOM download; h5 files hold their labels: drop it")
-        files, _ = case_files(BENCHMARK, source, found)
-        cases, failures, notes = plan_h5(files, "xyz", {0: 0, 1: 1}, spacing_mm or (1.0, 1.0, 1.0))
-    complete = DatasetPlan(
-        benchmark=BENCHMARK,
-        layout=layout,
-        source=source,
-        channel_names=[_CHANNEL[layout]],
-        labels={"background": 0, "pancreas": 1},
-        cases=cases,
-        failures=failures,
-        notes=notes,
-    )
-    return complete if keep_withdrawn else _without_withdrawn(complete)
+        add_h5_cases(plan, plan.files(), "xyz", {0: 0, 1: 1}, spacing_mm or (1.0, 1.0, 1.0))
+    if not keep_withdrawn:
+        _leave_out_withdrawn(plan)
+    return plan
 
 
-def _without_withdrawn(plan: DatasetPlan) -> DatasetPlan:
+def _leave_out_withdrawn(plan: DatasetPlan) -> None:
     there = {*plan.failures, *(case.name for case in plan.cases)}
-    return replace(
-        plan,
-        cases=[case for case in plan.cases if case.name not in WITHDRAWN],
-        failures={name: reason for name, reason in plan.failures.items() if name not in WITHDRAWN},
-        skipped={name: _WITHDRAWN_REASON for name in WITHDRAWN if name in there},
-        published=BENCHMARK.published[:1],
-    )
+    plan.skipped = {name: _WITHDRAWN_REASON for name in WITHDRAWN if name in there}
+    plan.cases = [case for case in plan.cases if case.name not in WITHDRAWN]
+    plan.failures = {name: reason for name, reason in plan.failures.items() if name not in WITHDRAWN}
+    plan.published = plan.published[:1]
 
 
 def load_dicom(series: Path, label: Path, check: bool) -> CaseVolumes:
@@ -114,23 +86,28 @@ def load_dicom(series: Path, label: Path, check: bool) -> CaseVolumes:
     return CaseVolumes([scan], mask, notes)
 
 
-def _dicom_cases(source: Path, slices: Found, labels: Path) -> tuple[list[CasePlan], dict[str, str]]:
-    """(cases, failures); a case needs one series and one label."""
+def _add_dicom_cases(plan: DatasetPlan, labels: Path) -> None:
+    """A case needs one series and one label."""
     check_folder(labels, "--labels")
     files = []
-    for folder in sorted({path.parent for path, _ in slices}):
+    for folder in sorted({path.parent for path, _ in plan.found}):
         patients = [part for part in folder.parts if re.fullmatch(r"(?i)PANCREAS_\d{4}", part)]
         files += [(BENCHMARK.case_name(patient), "series", folder) for patient in patients[-1:]]
     if not files:
         raise UserError(
-            f"--source {source} holds DICOM files, but in no folder called PANCREAS_00XX; keep TCIA's folders"
+            f"--source {plan.source} holds DICOM files, but in no folder called PANCREAS_00XX; keep TCIA's folders"
         )
-    masks, _ = case_files(BENCHMARK, labels, find_files(labels, r"(?P<case>(?P<kind>label)\d{4})\.nii(\.gz)?"))
+    for path, match in find_files(labels, r"(label\d{4})\.nii(\.gz)?"):
+        files.append((BENCHMARK.case_name(match[1]), "label", path))
     fixes = {
         "label": f"unpack TCIA_pancreas_labels-02-05-2017 into {labels}, or name its folder with --labels",
-        "series": f"download its PANCREAS folder into {source}",
+        "series": f"download its PANCREAS folder into {plan.source}",
     }
-    return plan_cases([*files, *masks], ("series", "label"), load_dicom, {"check": True}, fixes)
+    plan.add_cases(files, ("series", "label"), load_dicom, {"check": True}, fixes)
+    plan.notes.append(
+        "headers of the label files are not read, since they disagree with the DICOM's in every case; the values under "
+        "each mask are compared with those around it and under its mirror images instead"
+    )
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
