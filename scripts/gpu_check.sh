@@ -161,7 +161,7 @@ if wanted 2; then
   found profile '^\|'
   save_logs
 fi
-if wanted 4; then step_cost compiled $real 400 t --steps 1; save_logs; fi
+if wanted 4; then step_cost compiled $real 200 t --steps 1 --times-only; save_logs; fi
 
 # ----------------------------- 1 correctness: whole trainings on the phantom, beside the LA trainings of stage 3
 tiny() {  # NAME TRAINER CONFIGURATION COMPILE: stopped after a first epoch, resumed, validated, predicted, evaluated
@@ -176,7 +176,7 @@ tiny() {  # NAME TRAINER CONFIGURATION COMPILE: stopped after a first epoch, res
   else train 901 "$3" 0 -p tiny -tr "$2" || return 1; fi  # a second process would compile all again
   predict -d 901 -i "$raw/imagesTs" -o "$nnUNet_results/predictions" -f 0 -c "$3" -p tiny -tr "$2" -npp 1 -nps 1 \
     ${DRY:+--disable_tta} &&
-  dycon evaluate "$nnUNet_results/predictions" "$raw/labelsTs" -o "$nnUNet_results/evaluation" -np 1
+  dycon evaluate --predictions "$nnUNet_results/predictions" --references "$raw/labelsTs" -o "$nnUNet_results/evaluation" -np 1
 }
 distributed() {  # NCCL and DistributedDataParallel, with one process
   export nnUNet_results=$WORK/results/ddp nnUNet_compile=f nnUNet_n_proc_DA=1 nnUNet_def_n_proc=2

@@ -245,13 +245,6 @@ def benchmark_step(args: argparse.Namespace) -> dict:
         batch = made_up_batch(ours, ours.batch_size)
         calls = {"stock": lambda: stock.train_step(batch), "ours": lambda: ours.train_step(batch)}  # noqa: B023
         seconds = medians(calls, device, args.repeats)
-        parts = stage_seconds(ours, batch, device, args.repeats)
-        bare = make_trainer(args, "nnUNetTrainerDyCON", f"{settings},{NO_LOSSES}")
-        bare.train_step(batch)
-        calls["bare"] = lambda: bare.train_step(batch)  # noqa: B023
-        memory = {
-            name: statistics.median(peak_mib(call, device) for _ in range(args.repeats)) for name, call in calls.items()
-        }
         floor = floor_share * seconds["stock"]
         rows.append({
             "teacher sees": name,
@@ -259,11 +252,22 @@ def benchmark_step(args: argparse.Namespace) -> dict:
             "DyCON [ms]": 1e3 * seconds["ours"],
             "floor [ms]": 1e3 * floor,
             "DyCON / floor": seconds["ours"] / floor,
+        })  # fmt: skip
+        if args.times_only:
+            continue
+        parts = stage_seconds(ours, batch, device, args.repeats)
+        bare = make_trainer(args, "nnUNetTrainerDyCON", f"{settings},{NO_LOSSES}")
+        bare.train_step(batch)
+        calls["bare"] = lambda: bare.train_step(batch)  # noqa: B023
+        memory = {
+            name: statistics.median(peak_mib(call, device) for _ in range(args.repeats)) for name, call in calls.items()
+        }
+        rows[-1] |= {
             **{f"{stage} [ms]": 1e3 * parts[stage] for stage in STAGES},
             "nnU-Net [MiB]": memory["stock"],
             "DyCON [MiB]": memory["ours"],
             "losses, head [MiB]": memory["ours"] - memory["bare"] + head_mib(ours),
-        })  # fmt: skip
+        }
     shutil.rmtree(results)
     table(
         f"One step, batch {stock.batch_size} + {stock.batch_size}, patch {stock.configuration_manager.patch_size}", rows
@@ -450,6 +454,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--batches", type=int, default=150, help="batches that the loaders are timed over")
     parser.add_argument("--steps", type=int, choices=range(1, len(STEPS) + 1), help="kinds of steps; all by default")
+    parser.add_argument(
+        "--times-only", action="store_true", help="of steps: no parts and memory, whose networks compile anew"
+    )
     parser.add_argument("--small", action="store_true", help="losses and gradients at the smallest size, to try it out")
     args = parser.parse_args()
     # as nnU-Net's own command sets it

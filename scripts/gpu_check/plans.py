@@ -31,7 +31,7 @@ def rewritten(plans: dict, name: str, features: list[int], patch: list[int]) -> 
 def main() -> None:
     folder = next(Path(os.environ["nnUNet_preprocessed"]).glob(f"Dataset{int(sys.argv[1]):03d}_*"))
     plans = json.loads((folder / "nnUNetPlans.json").read_text())
-    side = 16 if os.environ.get("DRY") else 32
+    side = 12 if os.environ.get("DRY") else 32  # FeCL compares all positions of the first stage
     for name, features, patch in (
         ("tiny", [8, 16, 16], [side] * 3),
         ("paper", [32, 64, 128, 256, 320], [80, 112, 112]),
