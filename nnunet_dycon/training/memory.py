@@ -16,12 +16,15 @@ def activation_bytes(network: nn.Module, num_input_channels: int, patch_size: Se
     """What autograd keeps of a forward pass of one crop for its backward pass, in float32; nothing is computed."""
     kept: dict[int, torch.Tensor] = {}
 
+    def storage(tensor: torch.Tensor) -> int:  # torch before 2.2 makes a new Python object for it at every call
+        return tensor.untyped_storage()._cdata
+
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[id(tensor.untyped_storage())] = tensor  # held, so that no other storage gets its id
+        kept[storage(tensor)] = tensor  # held, so that no other storage gets its address
         return tensor
 
     copy = deepcopy(network).to("meta")
-    weights = {id(i.untyped_storage()) for i in copy.parameters()}
+    weights = {storage(i) for i in copy.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda i: i):
         copy(torch.empty((1, num_input_channels, *patch_size), device="meta"))
     return sum(tensor.untyped_storage().nbytes() for key, tensor in kept.items() if key not in weights)

@@ -315,38 +315,48 @@ def stage_seconds(trainer, batch: dict, device: torch.device, repeats: int) -> d
 # ------------------------------------------------------------------------------------------------------- loader
 
 
+BEFORE_THE_RAMP = "weight_fecl=0,ramp_start=1,strong_labeled_view=0"
 LOADERS = {
-    "nnU-Net, all labelled": ("nnUNetTrainerSupervised", "", 2),
-    "labelled + unlabelled": ("nnUNetTrainerDyCON", "weight_fecl=0", 1),
-    "nnU-Net": ("nnUNetTrainerSupervised", "", 1),
-    "before the ramp-up": ("nnUNetTrainerDyCON", "weight_fecl=0,ramp_start=1,strong_labeled_view=0", 1),
+    "labelled + unlabelled crops": ("weight_fecl=0", 2, False),
+    "crops before the ramp-up": (BEFORE_THE_RAMP, 1, False),
+    "steps before the ramp-up": (BEFORE_THE_RAMP, 1, True),
 }
-"""Trainer, settings, and by how much the labelled batch is larger than the plan's; each pair has the same crops."""
+"""Settings, how many times nnU-Net's own batch is as large so that both have as many crops, and whether steps are made
+of the batches."""
 
 
 def benchmark_loader(args: argparse.Namespace) -> dict:
-    """Batches a second against nnU-Net's own loader with as many crops, with both streams and before the ramp-up."""
-    os.environ["nnUNet_results"] = results = tempfile.mkdtemp()
-    rates: dict[str, list[float]] = {name: [] for name in LOADERS}
-    for _ in range(args.repeats):
-        for name, (trainer_name, settings, factor) in LOADERS.items():
-            trainer = make_trainer(args, trainer_name, settings)
-            trainer.batch_size *= factor
-            train, val = trainer.get_dataloaders()
-            for _ in range(20):
-                next(train)  # what was loaded ahead
-            seconds = seconds_of(lambda: [next(train) for _ in range(args.batches)], torch.device("cpu"))  # noqa: B023
-            for loader in (train, val):
-                getattr(loader, "_finish", lambda: None)()
-            rates[name].append(args.batches / seconds)
-    shutil.rmtree(results)
-    median = {name: statistics.median(i) for name, i in rates.items()}
-    own = {
-        name: median[other] for name, other in zip(LOADERS, [i for i in list(LOADERS)[::2] for _ in "12"], strict=True)
-    }
-    rows = [{"loader": name, "batches / s": rate, "of nnU-Net's": rate / own[name]} for name, rate in median.items()]
+    """Batches a second against nnU-Net's own loader with as many crops: both are fed in turn, a round each."""
+    rows = []
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as results:
+        os.environ["nnUNet_results"] = results
+        for name, (settings, factor, makes_steps) in LOADERS.items():
+            trainers = [
+                make_trainer(args, "nnUNetTrainerSupervised"), make_trainer(args, "nnUNetTrainerDyCON", settings)
+            ]  # fmt: skip
+            trainers[0].batch_size *= factor
+            pairs = [(trainer, *trainer.get_dataloaders()) for trainer in trainers]
+            rounds = [
+                [batches_a_second(trainer, train, args.batches, makes_steps) for trainer, train, _ in pairs]
+                for _ in range(args.repeats)
+            ]
+            for _, *loaders in pairs:
+                for loader in loaders:
+                    getattr(loader, "_finish", lambda: None)()
+            rates = [statistics.median(i) for i in zip(*rounds, strict=True)]
+            ratios = sorted(ours / stock for stock, ours in rounds)
+            rows.append({"batches": name, "nnU-Net [1/s]": rates[0], "ours [1/s]": rates[1]})
+            rows[-1] |= {"ours / nnU-Net": statistics.median(ratios), "lowest": ratios[0], "highest": ratios[-1]}
     table(f"Loading with nnUNet_n_proc_DA={os.environ.get('nnUNet_n_proc_DA')}", rows)
     return {"loader": rows}
+
+
+def batches_a_second(trainer, train, number: int, makes_steps: bool) -> float:
+    """Of so many batches after those that were made while the other loader was fed."""
+    use = trainer.train_step if makes_steps else lambda batch: None
+    for _ in range(3 * getattr(train, "num_cached", 1)):
+        use(next(train))
+    return number / seconds_of(lambda: [use(next(train)) for _ in range(number)], torch.device("cpu"))
 
 
 def benchmark_pictures(args: argparse.Namespace) -> dict:
@@ -452,7 +462,7 @@ def main() -> None:
     parser.add_argument("-device", default="cpu")
     parser.add_argument("-o", type=Path, help="JSON file to write as well")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--batches", type=int, default=150, help="batches that the loaders are timed over")
+    parser.add_argument("--batches", type=int, default=50, help="batches of a loader in a round")
     parser.add_argument("--steps", type=int, choices=range(1, len(STEPS) + 1), help="kinds of steps; all by default")
     parser.add_argument(
         "--times-only", action="store_true", help="of steps: no parts and memory, whose networks compile anew"
