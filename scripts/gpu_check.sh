@@ -151,7 +151,7 @@ step_cost() {  # NAME PLANS SECONDS COMPILE [OPTIONS]: made-up crops, so that on
   found $name '^(\||One step)'
 }
 if wanted 2; then
-  limited benchmark_losses 60 $python "$benchmark" losses gradients -device $device --repeats $repeats \
+  limited benchmark_losses 100 $python "$benchmark" losses gradients -device $device --repeats $repeats \
     -o "$OUT/benchmark_losses.json" $([ -n "$DRY" ] && echo --small)
   found benchmark_losses '^\|'
   # uncompiled, because compiling takes minutes (stage 4)

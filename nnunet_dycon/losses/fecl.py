@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,9 @@ class _Settings(NamedTuple):
     negative_focal: bool
     top_k: int
     lambda_cross: float
+
+
+_Contrast = Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
 
 
 class FeCLoss(nn.Module):
@@ -46,6 +50,8 @@ class FeCLoss(nn.Module):
         top_k: teacher patches of another class that count, most similar first (fewer where there are fewer).
         lambda_cross: weight of the teacher term.
         block_entries: entries of the similarity matrix held at once; None chooses by device.
+        compiled: fuse what is done with the similarities by ``torch.compile``; for a GPU, where it saves most of the
+            passes over them.
 
     Shape:
         - embeddings: (B, N, D), unit length along D.
@@ -80,6 +86,7 @@ class FeCLoss(nn.Module):
         top_k: int = 10,
         lambda_cross: float = 1.0,
         block_entries: int | None = None,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         if temperature <= 0 or gamma < 0 or top_k < 1 or lambda_cross < 0:
@@ -89,6 +96,7 @@ class FeCLoss(nn.Module):
             )
         self.settings = _Settings(temperature, gamma, negative_focal, top_k, lambda_cross)
         self.block_entries = block_entries
+        self.compiled = compiled
 
     def forward(
         self,
@@ -101,7 +109,8 @@ class FeCLoss(nn.Module):
         if teacher_embeddings is not None:
             teacher_embeddings = teacher_embeddings.detach()
         entries = self.block_entries or _BLOCK_ENTRIES.get(embeddings.device.type, _BLOCK_ENTRIES_DEFAULT)
-        return _FeCL.apply(embeddings, labels, teacher_embeddings, uncertainty, self.settings, entries)
+        contrast = _compiled() if self.compiled else _contrast
+        return _FeCL.apply(embeddings, labels, teacher_embeddings, uncertainty, self.settings, entries, contrast)
 
 
 def _check_shapes(
@@ -139,6 +148,7 @@ class _FeCL(torch.autograd.Function):
         uncertainty: torch.Tensor | None,
         settings: _Settings,
         block_entries: int,
+        contrast: _Contrast,
     ) -> torch.Tensor:
         dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -159,7 +169,7 @@ class _FeCL(torch.autograd.Function):
                 focal=torch.zeros_like(share) if ctx.needs_input_grad[3] else None,
             )
             for crops, anchors in _blocks(len(z), z.shape[1], block_entries):
-                total = total + _block(batch, crops, anchors, settings)
+                total = total + _block(batch, crops, anchors, settings, contrast)
         # both are kept in float32 until the gradient that comes in, a gradient scaler's, is known: see ``UnCLoss``
         ctx.gradients = batch.gradient, batch.focal
         ctx.dtypes = embeddings.dtype, None if uncertainty is None else uncertainty.dtype
@@ -172,7 +182,7 @@ class _FeCL(torch.autograd.Function):
             None if gradient is None else (gradient * grad_output).to(dtype)
             for gradient, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
         ]
-        return scaled[0], None, None, scaled[1], None, None
+        return scaled[0], None, None, scaled[1], None, None, None
 
 
 class _Batch(NamedTuple):
@@ -197,7 +207,13 @@ def _blocks(num_crops: int, num_patches: int, entries: int) -> Iterator[tuple[sl
             yield slice(crop, min(crop + crops, num_crops)), slice(anchor, min(anchor + anchors, num_patches))
 
 
-def _block(batch: _Batch, crops: slice, anchors: slice, settings: _Settings) -> torch.Tensor:
+def _block(
+    batch: _Batch,
+    crops: slice,
+    anchors: slice,
+    settings: _Settings,
+    contrast: _Contrast,
+) -> torch.Tensor:
     """The terms of some anchors of some crops; adds their gradients to those of the batch.
 
     On a GPU few patches cost as many microseconds as there are operations, and many patches as there are passes over
@@ -210,8 +226,7 @@ def _block(batch: _Batch, crops: slice, anchors: slice, settings: _Settings) -> 
     same.diagonal(anchors.start, 1, 2).fill_(False)
     num_positives = same.sum(-1).clamp_(min=1)
     weight = batch.weight[crops, anchors] / num_positives
-    logits = torch.baddbmm(batch.zero, z_block, z.mT, beta=0, alpha=1 / settings.temperature)
-    loss, slope = _focal_term(logits, same, not_other, settings, batch.zero, gradient is not None)
+    loss, slope = contrast(z_block, z, same, not_other, settings, batch.zero, gradient is not None)
     value = (loss * weight).sum()
     if gradient is not None and slope is not None:
         gradient.baddbmm_(slope.mT, z_block * weight[..., None], alpha=-1 / settings.temperature)
@@ -232,21 +247,22 @@ def _block(batch: _Batch, crops: slice, anchors: slice, settings: _Settings) -> 
     return value
 
 
-def _focal_term(
-    logits: torch.Tensor,
+def _contrast(
+    anchors: torch.Tensor,
+    patches: torch.Tensor,
     same: torch.Tensor,
     not_other: torch.Tensor,
     settings: _Settings,
     zero: torch.Tensor,
     needs_gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """l_i |P(i)| of the anchors (B, M), and -tau times its gradient (B, M, N) over S_ij, from ``logits`` S_ij / tau,
-    which are overwritten.
+    """l_i |P(i)| of the anchors (B, M), and -tau times its gradient (B, M, N) over S_ij.
 
     With the sum over negatives Z_i = sum_q F_q- exp(S_iq/tau), p_ik = sigmoid(S_ik/tau - log Z_i); all but positives
     get p_ik = 1, which costs nothing.
     """
     tau, gamma = settings.temperature, settings.gamma
+    logits = torch.baddbmm(zero, anchors, patches.mT, beta=0, alpha=1 / tau)
     exponential = logits.masked_fill(not_other, -math.inf)
     shift = exponential.amax(-1, keepdim=True).clamp_(min=-1 / tau) if tau < _SAFE_TEMPERATURE else None
     exponential = exponential.exp_() if shift is None else exponential.sub_(shift).exp_()
@@ -270,6 +286,11 @@ def _focal_term(
     if by_base is not None:
         negatives.add_(by_base, alpha=gamma * tau)
     return anchor_loss, slope.addcmul_(through_z, negatives, value=-1)
+
+
+@cache
+def _compiled() -> _Contrast:
+    return cast(_Contrast, torch.compile(_contrast))
 
 
 def _negatives(

@@ -7,5 +7,4 @@ cd "$(dirname "$0")/../.."
 source scripts/environment.sh test scripts/development/oldest.txt
 python -c 'import torch, importlib.metadata as m; print("torch", torch.__version__, "nnunetv2", m.version("nnunetv2"))'
 OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile -p no:cacheprovider tests/losses tests/data \
-  --ignore tests/losses/test_loss_properties.py \
   tests/training/test_teacher.py "$@"
