@@ -25,8 +25,8 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
-# the tools that run others: a comparison is made of evaluations and predicted masks, new labels are audited
-RUNS_OTHERS = {"tools/compare": {"tools/evaluate", "tools/pseudo_label"}, "tools/add_labels": {"tools/audit"}}
+# the tools that run others: a comparison is made of evaluations and predicted masks
+RUNS_OTHERS = {"tools/compare": {"tools/evaluate", "tools/pseudo_label"}}
 
 
 def modules() -> dict[str, Path]:

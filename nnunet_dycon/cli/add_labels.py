@@ -31,9 +31,10 @@ def run(args: argparse.Namespace) -> None:
 
     report = add_labels(args.dataset, args.masks, num_processes=args.num_processes, progress=True)
     notes = [f"begun or done by an earlier run: {few(report.resumed)}"] if report.resumed else []
+    labeled, unlabeled = (len(report.raw.images(part)) for part in ("Tr", "Un"))
     print_report(
-        f"{len(report.cases)} cases are in imagesTr and labelsTr of {report.raw.folder}: {report.n_labeled} labelled, "
-        f"{report.n_unlabeled} unlabelled. Next: {report.next_command}",
+        f"{len(report.cases)} cases are in imagesTr and labelsTr of {report.raw.folder}: {labeled} labelled, "
+        f"{unlabeled} unlabelled. Next: {report.next_command}",
         warnings=report.warnings,
         notes=[*notes, *report.notes],
     )

@@ -71,25 +71,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _experiment(args: argparse.Namespace) -> Experiment:
+    from nnunet_dycon.dataset.raw_dataset import open_raw_dataset
     from nnunet_dycon.tools.compare import DEFAULT_RUNS, Experiment, Run
 
     device = options.chosen_device(args).type
     if args.bfloat16 and device != "cpu":
         raise UserError(f"--bfloat16 stands in for CUDA's autocast on a CPU, not on {device}; leave it out")
-    experiment = Experiment(
-        dataset=args.dataset,
-        configuration=args.configuration,
-        plans=args.plans,
+    same = ("dataset", "configuration", "plans", "settings", "curve", "bfloat16", "min_confidence")
+    return Experiment(
+        **{name: getattr(args, name) for name in same},
         folds=tuple(args.folds or ["all"]),
-        cross_validation=args.cross_validation,
+        cross_validation=args.cross_validation or not open_raw_dataset(args.dataset).labels("Ts"),
         output=args.output.resolve(),
         runs=tuple(Run.parse(text, args.dataset) for text in args.runs or DEFAULT_RUNS),
         seeds=tuple(args.seeds),
-        settings=args.settings,
         device=device,
-        curve=args.curve,
-        bfloat16=args.bfloat16,
         mirroring=not args.disable_tta,
-        min_confidence=args.min_confidence,
     )
-    return experiment.with_held_out_cases_if_needed()

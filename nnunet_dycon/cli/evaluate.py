@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
@@ -24,7 +24,7 @@ distances of both directions pooled.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments; the folders have names, because nnU-Net and others differ in their order."""
+    """The folders have names, because nnU-Net and others differ in their order."""
     parser.add_argument("positional", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--references", type=Path, metavar="FOLDER", help="folder of references")
     options.add(
@@ -34,24 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.output(parser, "where to write JSON and CSV (default: the predictions' folder, if it is one)")
     options.processes(parser)
     parser.add_argument(
-        "--literature",
-        action="store_true",
-        help="voxel numbers as in published papers (MedPy without spacing)",
+        "--literature", action="store_true", help="voxel numbers as in published papers (MedPy without spacing)"
     )
     parser.add_argument("--only-predicted", action="store_true", help="leave cases without prediction out of the means")
     classes = parser.add_mutually_exclusive_group()
     classes.add_argument(
-        "--labels",
-        nargs="+",
-        metavar="LABEL",
+        "--labels", nargs="+", metavar="LABEL",
         help="classes and regions: 1, NAME=1, NAME=1,2,3, ignore=4 (default: as in dataset.json)",
-    )
+    )  # fmt: skip
     classes.add_argument(
-        "--dataset-json",
-        type=Path,
+        "--dataset-json", type=Path,
         help="classes and regions (default: dataset.json with the predictions or beside the references, else all "
         "values found in the references)",
-    )
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
@@ -61,25 +56,21 @@ def run(args: argparse.Namespace) -> None:
 
     if args.positional or args.references is None or not args.predictions:
         raise UserError(f"name the folders, whose order differs between programs: {FORM}")
-    names, output = evaluate.run_names(args.predictions), _output(args)
+    output = _output(args)
+    names = evaluate.run_names(args.predictions)
     evaluations = {name: _evaluate(args, folder) for name, folder in zip(names, args.predictions, strict=True)}
-    result: Any
-    table: Any
-    write: Any
-    if len(names) == 1:
-        (result,) = evaluations.values()
-        table, write, stem = evaluate.evaluation_table, evaluate.write_evaluation, "evaluation"
-        warnings = result.warnings
+    warnings = [f"{name}: {text}" for name, i in evaluations.items() for text in i.warnings]
+    if len(evaluations) == 1:
+        (one,) = evaluations.values()
+        report, warnings, stem = evaluate.evaluation_report(one), one.warnings, "evaluation"
     else:
-        result = evaluate.compare_runs(evaluations)
-        table, write, stem = evaluate.comparison_table, evaluate.write_comparison, "comparison"
-        warnings = [f"{name}: {text}" for name, i in evaluations.items() for text in i.warnings]
+        report, stem = evaluate.comparison_report(evaluations), "comparison"
     written = "nothing was written; -o FOLDER keeps all numbers"
     if output is not None:
         stem += "_literature" if args.literature else ""
-        write(result, output / f"{stem}.json", output / f"{stem}.csv")
+        report.write(output / stem)
         written = f"wrote {output / stem}.json and {stem}.csv"
-    print_report(table(result), written, warnings=warnings)
+    print_report(report.text, written, warnings=warnings)
 
 
 def _evaluate(args: argparse.Namespace, predictions: Path) -> Evaluation:

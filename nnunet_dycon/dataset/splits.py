@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.json_files import read_json
+from nnunet_dycon.files.json_files import read_json, read_json_object
 from nnunet_dycon.files.text import few, nearest
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
@@ -30,6 +30,22 @@ def read_splits(preprocessed_dataset_folder_base: str | Path) -> list[dict] | No
         for key in ("train", "val", "unlabeled"):
             check_case_names(fold.get(key, []), f"{file}, fold {number}, {key}")
     return splits
+
+
+def read_split_record(folder: Path) -> dict[str, Any] | None:
+    """Content of ``split.json``, which says how ``nnunet-dycon split`` made a dataset; None where there is none.
+
+    Raises:
+        UserError: the file is damaged or names no labelled, unlabelled, validation and test cases.
+    """
+    file, fix = folder / "split.json", "remove it, or restore it as nnunet-dycon split wrote it"
+    if not file.is_file():
+        return None
+    cases = (record := read_json_object(file, fix)).get("cases")
+    roles = ("labeled", "unlabeled", "validation", "test")
+    if not isinstance(cases, dict) or not all(isinstance(cases.get(role), list) for role in roles):
+        raise UserError(f"{file} has no cases that are labeled, unlabeled, validation and test; {fix}")
+    return record
 
 
 def check_case_names(names: Iterable[Any], source: str) -> None:

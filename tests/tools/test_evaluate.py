@@ -16,10 +16,10 @@ import SimpleITK
 from nnunet_dycon.cli import evaluate as cli
 from nnunet_dycon.cli.options import Parser
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.evaluate import Evaluation, Status, compare_runs, evaluate_folder, evaluation_table, run_names
+from nnunet_dycon.tools.evaluate import Evaluation, compare_runs, evaluate_folder, evaluation_report, run_names
 from nnunet_dycon.tools.evaluate.classes import classes_from_labels
 from nnunet_dycon.tools.evaluate.metrics import METRICS
-from nnunet_dycon.tools.evaluate.results import wilcoxon_p
+from nnunet_dycon.tools.evaluate.results import MISSING_PREDICTION, wilcoxon_p
 
 SPACING_MM = (0.5, 1.0, 3.0)  # x, y, z
 SHAPE = (6, 10, 12)  # z, y, x
@@ -114,7 +114,7 @@ def test_missing_prediction_counts_as_empty(folders):
     (predictions / "b.nii.gz").unlink()
     evaluation = evaluate_folder(predictions, references)
     assert evaluation.missing == ["b"]
-    assert evaluation.cases["status"][1] == Status.MISSING_PREDICTION.value
+    assert evaluation.cases["status"][1] == MISSING_PREDICTION
     assert list(statistic(evaluation, "Dice")[["mean", "n"]]) == [0.25, 2]
     assert list(statistic(evaluation, "HD95_mm")[["mean", "n"]]) == [3.0, 1]
     left_out = evaluate_folder(predictions, references, only_predicted=True)
@@ -274,8 +274,8 @@ def runs(tmp_path) -> tuple[list[Path], Path]:
 
 def test_paired_differences(runs):
     (a, b), references = runs
-    comparison = compare_runs({"A": evaluate_folder(a, references), "B": evaluate_folder(b, references)})
-    rows = comparison.differences.set_index("metric")[["run", "mean", "n", "unpaired"]]
+    differences = compare_runs({"A": evaluate_folder(a, references), "B": evaluate_folder(b, references)})
+    rows = differences.set_index("metric")[["run", "mean", "n", "unpaired"]]
     # 0, 0, 0, +0.5, +0.5, and -0.5 for the missing case
     assert list(rows.loc["Dice"]) == ["B", pytest.approx(0.5 / 6), 6, 0]
     # 0, 0, 0, -3, -3; the missing case has no distance
@@ -447,7 +447,7 @@ def test_table_of_many_classes_is_computed_once():
         Path("p"), Path("r"), classes_from_labels(classes, "test"), METRICS, pd.DataFrame(rows), [], [], False, []
     )
     start = time.perf_counter()
-    lines = evaluation_table(evaluation).splitlines()
+    lines = evaluation_report(evaluation).text.splitlines()
     assert time.perf_counter() - start < 3
     assert len(lines) == 2 + 117 + 1 + 1 and lines[-2].split()[-4:] == ["50.00", "40.00", "3.00", "1.00"]
 

@@ -14,15 +14,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nnunet_dycon.dataset.raw_dataset import RawDataset, open_raw_dataset
+from nnunet_dycon.dataset.scan_files import Scan
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.whole_files import whole
-from nnunet_dycon.tools.add_labels.bookkeeping import (
-    check_books,
-    keep_books,
-    preprocessing_commands,
-    update_dataset_json,
-)
-from nnunet_dycon.tools.add_labels.check import NewCase, check_cases, find_new_cases
+from nnunet_dycon.tools.add_labels.books import check_books, keep_books, preprocessing_commands, update_dataset_json
+from nnunet_dycon.tools.add_labels.check import check_scans, find_new_scans
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,6 @@ class AddReport:
     Attributes:
         raw: the dataset.
         cases: names of the cases that are labelled now.
-        n_labeled: cases in imagesTr now.
-        n_unlabeled: cases left in imagesUn.
         resumed: those of ``cases`` that an earlier run had begun or finished.
         notes: what the user should know, in whole sentences.
         warnings: what is worth a look, in whole sentences.
@@ -42,8 +36,6 @@ class AddReport:
 
     raw: RawDataset
     cases: list[str]
-    n_labeled: int
-    n_unlabeled: int
     resumed: list[str]
     notes: list[str]
     warnings: list[str]
@@ -66,54 +58,47 @@ def add_labels(dataset: int | str, masks: Path, *, num_processes: int = 1, progr
             cases; then every file is where it was. A file that cannot be written; then the same call finishes.
     """
     raw = open_raw_dataset(dataset)
-    cases = find_new_cases(raw, masks)
-    folder = raw.preprocessed_folder()
+    (new, begun), folder = find_new_scans(raw, masks), raw.preprocessed_folder()
     check_books(raw, folder)
-    new = [case for case in cases if not case.is_begun]
-    warnings = check_cases(raw, new, num_processes=num_processes, progress=progress)
+    warnings = check_scans(raw, new, num_processes=num_processes, progress=progress)
     try:
-        folds = _add(raw, folder, [case for case in cases if not case.is_done], progress)
+        unfinished = sorted([*new, *(scan for scan in begun if scan.images)], key=lambda scan: scan.case)
+        folds = _add(raw, folder, unfinished, progress)
     except OSError as error:
         raise UserError(
             f"interrupted: {error}. Nothing is lost; remove the cause and repeat the same command to finish"
         ) from error
     return AddReport(
         raw=raw,
-        cases=[case.name for case in cases],
-        n_labeled=len(raw.images("Tr")),
-        n_unlabeled=len(raw.images("Un")),
-        resumed=[case.name for case in cases if case.is_begun],
+        cases=sorted(scan.case for scan in [*new, *begun]),
+        resumed=[scan.case for scan in begun],
         notes=_notes(raw, folder, folds),
         warnings=warnings,
         next_command=preprocessing_commands(folder, raw.name),
     )
 
 
-def _add(raw: RawDataset, folder: Path | None, cases: Sequence[NewCase], progress: bool) -> list[int] | None:
+def _add(raw: RawDataset, folder: Path | None, scans: Sequence[Scan], progress: bool) -> list[int] | None:
     """Each step may have been done before; the folds that train on the cases now."""
-    for case in tqdm(cases, desc="copying masks", unit="case", disable=not progress):
-        _copy_mask(case, raw)
-    folds = keep_books(raw, folder, [case.name for case in cases])
-    for case in tqdm(cases, desc="moving images", unit="case", disable=not progress):
-        _move_images(case, raw)
+    for scan in tqdm(scans, desc="copying masks", unit="case", disable=not progress):
+        _copy_mask(scan, raw.folder / "labelsTr")
+    folds = keep_books(raw, folder, [scan.case for scan in scans])
+    for scan in tqdm(scans, desc="moving images", unit="case", disable=not progress):
+        spacings = {image.with_name(f"{scan.case}.json") for image in scan.images}  # of TIFF files
+        for file in [*(i for i in spacings if i.is_file()), *scan.images]:
+            _move_file(file, raw.folder / "imagesTr" / file.name)
     update_dataset_json(raw)
     return folds
 
 
-def _copy_mask(case: NewCase, raw: RawDataset) -> None:
+def _copy_mask(scan: Scan, folder: Path) -> None:
     """A copy, as a link would change when the user corrects the mask; TIFF files have their spacing beside them."""
-    folder = raw.folder / "labelsTr"
+    assert scan.mask is not None
     folder.mkdir(exist_ok=True)
-    for file in (case.mask.with_name(f"{case.name}.json"), case.mask):
+    for file in (scan.mask.with_name(f"{scan.case}.json"), scan.mask):
         if file.is_file() and not (folder / file.name).exists():
             with whole(folder / file.name) as partial:
                 shutil.copyfile(file, partial)
-
-
-def _move_images(case: NewCase, raw: RawDataset) -> None:
-    spacings = {image.with_name(f"{case.name}.json") for image in case.images}
-    for file in [*(i for i in spacings if i.is_file()), *case.images]:
-        _move_file(file, raw.folder / "imagesTr" / file.name)
 
 
 def _move_file(source: Path, target: Path) -> None:

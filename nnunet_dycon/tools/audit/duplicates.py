@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import combinations
 
+from nnunet_dycon.dataset.scan_files import Finding
 from nnunet_dycon.files.pool import map_cases
-from nnunet_dycon.tools.audit.findings import Finding
 from nnunet_dycon.tools.audit.roles import Use
 from nnunet_dycon.tools.audit.scans import ScanContent
 from nnunet_dycon.tools.audit.similarity import Signature, aligned_correlation, candidate_pairs

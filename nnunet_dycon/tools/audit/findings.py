@@ -13,40 +13,23 @@ severity    meaning                                                             
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from nnunet_dycon.dataset.scan_files import Finding
 
 SEVERITIES = ("leak", "error", "warning", "note")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One finding.
-
-    Attributes:
-        severity: One of ``SEVERITIES``.
-        code: Short name of the kind of finding, for scripts.
-        message: What is the matter, naming the cases.
-        cases: Names of the cases concerned.
-        fix: What to do about it.
-    """
-
-    severity: str
-    code: str
-    message: str
-    cases: list[str] = field(default_factory=list)
-    fix: str = ""
-
-
-@dataclass(frozen=True)
 class AuditReport:
-    """All findings on a dataset, the worst first.
+    """All findings on a dataset.
 
     Attributes:
         dataset: DatasetXXX_Name.
         counts: For each way to use the dataset (fold) the number of cases by role.
-        findings: Sorted by severity.
+        findings: The worst first.
         comparison: Table of labelled scans and each source of unlabelled ones; empty without both.
     """
 
@@ -62,7 +45,9 @@ class AuditReport:
 
     def as_json(self) -> dict[str, Any]:
         """The report as JSON values; roles are spelled as everywhere in machine-read output."""
-        counts = {use: {_spelled(role): n for role, n in i.items()} for use, i in self.counts.items()}
+        counts = {
+            use: {role.replace("labelled", "labeled"): n for role, n in i.items()} for use, i in self.counts.items()
+        }
         return asdict(self) | {"counts": counts, "sound": self.sound}
 
     def as_text(self) -> str:
@@ -70,26 +55,10 @@ class AuditReport:
         lines = [f"audit of {self.dataset}"]
         for use, counts in self.counts.items():
             lines.append(f"  {use}: " + ", ".join(f"{n} {role}" for role, n in counts.items()))
-        lines += ["  medians of the scans:", *(f"  {line}" for line in self.comparison.splitlines())] * bool(
-            self.comparison
-        )
-        for finding in self.findings:
-            lines.append(f"{finding.severity.upper()} [{finding.code}] {finding.message}")
-            if finding.fix:
-                lines.append(f"  fix: {finding.fix}")
-        found = ", ".join(self._number(severity) for severity in SEVERITIES[:3])
-        lines.append(f"{self.dataset} is {'sound' if self.sound else 'NOT sound'}: {found}")
-        return "\n".join(lines)
-
-    def _number(self, severity: str) -> str:
-        number = sum(finding.severity == severity for finding in self.findings)
-        return f"{number} {severity}{'' if number == 1 else 's'}"
-
-
-def _spelled(role: str) -> str:
-    return role.replace("labelled", "labeled")
-
-
-def sorted_findings(findings: Sequence[Finding]) -> list[Finding]:
-    """The worst first, else in the order given."""
-    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+        if self.comparison:
+            lines += ["  medians of the scans:", *(f"  {line}" for line in self.comparison.splitlines())]
+        for i in self.findings:
+            lines.append(f"{i.severity.upper()} [{i.code}] {i.message}" + f"\n  fix: {i.fix}" * bool(i.fix))
+        numbers = Counter(finding.severity for finding in self.findings)
+        found = ", ".join(f"{numbers[i]} {i}{'' if numbers[i] == 1 else 's'}" for i in SEVERITIES[:3])
+        return "\n".join([*lines, f"{self.dataset} is {'sound' if self.sound else 'NOT sound'}: {found}"])

@@ -7,15 +7,16 @@ from functools import partial
 from nnunet_dycon.dataset.comparison import LABELED, Comparison, ScanFacts
 from nnunet_dycon.dataset.preprocessed_files import no_foreground
 from nnunet_dycon.dataset.raw_dataset import RawDataset, open_raw_dataset
+from nnunet_dycon.dataset.scan_files import Finding, Scan
 from nnunet_dycon.dataset.unlabeled_scans import source_of
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.pool import map_cases
 from nnunet_dycon.files.text import few
 from nnunet_dycon.tools.audit.duplicates import duplicate_findings
-from nnunet_dycon.tools.audit.findings import AuditReport, Finding, sorted_findings
+from nnunet_dycon.tools.audit.findings import SEVERITIES, AuditReport
 from nnunet_dycon.tools.audit.masks import mask_findings
-from nnunet_dycon.tools.audit.roles import ROLES, Use, name_findings, uses_of
-from nnunet_dycon.tools.audit.scans import Scan, ScanContent, comparison_voxel_mm, read_scan
+from nnunet_dycon.tools.audit.roles import PARTS, ROLES, Use, name_findings, uses_of
+from nnunet_dycon.tools.audit.scans import ScanContent, comparison_voxel_mm, read_scan
 from nnunet_dycon.tools.audit.similarity import NEAR_DUPLICATE_CORRELATION
 
 _SCANS_SAMPLED = 4  # to settle the voxel size at which scans are compared
@@ -44,7 +45,9 @@ def audit_dataset(
     if not 0 < threshold <= 1:
         raise UserError(f"a correlation of {threshold} cannot be a threshold; give one above 0 and up to 1")
     raw = open_raw_dataset(dataset)
-    scans = _scans(raw)
+    masks = {"Tr": raw.labels("Tr"), "Un": {}, "Ts": raw.labels("Ts")}
+    images = [(part, case, files) for part in PARTS for case, files in raw.images(part).items()]
+    scans = [Scan(part, case, files, masks[part].get(case)) for part, case, files in images]
     if not scans:
         raise UserError(f"{raw.folder} has no images CASE_0000{raw.file_ending} in imagesTr, imagesUn or imagesTs")
     preprocessed = raw.preprocessed_folder()
@@ -62,33 +65,20 @@ def audit_dataset(
     if preprocessed is None:
         findings.append(Finding("note", "not-preprocessed", "no preprocessed folder was found, so none was checked"))
     counts = {use.name: {role: len(use.cases[role]) for role in ROLES} for use in uses}
-    return AuditReport(raw.name, counts, sorted_findings(findings), comparison.table())
-
-
-def _scans(raw: RawDataset) -> list[Scan]:
-    scans = []
-    for part in ("Tr", "Un", "Ts"):
-        masks = {} if part == "Un" else raw.labels(part)
-        scans += [Scan(part, case, files, masks.get(case)) for case, files in raw.images(part).items()]
-    return scans
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return AuditReport(raw.name, counts, findings, comparison.table())
 
 
 def _contents(raw: RawDataset, scans: list[Scan], num_processes: int, progress: bool) -> list[ScanContent]:
     sample = scans[:: max(1, len(scans) // _SCANS_SAMPLED)][:_SCANS_SAMPLED]
-    voxel_mm = max(comparison_voxel_mm(scan, raw.dataset_json) for scan in sample)
-    return map_cases(
-        partial(
-            read_scan,
-            dataset_json=raw.dataset_json,
-            n_channels=raw.n_channels,
-            foreground_values=raw.foreground_values(),
-            target_mm=voxel_mm or 1.0,
-        ),
-        scans,
-        num_processes=num_processes,
-        description="reading scans",
-        progress=progress,
+    read = partial(
+        read_scan,
+        dataset_json=raw.dataset_json,
+        n_channels=raw.n_channels,
+        foreground_values=raw.foreground_values(),
+        target_mm=max(comparison_voxel_mm(scan, raw.dataset_json) for scan in sample) or 1.0,
     )
+    return map_cases(read, scans, num_processes=num_processes, description="reading scans", progress=progress)
 
 
 def _comparison(raw: RawDataset, contents: list[ScanContent]) -> Comparison:
@@ -106,22 +96,19 @@ def _scan_findings(raw: RawDataset, contents: list[ScanContent], uses: list[Use]
     findings = [finding for content in contents for finding in content.findings]
     training = [i for i in contents if i.scan.part == "Tr"]
     for case in (i.scan.case for i in training if i.scan.mask is None):
-        message = f"imagesTr/{case} has no mask"
         fix = f"add labelsTr/{case}{raw.file_ending}, or move the images to imagesUn"
-        findings.append(Finding("error", "no-mask", message, [case], fix))
+        findings.append(Finding("error", "no-mask", f"imagesTr/{case} has no mask", [case], fix))
     return findings + _empty_mask_findings(training, frozenset().union(*(use.in_place for use in uses)))
 
 
 def _empty_mask_findings(training: list[ScanContent], unlabeled: frozenset[str]) -> list[Finding]:
     labeled = [i for i in training if i.scan.mask and i.scan.case not in unlabeled]
-    empty = [i.scan.case for i in labeled if not i.has_foreground]
-    if empty and len(empty) == len(labeled):
+    empty = [i.scan.case for i in labeled if i.facts and i.mask_hash is None]
+    if empty and len(labeled) == len(empty):
         return [Finding("error", "no-foreground", str(no_foreground(empty)), empty)]
     fix = "check that this is true; such a case teaches background only"
-    return [
-        Finding("warning", "empty-mask", f"the mask of training case {case} has no foreground", [case], fix)
-        for case in empty
-    ]
+    text = "the mask of training case {} has no foreground"
+    return [Finding("warning", "empty-mask", text.format(case), [case], fix) for case in empty]
 
 
 def _mask_like_findings(contents: list[ScanContent], comparison: Comparison) -> list[Finding]:

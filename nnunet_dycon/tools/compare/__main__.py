@@ -1,16 +1,15 @@
-"""A job in a process of its own: ``python -m nnunet_dycon.tools.compare EXPERIMENT_AS_JSON NAME:SEED:FOLD``."""
+"""A job in a process of its own, which reads the experiment and the job from its input, pickled."""
 
 from __future__ import annotations
 
+import pickle
 import sys
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.compare.experiment import Experiment
 from nnunet_dycon.tools.compare.job import do_job
 
 if __name__ == "__main__":
-    experiment = Experiment.from_json(sys.argv[1])
     try:
-        do_job(experiment, experiment.job(sys.argv[2]))
+        do_job(*pickle.load(sys.stdin.buffer))
     except UserError as error:
         sys.exit(f"error: {error}")

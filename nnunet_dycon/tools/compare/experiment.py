@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from nnunet_dycon.dataset.splits import read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 
 DEFAULT_RUNS = ("control=nnUNetTrainerSupervised", "mt=nnUNetTrainerMeanTeacher", "dycon=nnUNetTrainerDyCON")
-_GRAMMAR = "NAME=TRAINER[@RUN][:settings] or DATASET/NAME=TRAINER[:settings]"
+_TEST = "put test scans with masks into imagesTs and labelsTs"
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,10 @@ class Run:
         trainer, _, settings = rest.partition(":")
         trainer, _, teacher = trainer.partition("@")
         if not name.replace("_", "").replace("-", "").isalnum() or not trainer:
-            raise UserError(f"--runs {text}: write {_GRAMMAR}; NAME has letters, digits, _ and -")
+            raise UserError(
+                f"--runs {text}: write NAME=TRAINER[@RUN][:settings] or DATASET/NAME=TRAINER[:settings]; NAME has "
+                "letters, digits, _ and -"
+            )
         return cls(name, trainer, settings, dataset, teacher)
 
 
@@ -63,7 +65,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that an experiment's jobs share; it passes to the processes of the jobs as JSON.
+    """All that an experiment's jobs share.
 
     Attributes:
         folds: Folds that train and are tested on imagesTs; with ``cross_validation`` those whose validation cases are
@@ -91,26 +93,10 @@ class Experiment:
     mirroring: bool = True
     min_confidence: float = 0.0
 
-    def to_json(self) -> str:
-        """For ``from_json`` in another process."""
-        return json.dumps(asdict(self) | {"output": str(self.output)})
-
-    @classmethod
-    def from_json(cls, text: str) -> Experiment:
-        """What ``to_json`` has written."""
-        values = json.loads(text)
-        runs = tuple(Run(**run) for run in values["runs"])
-        lists = {key: tuple(values[key]) for key in ("folds", "seeds")}
-        return cls(**(values | lists | {"output": Path(values["output"]), "runs": runs}))
-
     @cached_property
     def raw(self) -> RawDataset:
         """The dataset that all runs are tested on."""
         return open_raw_dataset(self.dataset)
-
-    def with_held_out_cases_if_needed(self) -> Experiment:
-        """This experiment; with cross-validation if the dataset has no test masks."""
-        return self if self.cross_validation or self.raw.labels("Ts") else replace(self, cross_validation=True)
 
     def jobs(self) -> list[Job]:
         """All trainings; every seed and fold of all runs before the next."""
@@ -134,8 +120,7 @@ class Experiment:
 
     def teacher_of(self, job: Job) -> Job | None:
         """The job whose predictions a self-training takes for masks."""
-        run = next((run for run in self.runs if run.name == job.run.teacher), None)
-        return None if run is None else Job(run, job.seed, job.fold)
+        return next((Job(run, job.seed, job.fold) for run in self.runs if run.name == job.run.teacher), None)
 
     def test_scans(self, job: Job) -> dict[str, list[Path]]:
         """Channel files of the cases that a job is tested on.
@@ -185,6 +170,3 @@ def _folds_that_hold_out(raw: RawDataset) -> dict[int | str, tuple[list[str], li
 
         folds = dict(enumerate(generate_crossval_split(cases, seed=12345, n_splits=min(5, len(cases)))))
     return {number: ([*map(str, i["train"])], [*map(str, i["val"])]) for number, i in folds.items()}
-
-
-_TEST = "put test scans with masks into imagesTs and labelsTs"

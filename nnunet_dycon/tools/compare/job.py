@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
+import random
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -23,8 +24,8 @@ from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, Settings, overrides_from
 from nnunet_dycon.tools.compare.experiment import Experiment, Job
 from nnunet_dycon.tools.compare.run_settings import LENGTHS, environment, run_settings
 from nnunet_dycon.tools.compare.self_training import prepare_self_training
-from nnunet_dycon.tools.compare.training import seed_everything, train
-from nnunet_dycon.tools.evaluate import Evaluation, evaluate_folder
+from nnunet_dycon.tools.compare.training import train
+from nnunet_dycon.tools.evaluate import evaluate_folder
 
 RECORD, RESULT = "record.json", "job.json"
 
@@ -84,30 +85,30 @@ def check_record(experiment: Experiment, job: Job) -> None:
 
 
 def _make_trainer(experiment: Experiment, job: Job, added: list[str], device: torch.device) -> nnUNetTrainer:
-    """The seeded trainer on its training cases, with ``added`` ones."""
+    """The trainer on its training cases and ``added`` ones; runs of a seed draw the same crops (nnUNet_n_proc_DA=0)."""
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(job.seed)
     fold = "all" if experiment.cross_validation else job.fold
-    seed_everything(job.seed)
     trainer = get_trainer_from_args(
         str(job.run.dataset), experiment.configuration, fold, job.run.trainer, experiment.plans, device=device
     )
-    if not hasattr(trainer, "settings"):  # one of nnU-Net's own, which does not read them
-        settings = Settings().override(overrides_from_environment())
-        for name in LENGTHS:
-            setattr(trainer, name, getattr(settings, name) or getattr(trainer, name))
-    cases, validation = trainer.do_split()
-    if not hasattr(trainer, "settings"):  # nor do they know of unlabelled cases that have a mask
-        unlabeled = unlabeled_in_splits(read_splits(trainer.preprocessed_dataset_folder_base), fold)
-        cases, validation = _without(cases, unlabeled), _without(validation, unlabeled)
-    cases = [*dict.fromkeys([*cases, *added])]
+    forbidden = [] if hasattr(trainer, "settings") else _teach_stock_trainer(trainer, fold)
     if experiment.cross_validation:
-        cases = _without(cases, experiment.held_out[job.fold][1])
-        validation = list(cases)  # nnU-Net's validation chooses a checkpoint, so it must not see the cases of the test
-    trainer.do_split = lambda: (cases, validation)
+        forbidden += experiment.held_out[job.fold][1]
+    cases, validation = trainer.do_split()
+    cases = [case for case in dict.fromkeys([*cases, *added]) if case not in forbidden]
+    validation = [case for case in validation if case not in forbidden]
+    # nnU-Net's validation chooses a checkpoint, so in cross-validation it is on what is trained on
+    trainer.do_split = lambda: (cases, cases if experiment.cross_validation else validation)
     return trainer
 
 
-def _without(cases: Sequence[str], others: Collection[str]) -> list[str]:
-    return [case for case in cases if case not in others]
+def _teach_stock_trainer(trainer: nnUNetTrainer, fold: int | str) -> list[str]:
+    """Set the lengths of one of nnU-Net's own, which reads no settings; returns the unlabelled cases, unknown to it."""
+    settings = Settings().override(overrides_from_environment())
+    for name in LENGTHS:
+        setattr(trainer, name, getattr(settings, name) or getattr(trainer, name))
+    return unlabeled_in_splits(read_splits(trainer.preprocessed_dataset_folder_base), fold)
 
 
 def _check_unseen(trainer: nnUNetTrainer, job: Job, scans: Mapping[str, object]) -> None:
@@ -123,61 +124,48 @@ def _check_unseen(trainer: nnUNetTrainer, job: Job, scans: Mapping[str, object])
 
 
 def _add_pseudo_labels(experiment: Experiment, job: Job, device: torch.device) -> list[str]:
-    """Let nnU-Net's variables point to the dataset with the predictions of the teaching run; returns their cases."""
+    """Train on the predictions of the teaching run, too: their cases."""
     teacher = experiment.teacher_of(job)
     if teacher is None or not (experiment.folder(teacher) / RESULT).is_file():
         raise UserError(f"{job} needs the predictions of {teacher}, which is not finished; do that job first")
     name = f"{teacher.run.trainer}__{experiment.plans}__{experiment.configuration}"
     fold = "all" if experiment.cross_validation else job.fold
     model = _load(experiment, experiment.folder(teacher) / "results" / dataset_name(teacher.run.dataset) / name, fold)
-    work = experiment.folder(job) / "self_training"
-    cases = prepare_self_training(
+    return prepare_self_training(
         model,
         dataset=job.run.dataset,
         configuration=experiment.configuration,
         plans=experiment.plans,
-        folder=work,
+        folder=experiment.folder(job) / "self_training",
         min_confidence=experiment.min_confidence,
     )
-    os.environ.update(nnUNet_raw=str(work / "raw"), nnUNet_preprocessed=str(work / "preprocessed"))
-    return cases
 
 
 def _load(
     experiment: Experiment, folder: Path, fold: int | str, checkpoint_name: str = "checkpoint_final.pth"
 ) -> TrainedModel:
-    return open_model(
-        folder,
-        [fold],
-        checkpoint_name=checkpoint_name,
-        device=torch.device(experiment.device),
-        mirroring=experiment.mirroring,
-    )
+    device = torch.device(experiment.device)
+    return open_model(folder, [fold], checkpoint_name=checkpoint_name, device=device, mirroring=experiment.mirroring)
 
 
 def _test(
     experiment: Experiment, trainer: nnUNetTrainer, folder: Path, scans: dict[str, list[Path]], epochs: list[int]
 ) -> dict[str, object]:
     """Predict and evaluate after each of the epochs and after the last one."""
-    curve, evaluation = {}, None
+    curve: dict[int, float | None] = {}
+    references = experiment.raw.folder / ("labelsTr" if experiment.cross_validation else "labelsTs")
     for epoch in [*epochs, trainer.num_epochs]:
         is_last = epoch == trainer.num_epochs
         name = "checkpoint_final.pth" if is_last else f"checkpoint_epoch{epoch}.pth"
         predictions = folder / ("predictions" if is_last else f"predictions_epoch{epoch}")
         segment_scans(_load(experiment, Path(trainer.output_folder_base), trainer.fold, name), scans, predictions)
-        evaluation = _evaluate(experiment, predictions)
+        dataset_json = experiment.raw.folder / "dataset.json"
+        evaluation = evaluate_folder(predictions, references, dataset_json=dataset_json, only_predicted=True)
         dice = float(evaluation.mean_of_classes["Dice"])
         curve[epoch * trainer.num_iterations_per_epoch] = None if math.isnan(dice) else dice
         if not is_last:
             shutil.rmtree(predictions)
-    assert evaluation is not None
     kept = evaluation.cases.drop(columns=["prediction_voxels", "reference_voxels"])
     rows = kept.astype(object).where(kept.notna(), None).to_dict("records")
     steps = trainer.num_epochs * trainer.num_iterations_per_epoch
     return {"steps": steps, "curve": curve, "cases": rows}
-
-
-def _evaluate(experiment: Experiment, predictions: Path) -> Evaluation:
-    raw = experiment.raw
-    references = raw.folder / ("labelsTr" if experiment.cross_validation else "labelsTs")
-    return evaluate_folder(predictions, references, dataset_json=raw.folder / "dataset.json", only_predicted=True)

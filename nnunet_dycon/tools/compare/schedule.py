@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -48,70 +49,56 @@ def _check_run(experiment: Experiment, run: Run, before: Sequence[Run]) -> None:
 
 
 def run_jobs(experiment: Experiment, *, side_by_side: int = 1) -> list[Job]:
-    """Do what is not done yet, each job in a process with its log beside its folder.
+    """Do what is not done yet, each job in a process with its log in its folder.
 
     Args:
         experiment: All jobs.
-        side_by_side: Jobs at the same time; with more than one each gets one thread.
+        side_by_side: Jobs at the same time; with more than one each gets one thread, and no more processes than its
+            share of the cores.
 
     Returns:
         The jobs that failed.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with ThreadPoolExecutor(side_by_side) as pool, ExitStack() as stack:
-        processes: list[subprocess.Popen] = []
-        stack.callback(_terminate, processes)
-        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-        futures: dict[Job, Future[bool]] = {}
-        for job in experiment.jobs():
-            futures[job] = pool.submit(_do, experiment, job, side_by_side, futures, processes)
-        return [job for job, future in futures.items() if not future.result()]
-
-
-def _terminate(processes: Sequence[subprocess.Popen]) -> None:
-    for process in processes:
-        process.terminate()
-
-
-def _do(
-    experiment: Experiment,
-    job: Job,
-    side_by_side: int,
-    futures: dict[Job, Future[bool]],
-    processes: list[subprocess.Popen],
-) -> bool:
-    """Whether the job is done."""
-    folder = experiment.folder(job)
-    if (folder / RESULT).is_file():
-        return True
-    teacher = experiment.teacher_of(job)
-    if teacher is not None and not futures[teacher].result():
-        print(f"{job} is left out: it needs {teacher}, which failed", file=sys.stderr, flush=True)
-        return False
-    folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "log.txt"
-    print(f"{job}: log in {log}", flush=True)
-    command = [sys.executable, "-m", "nnunet_dycon.tools.compare", experiment.to_json(), _name(job)]
-    with log.open("a") as file:
-        processes.append(process := subprocess.Popen(command, stdout=file, stderr=file, env=_variables(side_by_side)))
-        code = process.wait()
-    if code:
-        print(f"{job} failed with exit code {code}; see {log}", file=sys.stderr, flush=True)
-        return False
-    result = read_json(folder / RESULT, "remove its folder")
-    print(f"{job}: {result['steps']} steps took {result['seconds'] / 60:.1f} minutes", flush=True)
-    return True
-
-
-def _name(job: Job) -> str:
-    return f"{job.run.name}:{job.seed}:{job.fold}"
-
-
-def _variables(side_by_side: int) -> dict[str, str]:
-    """The job's environment: no more threads and processes than its share of the cores."""
     variables = dict(os.environ) | {PARENT: str(os.getpid())}
     if side_by_side > 1:
         share = str(max(1, (os.cpu_count() or 1) // side_by_side))
         shares = {"nnUNet_def_n_proc": share, "nnUNet_n_proc_DA": share}
         variables = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | shares | variables
-    return variables
+    processes: list[subprocess.Popen] = []
+    done: dict[Job, Future[bool]] = {}
+
+    def do(job: Job) -> bool:
+        teacher = experiment.teacher_of(job)
+        if (experiment.folder(job) / RESULT).is_file():
+            return True
+        if teacher is not None and not done[teacher].result():
+            print(f"{job} is left out: it needs {teacher}, which failed", file=sys.stderr, flush=True)
+            return False
+        return _do(experiment, job, variables, processes)
+
+    with ThreadPoolExecutor(side_by_side) as pool, ExitStack() as stack:
+        stack.callback(lambda: deque(map(subprocess.Popen.terminate, processes)))
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        for job in experiment.jobs():
+            done[job] = pool.submit(do, job)
+        return [job for job, future in done.items() if not future.result()]
+
+
+def _do(experiment: Experiment, job: Job, variables: dict[str, str], processes: list[subprocess.Popen]) -> bool:
+    """Whether the job's process, which joins the others, has ended well."""
+    folder = experiment.folder(job)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log.txt"
+    print(f"{job}: log in {log}", flush=True)
+    command = [sys.executable, "-m", "nnunet_dycon.tools.compare"]
+    with log.open("a") as file:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=variables)
+        processes.append(process)
+        process.communicate(pickle.dumps((experiment, job)))
+    if process.returncode:
+        print(f"{job} failed with exit code {process.returncode}; see {log}", file=sys.stderr, flush=True)
+        return False
+    result = read_json(folder / RESULT, "remove its folder")
+    print(f"{job}: {result['steps']} steps took {result['seconds'] / 60:.1f} minutes", flush=True)
+    return True

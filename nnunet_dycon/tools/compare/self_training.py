@@ -21,40 +21,32 @@ def prepare_self_training(
 ) -> list[str]:
     """Write and preprocess what the second stage trains on; what is there from an earlier call is kept.
 
+    nnU-Net's variables lead to it from then on: ``raw`` and ``preprocessed`` in ``folder``.
+
     Args:
         model: Of the first stage.
         dataset: ID or name.
         configuration: nnU-Net's.
         plans: Plans identifier.
-        folder: Gets ``raw`` and ``preprocessed``, for nnU-Net's variables.
+        folder: For all that is written.
         min_confidence: As for ``pseudo_label``.
 
     Returns:
         The cases whose mask is a prediction.
     """
     source = open_raw_dataset(dataset)
+    of_source = environment_folder("nnUNet_preprocessed") / source.name
     raw, preprocessed = folder / "raw" / source.name, folder / "preprocessed" / source.name
     if not raw.is_dir():
         pseudo_label(model, source, raw, min_confidence=min_confidence)
+    os.environ.update(nnUNet_raw=str(raw.parent), nnUNet_preprocessed=str(preprocessed.parent))
     if not (folder / "done.json").is_file():
         shutil.rmtree(preprocessed, ignore_errors=True)
         preprocessed.mkdir(parents=True)
-        of_source = environment_folder("nnUNet_preprocessed") / source.name
         for name in (f"{plans}.json", "dataset_fingerprint.json", "splits_final.json"):
             if (of_source / name).is_file():
                 shutil.copy(of_source / name, preprocessed / name)
         shutil.copy(raw / "dataset.json", preprocessed)
-        _preprocess(folder, source.name, configuration, plans)
+        DefaultPreprocessor(verbose=False).run(source.name, configuration, plans, default_num_processes)
         write_json({}, folder / "done.json")
     return sorted(predicted_masks(raw / "labelsTr") - predicted_masks(source.folder / "labelsTr"))
-
-
-def _preprocess(folder: Path, dataset: str, configuration: str, plans: str) -> None:
-    """nnU-Net's, which reads its folders from the environment."""
-    names = ("raw", "preprocessed")
-    before = {f"nnUNet_{name}": os.environ[f"nnUNet_{name}"] for name in names}
-    os.environ.update({f"nnUNet_{name}": str(folder / name) for name in names})
-    try:
-        DefaultPreprocessor(verbose=False).run(dataset, configuration, plans, default_num_processes)
-    finally:
-        os.environ.update(before)

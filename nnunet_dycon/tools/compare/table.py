@@ -11,28 +11,18 @@ from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json
 from nnunet_dycon.files.text import few
 from nnunet_dycon.files.whole_files import write_text
-from nnunet_dycon.pictures.canvas import (
-    BLUE,
-    CLASS_COLOURS,
-    VERMILION,
-    WIDTH_INCHES,
-    empty_figure,
-    save_figure,
-    style,
-)
+from nnunet_dycon.pictures import canvas
 from nnunet_dycon.tools.compare.experiment import Experiment
 from nnunet_dycon.tools.compare.job import RESULT
-from nnunet_dycon.tools.evaluate.metrics import METRICS
+from nnunet_dycon.tools.evaluate.metrics import METRICS, heading, scale
 
 N_RESAMPLES = 10_000
 FEW_CASES = 6
-COLORS = list(dict.fromkeys(("black", BLUE, VERMILION, *reversed(CLASS_COLOURS))))
-SCALE = {metric: 1 if "_" in metric else 100 for metric in METRICS}
-TITLES = {metric: metric.replace("_", " ") for metric in METRICS} | {"Dice": "Dice %", "Jaccard": "Jaccard %"}
+COLORS = list(dict.fromkeys(("black", canvas.BLUE, canvas.VERMILION, *reversed(canvas.CLASS_COLOURS))))
 
 
 def write_results(experiment: Experiment) -> str:
-    """Write table.md, table.csv, differences.csv, cases.csv, curves.png and verdict.txt of what is finished.
+    """Write table.md, table.csv, differences.csv, cases.csv and curves.png of what is finished.
 
     Returns:
         Table and verdict, to print.
@@ -43,16 +33,15 @@ def write_results(experiment: Experiment) -> str:
     jobs, cases = read_jobs(experiment)
     if jobs.empty:
         raise UserError(f"no job in {experiment.output} is finished, so there is nothing to put into a table")
-    differences = paired_differences(cases, experiment.runs[0].name)
+    output, control = experiment.output, experiment.runs[0].name
+    differences = paired_differences(cases, control)
     table = summary(jobs, cases, differences)
-    text = markdown(table)
-    words = verdict(differences, cases, experiment.runs[0].name)
-    output = experiment.output
-    write_text(f"{text}\n\n{words}\n", output / "table.md")
+    text = f"{markdown(table)}\n\n{verdict(differences, cases, control)}"
+    write_text(f"{text}\n", output / "table.md")
     for frame, name in ((table, "table.csv"), (differences, "differences.csv"), (cases, "cases.csv")):
         write_text(frame.to_csv(index=False, lineterminator="\n"), output / name)
     draw_curves(jobs, output / "curves.png")
-    return f"{text}\n\n{words}"
+    return text
 
 
 def read_jobs(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -68,7 +57,7 @@ def read_jobs(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
             cases += [key | row for row in content["cases"]]
     frame = pd.DataFrame(cases)
     if cases:
-        frame[list(METRICS)] = frame[list(METRICS)].astype(float) * pd.Series(SCALE)
+        frame[list(METRICS)] = frame[list(METRICS)].astype(float) * [scale(metric) for metric in METRICS]
     return pd.DataFrame(jobs), frame
 
 
@@ -86,23 +75,27 @@ def paired_differences(cases: pd.DataFrame, control: str) -> pd.DataFrame:
         and the largest difference of a seed.
     """
     means = cases.groupby(["run", "seed", "case"], sort=False)[list(METRICS)].mean()
-    rows = []
-    for run in cases["run"].unique():
-        if run != control and control in means.index.get_level_values("run"):
-            difference = means.loc[run] - means.loc[control]
-            rows += [_difference_row(run, metric, difference[metric].unstack("seed")) for metric in METRICS]
+    runs = list(means.index.unique("run"))
+    rows = [
+        {"run": run, "metric": metric, **_difference((means.loc[run] - means.loc[control])[metric].unstack("seed"))}
+        for run in runs
+        if run != control and control in runs
+        for metric in METRICS
+    ]
     columns = ["run", "metric", "difference", "low", "high", "seeds", "cases", "smallest_seed", "largest_seed"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _difference_row(run: str, metric: str, values: pd.DataFrame) -> list[object]:
+def _difference(values: pd.DataFrame) -> dict[str, float]:
     """``values``: cases by seeds; cases where a seed has no value in both runs are left out."""
     values = values.dropna(axis=1, how="all").dropna()
+    numbers = {"seeds": values.shape[1], "cases": len(values)}
     if values.empty:
-        return [run, metric, *[float("nan")] * 3, values.shape[1], 0, float("nan"), float("nan")]
-    seeds = values.mean()
+        return numbers | {"cases": 0}
     low, high = bootstrap_interval(values.to_numpy())
-    return [run, metric, values.to_numpy().mean(), low, high, values.shape[1], len(values), seeds.min(), seeds.max()]
+    seeds = values.mean()
+    mean = {"difference": values.to_numpy().mean(), "low": low, "high": high}
+    return mean | numbers | {"smallest_seed": seeds.min(), "largest_seed": seeds.max()}
 
 
 def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
@@ -118,18 +111,15 @@ def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
 
 def summary(jobs: pd.DataFrame, cases: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
     """One row a run: means and standard deviations over seeds, difference to the control, time and memory."""
-    seeds = by_seed(cases)
+    seeds = by_seed(cases).rename(columns=heading).groupby("run", sort=False)
     costs = jobs.assign(minutes=jobs["seconds"] / 60, memory=jobs["peak_memory_bytes"] / 2**30)
     costs = costs.groupby(["run", "seed"], sort=False).agg(minutes=("minutes", "sum"), memory=("memory", "max"))
-    dice = differences[differences["metric"] == "Dice"].set_index("run")
-    rows = []
-    for run in jobs["run"].unique():
-        cells = {"run": run, "seeds": str(len(seeds.loc[run]))}
-        cells |= {TITLES[metric]: spread(seeds.loc[run][metric]) for metric in METRICS}
-        cells["Dice minus control [95 %]"] = _interval(dice.loc[run]) if run in dice.index else ""
-        cells |= {"minutes": spread(costs.loc[run]["minutes"]), "memory GiB": spread(costs.loc[run]["memory"])}
-        rows.append(cells)
-    return pd.DataFrame(rows)
+    costs = costs.rename(columns={"memory": "memory GiB"}).groupby("run", sort=False)
+    dice = differences[differences["metric"] == "Dice"].itertuples()
+    gain = pd.Series({i.run: f"{i.difference:+.2f} [{i.low:+.2f}, {i.high:+.2f}]" for i in dice}, dtype=object)
+    number = seeds.size().astype(str).rename("seeds")
+    table = pd.concat([number, seeds.agg(spread), gain.rename("Dice minus control [95 %]"), costs.agg(spread)], axis=1)
+    return table.fillna("").rename_axis("run").reset_index()
 
 
 def spread(values: pd.Series) -> str:
@@ -137,14 +127,10 @@ def spread(values: pd.Series) -> str:
     return f"{values.mean():.2f}" if len(values) < 2 else f"{values.mean():.2f} ± {values.std():.2f}"
 
 
-def _interval(row: pd.Series) -> str:
-    return f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
-
-
 def markdown(table: pd.DataFrame) -> str:
     """The table for people and for a page."""
     rows = [list(table.columns), *table.to_numpy().tolist()]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
@@ -186,15 +172,15 @@ def _word(row: pd.Series) -> str:
 def draw_curves(jobs: pd.DataFrame, file: Path) -> None:
     """Test Dice against training steps, mean and range over seeds."""
     points = [
-        {"run": job.run, "seed": job.seed, "steps": int(steps), "Dice": 100 * dice}
+        (job.run, job.seed, int(steps), 100 * dice)
         for job in jobs.itertuples()
         for steps, dice in job.curve.items()
         if dice is not None
     ]
     frame = pd.DataFrame(points, columns=["run", "seed", "steps", "Dice"])
     seeds = frame.groupby(["run", "steps", "seed"], sort=False)["Dice"].mean()
-    with style():
-        figure = empty_figure(WIDTH_INCHES, 4.5, layout="constrained")
+    with canvas.style():
+        figure = canvas.empty_figure(canvas.WIDTH_INCHES, 4.5, layout="constrained")
         axes = figure.add_subplot()
         for i, run in enumerate(frame["run"].unique()):
             curve, color = seeds.loc[run].groupby("steps").agg(["mean", "min", "max"]), COLORS[i % len(COLORS)]
@@ -202,4 +188,4 @@ def draw_curves(jobs: pd.DataFrame, file: Path) -> None:
             axes.fill_between(curve.index, curve["min"], curve["max"], color=color, alpha=0.15, linewidth=0)
         axes.set(xlabel="training steps", ylabel="test Dice [%], mean and range over seeds")
         axes.legend()
-        save_figure(figure, file)
+        canvas.save_figure(figure, file)

@@ -1,18 +1,15 @@
-"""The training of a job: nnU-Net's own loop, with a seed, checkpoints for the curve, and an exact continuation."""
+"""The training of a job: nnU-Net's own loop, with checkpoints for the curve, and an exact continuation."""
 
 from __future__ import annotations
 
 import os
-import random
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from torch import nn
 
 from nnunet_dycon.files.json_files import read_json, write_json
 from nnunet_dycon.files.whole_files import whole
@@ -21,13 +18,6 @@ from nnunet_dycon.training.resume import get_random_state, set_random_state
 SAVE_EVERY_S = 300
 PARENT = "nnunet_dycon_compare"
 """Environment variable with the process that started this one: a job does not outlive it."""
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, numpy and torch: runs with the same seed draw the same crops, with nnUNet_n_proc_DA=0."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def train(trainer: nnUNetTrainer, folder: Path, *, save_after: list[int], bfloat16: bool) -> dict[str, float]:
@@ -50,7 +40,9 @@ def train(trainer: nnUNetTrainer, folder: Path, *, save_after: list[int], bfloat
             compute_in_bfloat16(trainer)
         training.load()
         trainer.run_training()
-        write_json(training.result(), result)
+        losses = trainer.logger.local_logger.my_fantastic_logging["train_losses"]
+        values = {"seconds": time.time() - training.start, "peak_memory_bytes": _peak_memory_bytes(trainer.device)}
+        write_json(values | {"train_loss": float(losses[-1])}, result)
     return read_json(result, "remove the job's folder")
 
 
@@ -66,10 +58,12 @@ class _Training:
 
     def load(self) -> None:
         """Continue from the checkpoint, with the random numbers that would have come."""
-        names = [os.path.join(self.trainer.output_folder, f"checkpoint_{i}.pth") for i in ("final", "latest")]
-        if checkpoint := next((name for name in names if os.path.isfile(name)), None):
-            self.trainer.load_checkpoint(checkpoint)
-        if checkpoint and self.state_file.is_file():
+        folder = Path(self.trainer.output_folder)
+        checkpoints = [file for i in ("final", "latest") if (file := folder / f"checkpoint_{i}.pth").is_file()]
+        if not checkpoints:
+            return
+        self.trainer.load_checkpoint(str(checkpoints[0]))
+        if self.state_file.is_file():
             self.state = torch.load(self.state_file, map_location="cpu", weights_only=False)
             self.start -= self.state["seconds"]
 
@@ -101,15 +95,6 @@ class _Training:
         self.trainer.save_checkpoint(os.path.join(self.trainer.output_folder, name))
         self.trainer.current_epoch += 1
 
-    def result(self) -> dict[str, float]:
-        """Time, memory and loss of the training."""
-        losses = self.trainer.logger.local_logger.my_fantastic_logging["train_losses"]
-        return {
-            "seconds": time.time() - self.start,
-            "peak_memory_bytes": _peak_memory_bytes(self.trainer.device),
-            "train_loss": float(losses[-1]),
-        }
-
 
 def _peak_memory_bytes(device: torch.device) -> float:
     """Of the device on CUDA, of the process elsewhere; NaN where the system does not tell."""
@@ -132,16 +117,9 @@ def compute_in_bfloat16(trainer: nnUNetTrainer) -> None:
     networks = [trainer.network, *(i for branch in branches for i in (branch.network, branch.head) if i is not None)]
     for network in {id(i): i for i in networks}.values():
         network.forward = torch.autocast("cpu", torch.bfloat16)(network.forward)
-    trainer.loss = _InFloat32(trainer.loss)
+    loss = trainer.loss
 
+    def in_float32(output: Any, target: Any) -> torch.Tensor:
+        return loss([i.float() for i in output] if isinstance(output, (list, tuple)) else output.float(), target)
 
-class _InFloat32(nn.Module):
-    """A loss that casts the outputs of the network."""
-
-    def __init__(self, loss: nn.Module) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, output: Any, target: Any) -> torch.Tensor:
-        outputs = [i.float() for i in output] if isinstance(output, (list, tuple)) else output.float()
-        return self.loss(outputs, target)
+    trainer.loss = in_float32

@@ -3,23 +3,20 @@
 from nnunet_dycon.tools.evaluate.classes import EvaluatedClasses, parse_labels
 from nnunet_dycon.tools.evaluate.folder import evaluate_folder
 from nnunet_dycon.tools.evaluate.metrics import literature_metrics, segmentation_metrics, surface_distances
-from nnunet_dycon.tools.evaluate.report import comparison_table, evaluation_table, write_comparison, write_evaluation
-from nnunet_dycon.tools.evaluate.results import Comparison, Evaluation, Status, compare_runs, run_names
+from nnunet_dycon.tools.evaluate.report import Report, comparison_report, evaluation_report
+from nnunet_dycon.tools.evaluate.results import Evaluation, compare_runs, run_names
 
 __all__ = [
-    "Comparison",
     "EvaluatedClasses",
     "Evaluation",
-    "Status",
+    "Report",
     "compare_runs",
-    "comparison_table",
+    "comparison_report",
     "evaluate_folder",
-    "evaluation_table",
+    "evaluation_report",
     "literature_metrics",
     "parse_labels",
     "run_names",
     "segmentation_metrics",
     "surface_distances",
-    "write_comparison",
-    "write_evaluation",
 ]

@@ -59,17 +59,30 @@ def _as_values(name: str, value: object, source: str) -> tuple[int, ...]:
     return values
 
 
-def classes_from_dataset_json(path: Path) -> EvaluatedClasses:
-    """Classes and regions of nnU-Net's dataset.json.
+def find_classes(
+    predictions: Path,
+    references: Path,
+    labels: Mapping[str, int | Sequence[int]] | None,
+    dataset_json: str | Path | None,
+) -> EvaluatedClasses | None:
+    """The classes and regions as given, or of a dataset.json; None where there is none.
+
+    It is the given one, or the one that nnU-Net writes beside its predictions, or the one beside the references.
 
     Raises:
         UserError: The file cannot be read or has no labels.
     """
+    if labels is not None:
+        return classes_from_labels(labels, "the given labels", complete=False)
+    candidates = [predictions / "dataset.json", references.resolve().parent / "dataset.json"]
+    path = Path(dataset_json) if dataset_json else next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        return None
     try:
-        labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
+        found = json.loads(path.read_text(encoding="utf-8"))["labels"]
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no dataset.json with labels ({error!r}); give another one or --labels") from error
-    return classes_from_labels(labels, str(path))
+    return classes_from_labels(found, str(path))
 
 
 def parse_labels(texts: Sequence[str]) -> dict[str, int | tuple[int, ...]]:
@@ -89,9 +102,3 @@ def parse_labels(texts: Sequence[str]) -> dict[str, int | tuple[int, ...]]:
             raise UserError(f"--labels names {name or numbers!r} twice; give every class its own name")
         labels[name or numbers] = values if len(values) > 1 else values[0]
     return labels
-
-
-def find_dataset_json(predictions: Path, references: Path) -> Path | None:
-    """The dataset.json that nnU-Net writes beside its predictions, or the one beside the references."""
-    candidates = (predictions / "dataset.json", references.resolve().parent / "dataset.json")
-    return next((path for path in candidates if path.is_file()), None)

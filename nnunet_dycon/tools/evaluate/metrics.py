@@ -31,6 +31,17 @@ from scipy.spatial import KDTree
 METRICS = ("Dice", "Jaccard", "HD95_mm", "ASD_mm")
 LITERATURE_METRICS = ("Dice", "Jaccard", "HD95_voxels", "ASD_voxels")
 
+
+def heading(metric: str) -> str:
+    """``HD95_mm`` -> ``HD95 mm``, ``Dice`` -> ``Dice %``."""
+    return metric.replace("_", " ") if "_" in metric else f"{metric} %"
+
+
+def scale(metric: str) -> int:
+    """What a value is multiplied with for ``heading``."""
+    return 1 if "_" in metric else 100
+
+
 # A KD-tree of the surface voxels is about four times faster than a distance transform of the box for an organ
 # (surface: 5 % of its box) and about four times slower for a noisy mask (30 %); they are even near 10 %.
 DENSE_SURFACE_FRACTION = 0.1

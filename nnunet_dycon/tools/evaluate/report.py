@@ -1,4 +1,4 @@
-"""Evaluations as files and as text: JSON (undefined is null), CSV (undefined is ``nan``), tables."""
+"""Evaluations as text and as files: tables, JSON (undefined is null), CSV (undefined is ``nan``)."""
 
 from __future__ import annotations
 
@@ -6,39 +6,103 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from nnunet_dycon.files.text import few, text_table
 from nnunet_dycon.files.whole_files import write_text
-from nnunet_dycon.tools.evaluate.results import FEWEST_PAIRS, Comparison, Evaluation, Status
+from nnunet_dycon.tools.evaluate.metrics import heading, scale
+from nnunet_dycon.tools.evaluate.results import (
+    BOTH_EMPTY,
+    EMPTY_PREDICTION,
+    EMPTY_REFERENCE,
+    Evaluation,
+    compare_runs,
+)
+
+FEWEST_PAIRS = 6
+"""With fewer no p-value of Wilcoxon's signed-rank test is below 0.05."""
+_STATISTICS = ("mean", "sd", "n")
 
 
-def write_evaluation(evaluation: Evaluation, json_path: Path, csv_path: Path) -> None:
-    """Write everything as JSON and one row per case and class as CSV."""
-    _write(evaluation_as_dict(evaluation), evaluation.cases, json_path, csv_path)
+class Report(NamedTuple):
+    """An evaluation, or a comparison of several, to print and to keep."""
+
+    text: str
+    content: dict[str, Any]
+    """In JSON's types."""
+    rows: pd.DataFrame
+    """One for each (run,) case and class."""
+
+    def write(self, file: Path) -> None:
+        """``FILE.json`` and ``FILE.csv``, each whole or not at all, and their folder."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(json.dumps(self.content, indent=2, allow_nan=False) + "\n", Path(f"{file}.json"))
+        write_text(self.rows.to_csv(index=False, na_rep="nan", lineterminator="\n"), Path(f"{file}.csv"))
 
 
-def write_comparison(comparison: Comparison, json_path: Path, csv_path: Path) -> None:
-    """Write all evaluations and differences as JSON and one row per run, case and class as CSV."""
-    cases = pd.concat({name: i.cases for name, i in comparison.evaluations.items()}, names=["run", None])
-    _write(comparison_as_dict(comparison), cases.reset_index("run"), json_path, csv_path)
+def evaluation_report(evaluation: Evaluation) -> Report:
+    """Mean ± standard deviation per class, then what is missing or empty."""
+    number = evaluation.cases["case"].nunique()
+    rows = [
+        [str(name), str(number), *(_summary_cell(i, row[i], number) for i in evaluation.metrics)]
+        for name, row in evaluation.summary.iterrows()
+    ]
+    if len(rows) > 1:
+        means = [f"{scale(metric) * value:.2f}" for metric, value in evaluation.mean_of_classes.items()]
+        rows.append(["mean of classes", "", *means])
+    table = text_table(["class", "cases", *map(heading, evaluation.metrics)], rows)
+    text = "\n".join([table, _definition(evaluation.metrics), *_notes(evaluation)])
+    return Report(text, _content(evaluation), evaluation.cases)
 
 
-def _write(content: dict[str, Any], table: pd.DataFrame, json_path: Path, csv_path: Path) -> None:
-    """Both files, each whole or not at all, and their folder."""
-    json_path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", json_path)
-    write_text(table.to_csv(index=False, na_rep="nan", lineterminator="\n"), csv_path)
+def comparison_report(evaluations: Mapping[str, Evaluation]) -> Report:
+    """For each class and metric the runs below each other, with the paired differences to the first run.
+
+    Raises:
+        UserError: As ``compare_runs``.
+    """
+    differences = compare_runs(evaluations)
+    cells = {(row["class"], row["metric"], row["run"]): _difference_cells(row) for _, row in differences.iterrows()}
+    (first_name, first), *_ = evaluations.items()
+    rows = [
+        [
+            class_name,
+            heading(metric),
+            name,
+            _summary_cell(metric, evaluation.summary.loc[class_name, metric], evaluation.cases["case"].nunique()),
+            *cells.get((class_name, metric, name), ("", "", "")),
+        ]
+        for class_name in first.classes.values
+        for metric in first.metrics
+        for name, evaluation in evaluations.items()
+    ]
+    header = ["class", "metric", "run", "mean ± SD", f"difference to {first_name}", "pairs", "Wilcoxon p"]
+    notes = [f"{name}: {note}" for name, i in evaluations.items() for note in _notes(i)]
+    p_value = "p-values are two-sided and not corrected for several tests."
+    if (differences["n"] < FEWEST_PAIRS).any():
+        p_value += f" With fewer than {FEWEST_PAIRS} pairs none can be below 0.05, so there is none: label more cases."
+    cases = pd.concat({name: i.cases for name, i in evaluations.items()}, names=["run", None]).reset_index("run")
+    text = "\n".join([text_table(header, rows), _definition(first.metrics), p_value, *notes])
+    return Report(text, _comparison_content(evaluations, differences), cases)
 
 
-def evaluation_as_dict(evaluation: Evaluation) -> dict[str, Any]:
-    """The evaluation in JSON's types."""
+def _comparison_content(evaluations: Mapping[str, Evaluation], differences: pd.DataFrame) -> dict[str, Any]:
+    rows = [
+        {key: row[key] for key in ("class", "metric", "run")}
+        | {"difference": {key: row[key] for key in _STATISTICS}}
+        | {key: row[key] for key in ("unpaired", "wilcoxon_p")}
+        for row in _plain(differences).to_dict("records")
+    ]
+    runs = {name: _content(evaluation) for name, evaluation in evaluations.items()}
+    return {"first_run": next(iter(evaluations)), "differences": rows, "runs": runs}
+
+
+def _content(evaluation: Evaluation) -> dict[str, Any]:
     cases: dict[str, dict[str, Any]] = {}
-    for row in evaluation.cases.to_dict("records"):
-        case, name = row.pop("case"), row.pop("class")
-        cases.setdefault(case, {})[name] = {key: _number(value) for key, value in row.items()}
+    for (case, name), row in _plain(evaluation.cases.set_index(["case", "class"])).to_dict("index").items():
+        cases.setdefault(case, {})[name] = row
     counts = evaluation.cases.groupby(["class", "status"]).size()
     return {
         "predictions": str(evaluation.predictions),
@@ -52,122 +116,50 @@ def evaluation_as_dict(evaluation: Evaluation) -> dict[str, Any]:
         "predictions_without_reference": evaluation.without_reference,
         "warnings": evaluation.warnings,
         "summary": {
-            name: {metric: _statistic(row[metric]) for metric in evaluation.metrics}
-            | {"status": {status: int(n) for status, n in counts[name].items()}}
-            for name, row in evaluation.summary.iterrows()
+            name: {metric: {key: row[metric, key] for key in _STATISTICS} for metric in evaluation.metrics}
+            | {"status": counts[name].to_dict()}
+            for name, row in _plain(evaluation.summary).to_dict("index").items()
         },
-        "mean_of_classes": {metric: _number(value) for metric, value in evaluation.mean_of_classes.items()},
+        "mean_of_classes": _plain(evaluation.mean_of_classes).to_dict(),
         "cases": cases,
     }
 
 
-def comparison_as_dict(comparison: Comparison) -> dict[str, Any]:
-    """The comparison in JSON's types."""
-    return {
-        "first_run": next(iter(comparison.evaluations)),
-        "differences": [
-            {
-                **{key: row[key] for key in ("class", "metric", "run")},
-                "difference": _statistic(row),
-                "unpaired": row["unpaired"],
-                "wilcoxon_p": _number(row["wilcoxon_p"]),
-            }
-            for row in comparison.differences.to_dict("records")
-        ],
-        "runs": {name: evaluation_as_dict(evaluation) for name, evaluation in comparison.evaluations.items()},
-    }
+def _plain(table: Any) -> Any:
+    """A table, or a column, with Python's own types, None for NaN."""
+    return table.astype(object).where(table.notna(), None)
 
 
-def evaluation_table(evaluation: Evaluation) -> str:
-    """Mean ± standard deviation per class, then what is missing or empty."""
-    sizes = evaluation.cases.groupby("class").size()
-    rows = [
-        [str(name), str(sizes[name]), *(_summary_cell(i, row[i], sizes[name]) for i in evaluation.metrics)]
-        for name, row in evaluation.summary.iterrows()
-    ]
-    if len(rows) > 1:
-        means = [f"{_scale(metric) * value:.2f}" for metric, value in evaluation.mean_of_classes.items()]
-        rows.append(["mean of classes", "", *means])
-    header = ["class", "cases", *map(_heading, evaluation.metrics)]
-    return "\n".join([text_table(header, rows), _definition(evaluation.metrics), *_notes(evaluation)])
-
-
-def comparison_table(comparison: Comparison) -> str:
-    """For each class and metric the runs below each other, with the paired differences to the first run."""
-    (first_name, first), *_ = comparison.evaluations.items()
-    differences = {(i["class"], i["metric"], i["run"]): i for i in comparison.differences.to_dict("records")}
-    header = ["class", "metric", "run", "mean ± SD", f"difference to {first_name}", "pairs", "Wilcoxon p"]
-    sizes = {name: i.cases.groupby("class").size() for name, i in comparison.evaluations.items()}
-    rows = [
-        [
-            class_name,
-            _heading(metric),
-            name,
-            _summary_cell(metric, evaluation.summary.loc[class_name, metric], sizes[name][class_name]),
-            *_difference_cells(metric, differences.get((class_name, metric, name))),
-        ]
-        for class_name in first.classes.values
-        for metric in first.metrics
-        for name, evaluation in comparison.evaluations.items()
-    ]
-    notes = [f"{name}: {note}" for name, i in comparison.evaluations.items() for note in _notes(i)]
-    p_value = "p-values are two-sided and not corrected for several tests."
-    if (comparison.differences["n"] < FEWEST_PAIRS).any():
-        p_value += f" With fewer than {FEWEST_PAIRS} pairs none can be below 0.05, so there is none: label more cases."
-    return "\n".join([text_table(header, rows), _definition(first.metrics), p_value, *notes])
-
-
-def _difference_cells(metric: str, difference: Mapping[str, Any] | None) -> list[str]:
-    if difference is None:
-        return ["", "", ""]
+def _difference_cells(difference: pd.Series) -> list[str]:
     pairs = f"{difference['n']}" + (f" ({difference['unpaired']} unpaired)" if difference["unpaired"] else "")
     p_value = f"{difference['wilcoxon_p']:.2g}" if difference["n"] >= FEWEST_PAIRS else "too few pairs"
-    return [_mean_sd(metric, difference, sign="+"), pairs, p_value]
+    return [_mean_sd(difference["metric"], difference, sign="+"), pairs, p_value]
 
 
 def _notes(evaluation: Evaluation) -> list[str]:
     """One line for each thing a reader of the means has to know."""
-    notes = []
-    if evaluation.missing:
-        how = "left out of all means" if evaluation.only_predicted else "counted as empty predictions, Dice 0"
-        notes.append(_listing("missing predictions", evaluation.missing, how))
+    left_out = "left out of all means" if evaluation.only_predicted else "counted as empty predictions, Dice 0"
+    notes = [("missing predictions", left_out, evaluation.missing)]
+    zero = "all metrics 0, as published: these distances are no perfect ones"
+    wrong, undefined = "Dice 0, distances undefined and in no mean", "all metrics undefined and in no mean"
+    as_published = "HD95_voxels" in evaluation.metrics
     effects = {
-        Status.EMPTY_PREDICTION: "Dice 0, distances undefined and in no mean",
-        Status.EMPTY_REFERENCE: "Dice 0, distances undefined and in no mean",
-        Status.BOTH_EMPTY: "all metrics undefined and in no mean",
+        EMPTY_PREDICTION: zero if as_published else wrong,
+        EMPTY_REFERENCE: wrong,
+        BOTH_EMPTY: zero if as_published else undefined,
     }
-    if "HD95_voxels" in evaluation.metrics:
-        effects[Status.EMPTY_PREDICTION] = "all metrics 0, as published: these distances are no perfect ones"
-        effects[Status.BOTH_EMPTY] = effects[Status.EMPTY_PREDICTION]
     groups = evaluation.cases.groupby(["class", "status"])["case"].agg(list).to_dict()
     for name in evaluation.classes.values:
-        for status, effect in effects.items():
-            if cases := groups.get((name, status.value)):
-                notes.append(_listing(f"{name}, {status.value}", cases, effect))
-    if evaluation.without_reference:
-        notes.append(_listing("predictions without reference", evaluation.without_reference, "not evaluated"))
-    return notes
+        notes += [(f"{name}, {i}", effect, groups.get((name, i), [])) for i, effect in effects.items()]
+    notes.append(("predictions without reference", "not evaluated", evaluation.without_reference))
+    return [f"{what} ({effect}): {len(cases)}: {few(cases)}" for what, effect, cases in notes if cases]
 
 
-def _listing(what: str, cases: Sequence[str], effect: str) -> str:
-    return f"{what} ({effect}): {len(cases)}: {few(cases)}"
-
-
-def _heading(metric: str) -> str:
-    """``HD95_mm`` -> ``HD95 mm``, ``Dice`` -> ``Dice %``."""
-    name, _, unit = metric.partition("_")
-    return f"{name} {unit or '%'}"
-
-
-def _scale(metric: str) -> int:
-    return 1 if "_" in metric else 100
-
-
-def _mean_sd(metric: str, statistic: Mapping[str, Any] | pd.Series, sign: str = "") -> str:
+def _mean_sd(metric: str, statistic: pd.Series, sign: str = "") -> str:
     """``91.33 ± 2.10``; ``undefined`` where no case defines the metric."""
     if statistic["n"] == 0:
         return "undefined"
-    mean, sd = _scale(metric) * statistic["mean"], _scale(metric) * statistic["sd"]
+    mean, sd = scale(metric) * statistic["mean"], scale(metric) * statistic["sd"]
     return f"{mean:{sign}.2f}" if math.isnan(sd) else f"{mean:{sign}.2f} ± {sd:.2f}"
 
 
@@ -182,11 +174,3 @@ def _definition(metrics: Sequence[str]) -> str:
     if "HD95_voxels" in metrics:
         return "Distances in voxels as published (MedPy): HD95 of both directions, ASD from prediction to reference."
     return "Distances in mm: 95th percentile and mean of the surface distances of both directions pooled."
-
-
-def _number(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _statistic(statistic: Mapping[str, Any] | pd.Series) -> dict[str, float | None]:
-    return {"mean": _number(statistic["mean"]), "sd": _number(statistic["sd"]), "n": int(statistic["n"])}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -15,18 +14,16 @@ import pandas as pd
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.evaluate.classes import EvaluatedClasses
 
-FEWEST_PAIRS = 6
-"""With fewer no p-value of Wilcoxon's signed-rank test is below 0.05."""
-
-
-class Status(str, Enum):
-    """Why a metric of a case may be undefined."""
-
-    OK = "ok"
-    EMPTY_PREDICTION = "empty prediction"
-    EMPTY_REFERENCE = "empty reference"
-    BOTH_EMPTY = "both empty"
-    MISSING_PREDICTION = "missing prediction"
+# why a metric of a case may be undefined
+EMPTY_PREDICTION, EMPTY_REFERENCE, BOTH_EMPTY = "empty prediction", "empty reference", "both empty"
+MISSING_PREDICTION = "missing prediction"
+STATUS = {
+    (True, True): "ok",
+    (False, True): EMPTY_PREDICTION,
+    (True, False): EMPTY_REFERENCE,
+    (False, False): BOTH_EMPTY,
+}
+"""By whether prediction and reference have foreground."""
 
 
 @dataclass(frozen=True)
@@ -69,26 +66,15 @@ class Evaluation:
         return self.summary.xs("mean", axis=1, level=1).mean(skipna=False)[list(self.metrics)]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Several evaluations of the same references.
-
-    Attributes:
-        evaluations: By run name; the first one is what the others are compared with.
-        differences: A run minus the first run, case by case, one row for every class, metric and run: mean, sd and n
-            over the cases where the metric is defined in both; ``unpaired``, the cases where only one defines it; and
-            ``wilcoxon_p``, two-sided, not corrected for several tests, 1 if all differences are 0, NaN without pairs.
-    """
-
-    evaluations: dict[str, Evaluation]
-    differences: pd.DataFrame
-
-
-def compare_runs(evaluations: Mapping[str, Evaluation]) -> Comparison:
-    """Compare evaluations of the same references, cases joined by name.
+def compare_runs(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
+    """Differences of each run to the first one, cases joined by name.
 
     Args:
-        evaluations: Run name to evaluation; two or more.
+        evaluations: Run name to evaluation of the same references; two or more.
+
+    Returns:
+        One row for every class, metric and run: class, metric, run, mean, sd and n over the cases where the metric is
+        defined in both; ``unpaired``, the cases where only one defines it; and ``wilcoxon_p``.
 
     Raises:
         UserError: There are fewer than two, or they differ in references, classes or metrics.
@@ -98,19 +84,16 @@ def compare_runs(evaluations: Mapping[str, Evaluation]) -> Comparison:
     (first_name, first), *others = evaluations.items()
     for name, other in others:
         _check_comparable(first_name, first, name, other)
-    tables = [_differences(first, other).assign(run=name) for name, other in others]
-    return Comparison(dict(evaluations), pd.concat(tables, ignore_index=True))
+    return pd.concat([_differences(first, other).assign(run=name) for name, other in others], ignore_index=True)
 
 
 def _check_comparable(first_name: str, first: Evaluation, name: str, other: Evaluation) -> None:
-    same = {
-        "references": first.references.resolve() == other.references.resolve(),
-        "classes": (first.classes.values, first.classes.ignore_label)
-        == (other.classes.values, other.classes.ignore_label),
-        "metrics": first.metrics == other.metrics,
+    parts: dict[str, list[object]] = {
+        "references": [i.references.resolve() for i in (first, other)],
+        "classes": [(i.classes.values, i.classes.ignore_label) for i in (first, other)],
+        "metrics": [i.metrics for i in (first, other)],
     }
-    different = [what for what, is_same in same.items() if not is_same]
-    if different:
+    if different := [what for what, (of_first, of_other) in parts.items() if of_first != of_other]:
         raise UserError(
             f"{first_name} and {name} were evaluated with different {' and '.join(different)}; evaluate both "
             "the same way, for the classes with one --dataset-json or --labels"
@@ -119,20 +102,20 @@ def _check_comparable(first_name: str, first: Evaluation, name: str, other: Eval
 
 def _differences(first: Evaluation, other: Evaluation) -> pd.DataFrame:
     """The second minus the first."""
-    before, after = (
-        i.cases.melt(["case", "class"], list(i.metrics), "metric").set_index(["case", "class", "metric"])["value"]
-        for i in (first, other)
-    )
+    keys = ["case", "class", "metric"]
+    before, after = (i.cases.melt(keys[:2], list(i.metrics), "metric").set_index(keys)["value"] for i in (first, other))
     before, after = before.align(after)
-    groups = (after - before).groupby(["class", "metric"])
-    unpaired = (before.notna() ^ after.notna()).groupby(["class", "metric"]).sum()
+    groups = (after - before).groupby(keys[1:])
+    unpaired = (before.notna() ^ after.notna()).groupby(keys[1:]).sum()
     table = groups.agg(mean="mean", sd="std", n="count", wilcoxon_p=wilcoxon_p).assign(unpaired=unpaired)
-    order = [(name, metric) for name in first.classes.values for metric in first.metrics]
-    return table.loc[order].reset_index()
+    return table.loc[[(name, metric) for name in first.classes.values for metric in first.metrics]].reset_index()
 
 
 def wilcoxon_p(differences: Sequence[float] | pd.Series) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test; undefined differences and those of 0 are left out."""
+    """Two-sided p-value of Wilcoxon's signed-rank test, not corrected for several tests.
+
+    Undefined differences and those of 0 are left out: 1 if all are 0, NaN if all are undefined.
+    """
     from scipy.stats import wilcoxon  # half a second, which spawned workers need not spend
 
     values = np.asarray(differences, dtype=float)
@@ -153,12 +136,7 @@ def run_names(folders: Sequence[Path]) -> list[str]:
     parts = [folder.resolve().parts for folder in folders]
     if len(set(parts)) < len(parts):
         raise UserError("a folder is given twice; give every run once")
-    while len(parts) > 1 and _same_end(parts):
+    while len({part[-1] for part in parts}) == 1 < min(len(parts), *map(len, parts)):
         parts = [part[:-1] for part in parts]
     length = next(n for n in count(1) if len({part[-n:] for part in parts}) == len(parts))
     return ["/".join(part[-length:]) for part in parts]
-
-
-def _same_end(parts: Sequence[tuple[str, ...]]) -> bool:
-    """Whether all paths have the same last part, and one before it."""
-    return len({part[-1] for part in parts}) == 1 and min(map(len, parts)) > 1

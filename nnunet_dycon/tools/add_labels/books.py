@@ -12,8 +12,8 @@ from typing import Any
 
 from nnunet_dycon.dataset.commands import PLANS, planning, preprocessing
 from nnunet_dycon.dataset.raw_dataset import RawDataset
-from nnunet_dycon.dataset.splits import read_splits
-from nnunet_dycon.files.json_files import read_json, read_json_object, write_json
+from nnunet_dycon.dataset.splits import read_split_record, read_splits
+from nnunet_dycon.files.json_files import read_json, write_json
 
 
 def check_books(raw: RawDataset, folder: Path | None) -> None:
@@ -26,7 +26,7 @@ def check_books(raw: RawDataset, folder: Path | None) -> None:
     Raises:
         UserError: split.json, splits_final.json or another JSON file of the preprocessed folder is damaged.
     """
-    _split_record(raw.folder / "split.json")
+    read_split_record(raw.folder)
     if folder is not None:
         read_splits(folder)
         _plans(folder)
@@ -38,7 +38,12 @@ def keep_books(raw: RawDataset, folder: Path | None, cases: Sequence[str]) -> li
     Returns:
         Numbers of the folds that now train on them; None where there is no ``splits_final.json``.
     """
-    _update_split_record(raw.folder / "split.json", cases)
+    if (record := read_split_record(raw.folder)) is not None:
+        roles = record["cases"]
+        roles["labeled"] = _with(roles["labeled"], cases)
+        roles["unlabeled"] = [case for case in roles["unlabeled"] if case not in set(cases)]
+        record["labels_added"] = _with(record.get("labels_added", []), cases)
+        write_json(record, raw.folder / "split.json")
     if folder is None:
         return None
     for case in cases:
@@ -53,28 +58,8 @@ def update_dataset_json(raw: RawDataset) -> None:
     write_json(raw.dataset_json | {"numTraining": len(raw.images("Tr"))}, raw.folder / "dataset.json")
 
 
-def _update_split_record(file: Path, cases: Sequence[str]) -> None:
-    """In ``split.json``, where there is one, make the cases labelled and say that they were added."""
-    record = _split_record(file)
-    if record is None:
-        return
-    roles = record["cases"]
-    roles["labeled"] = _with(roles["labeled"], cases)
-    roles["unlabeled"] = [case for case in roles["unlabeled"] if case not in set(cases)]
-    record["labels_added"] = _with(record.get("labels_added", []), cases)
-    write_json(record, file)
-
-
-def _split_record(file: Path) -> dict[str, Any] | None:
-    """Content of ``split.json``; None where there is none, or one that names no labelled and unlabelled cases."""
-    record = read_json_object(file, "correct or delete it") if file.is_file() else {}
-    roles = record.get("cases")
-    lists = [roles.get("labeled"), roles.get("unlabeled")] if isinstance(roles, dict) else [None]
-    return record if all(isinstance(i, list) for i in (*lists, record.get("labels_added", []))) else None
-
-
 def update_splits(folder: Path, cases: Sequence[str]) -> list[int] | None:
-    """Add the cases to the training cases of every fold of ``splits_final.json`` that does not name them.
+    """Add the cases to the training cases of every fold of ``splits_final.json`` that does not validate on them.
 
     Validation cases stay the same, so that results before and after compare, and no case gets two roles.
 
@@ -88,16 +73,14 @@ def update_splits(folder: Path, cases: Sequence[str]) -> list[int] | None:
     splits = read_splits(folder)
     if splits is None:
         return None
-    new = [
-        fold | {"train": _with(fold["train"], [case for case in cases if case not in fold["val"]])} for fold in splits
-    ]
+    new = [fold | {"train": _with(fold["train"], [i for i in cases if i not in fold["val"]])} for fold in splits]
     if new != splits:
         write_json(new, folder / "splits_final.json")
     return [i for i, fold in enumerate(new) if set(cases) & set(fold["train"])]
 
 
 def _with(names: Sequence[str], more: Sequence[str]) -> list[str]:
-    return [*names, *(name for name in more if name not in set(names))]
+    return [*dict.fromkeys([*names, *more])]
 
 
 def preprocessing_commands(folder: Path | None, name: str) -> str:
@@ -107,22 +90,18 @@ def preprocessing_commands(folder: Path | None, name: str) -> str:
         folder: of the dataset in nnUNet_preprocessed, None where there is none.
         name: DatasetXXX_Name.
     """
-    preprocessed = {} if folder is None else _preprocessed(folder)
-    commands = [preprocessing(name, " ".join(names), plans) for plans, names in preprocessed.items()]
-    return "; ".join(commands) or planning(name, PLANS, "--verify_dataset_integrity")
-
-
-def _preprocessed(folder: Path) -> dict[str, list[str]]:
-    """Configurations of the preprocessed data by plans; data that plans share is named once."""
-    first: dict[str, tuple[str, str]] = {}
+    otherwise = planning(name, PLANS, "--verify_dataset_integrity")
+    if folder is None:
+        return otherwise
+    first: dict[Path, tuple[str, str]] = {}  # data that plans share is named once
     for plans, content in sorted(_plans(folder).items(), key=lambda i: (len(i[0]), i[0])):
         for configuration, values in content["configurations"].items():
-            first.setdefault(str(values.get("data_identifier")), (plans, configuration))
+            first.setdefault(folder / str(values.get("data_identifier")), (plans, configuration))
     found: dict[str, list[str]] = defaultdict(list)
     for data, (plans, configuration) in first.items():
-        if (folder / data).is_dir():
+        if data.is_dir():
             found[plans].append(configuration)
-    return found
+    return "; ".join(preprocessing(name, " ".join(names), plans) for plans, names in found.items()) or otherwise
 
 
 def _plans(folder: Path) -> dict[str, dict[str, Any]]:
