@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from nnunet_dycon.cli import main
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks
 from nnunet_dycon.tools.audit import audit_dataset
-from nnunet_dycon.tools.pseudo_label.dataset import _ignore_unsure, _labels
+from nnunet_dycon.tools.pseudo_label import _ignore_unsure, _labels
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
 from tests.conftest import LABELED, UNLABELED, blob, write_image
 from tests.helpers.trained_model import write_model

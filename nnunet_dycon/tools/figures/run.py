@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +56,12 @@ class Figures:
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def save(self, figure: Figure, output: Path, name: str) -> None:
+        """As PDF and as PNG."""
+        for file in (output / f"{name}.pdf", output / f"{name}.png"):
+            save_figure(figure, file)
+            self.files.append(file)
+
 
 def make_figures(
     model: TrainedModel, output: Path, cases: TestCases | None = None, *, slices: int = 3, progress: bool = False
@@ -72,74 +78,58 @@ def make_figures(
     Raises:
         UserError: cases without scan or mask, or cases that are unlabelled in this training.
     """
-    made = Figures()
+    made, trainer = Figures(), model.checkpoints[0]["trainer_name"]
     found = {} if cases is None else _find_cases(model, cases)
-    trainer = model.checkpoints[0]["trainer_name"]
     if (curves := entropy_figure(model)) is not None:
-        made.files.extend(_save(curves, output, "entropy"))
+        made.save(curves, output, "entropy")
     else:
         made.notes.append(f"entropy: {trainer} logged none; the semi-supervised trainers do")
-    pictures = load_pictures(model.files[0].parent / FOLDER)
-    if pictures:
-        made.files.extend(_save(film_strip_figure(spread(pictures, FILM_STRIP_EPOCHS), dpi=300), output, "film_strip"))
+    if pictures := load_pictures(model.files[0].parent / FOLDER):
+        made.save(film_strip_figure(spread(pictures, FILM_STRIP_EPOCHS), dpi=300), output, "film_strip")
     else:
         made.notes.append(f"film_strip: {trainer} drew no pictures in {FOLDER} (semi-supervised trainers do, unless "
                           "picture_every_epochs=0)")  # fmt: skip
     if cases is None:
         made.notes.append("segmentation, surface: give --images and --references of test cases")
-    else:
-        _draw_cases(model, output, cases, found, made, slices, progress)
-    return made
-
-
-def _draw_cases(
-    model: TrainedModel, output: Path, cases: TestCases, found: dict[str, tuple[list[Path], Path]], made: Figures,
-    slices: int, progress: bool,
-) -> None:  # fmt: skip
-    folder = cases.predictions
+        return made
+    folder, note = cases.predictions, f"Predictions as given in {cases.predictions and cases.predictions.name}"
     if folder is None:
-        folder = output / "predictions"
+        folder, mirroring = output / "predictions", "with" if model.mirroring else "without"
         predict_folder(cases.images, folder, model, cases=list(found), with_disagreement=False, progress=progress)
-        mirroring = "with" if model.mirroring else "without"
         note = f"Predicted anew by {model.files[0].parent.name}, {model.checkpoint_name}, {mirroring} mirroring"
-    else:
-        note = f"Predictions as given in {folder.name}"
-    shown = [_read(model, folder, name, files[0], mask) for name, (files, mask) in found.items()]
+    shown = [_read(model, folder, case, *files) for case, files in found.items()]
     highest = max_entropy(model.predictor.label_manager.num_segmentation_heads, model.nonlinearity)
     figure = segmentation_figure(shown, slices, highest_entropy=highest, note=f"{note}. Dice: whole volume")
-    made.files.extend(_save(figure, output, "segmentation"))
+    made.save(figure, output, "segmentation")
     if shown[0].image.shape[0] == 1:
         made.notes.append("surface: the cases are two-dimensional")
     else:
-        made.files.extend(_save(surface_figure(shown, note), output, "surface"))
+        made.save(surface_figure(shown, note), output, "surface")
+    return made
 
 
-def _save(figure: Figure, output: Path, name: str) -> list[Path]:
-    files = [output / f"{name}.pdf", output / f"{name}.png"]
-    for file in files:
-        save_figure(figure, file)
-    return files
+def _find_cases(model: TrainedModel, cases: TestCases) -> dict[str, tuple[Path, Path]]:
+    """First channel file and mask of each case to draw."""
+    complete = _complete_cases(model, cases)
+    chosen = list(cases.names) or list(complete)[: cases.count]
+    if unknown := sorted(set(chosen) - set(complete)):
+        raise UserError(f"--cases {' '.join(unknown)}: no scan or no mask; there are {few(complete, 10)}")
+    _refuse_unlabeled(model, chosen)
+    return {case: complete[case] for case in chosen}
 
 
-def _find_cases(model: TrainedModel, cases: TestCases) -> dict[str, tuple[list[Path], Path]]:
-    """Channel files and mask of each case to draw."""
+def _complete_cases(model: TrainedModel, cases: TestCases) -> dict[str, tuple[Path, Path]]:
+    """Those with a scan and all masks."""
     folders = [i for i in (cases.references, cases.predictions) if i is not None]
     if missing := [folder for folder in (cases.images, *folders) if not folder.is_dir()]:
         raise UserError(f"{missing[0]} is no folder; give the folders with scans, masks and predictions of test cases")
     ending = model.dataset_json["file_ending"]
     scans = find_raw_scans(cases.images, model.dataset_json, model.predictor.plans_manager)
-    if not (complete := _with_masks(scans, folders, ending)):
+    complete = [case for case in scans if all((folder / f"{case}{ending}").is_file() for folder in folders)]
+    if not complete:
         there = " and ".join(map(str, folders))
         raise UserError(f"no case has both a scan in {cases.images} and a mask CASE{ending} in {there}")
-    chosen = list(cases.names) or complete[: cases.count]
-    if unknown := sorted(set(chosen) - set(complete)):
-        raise UserError(f"--cases {' '.join(unknown)}: no scan or no mask; there are {few(complete, 10)}")
-    _refuse_unlabeled(model, chosen)
-    return {case: (scans[case], cases.references / f"{case}{ending}") for case in chosen}
-
-
-def _with_masks(cases: Iterable[str], folders: Sequence[Path], ending: str) -> list[str]:
-    return [case for case in cases if all((folder / f"{case}{ending}").is_file() for folder in folders)]
+    return {case: (scans[case][0], cases.references / f"{case}{ending}") for case in complete}
 
 
 def _refuse_unlabeled(model: TrainedModel, cases: Sequence[str]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nnunet_dycon.pictures import canvas
 from nnunet_dycon.pictures.cases import Case
 
@@ -33,8 +35,9 @@ def segmentation_figure(
     """
     if not cases:
         raise ValueError("no case to draw")
-    highest = _highest(cases) if highest_entropy is None else highest_entropy
-    with_entropy = all(case.entropy is not None for case in cases)
+    maps = [case.entropy for case in cases if case.entropy is not None]
+    with_entropy = len(maps) == len(cases)
+    highest = float(max(map(np.max, maps), default=0)) if highest_entropy is None else highest_entropy
     names, columns, right = list(cases[0].classes), slices + with_entropy, _RIGHT_INCHES if with_entropy else 0.1
     panel = (canvas.WIDTH_INCHES - 0.6 - right) / columns
     heights = [case.view(0, case.window(MARGIN_MM)).height for case in cases]
@@ -48,10 +51,6 @@ def segmentation_figure(
         canvas.add_entropy_scale(figure, shown, right)
     canvas.add_legend(figure, names, note=note)
     return figure
-
-
-def _highest(cases: Sequence[Case]) -> float:
-    return max((float(case.entropy.max()) for case in cases if case.entropy is not None), default=0.0)
 
 
 def _draw_row(row: Sequence[Axes], case: Case, slices: int, highest: float) -> Any:

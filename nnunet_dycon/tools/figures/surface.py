@@ -24,7 +24,7 @@ _HIGHEST_MM = 10.0  # so that one stray blob does not take all colours
 _ARMS = "arms: L left, P back, H head of the patient (0, 1, 2: axes of a scan that tells no directions)"
 _TITLE: Any = {"fontsize": 7.5}
 _ARM_TEXT: Any = {"fontsize": 6.5, "va": "center", "in_layout": False}
-_LIGHT = np.array([0.3, -0.8, 0.5])  # from the viewer's upper right; the viewer stands in front of the patient
+_LIGHT_DEGREES = (159.4, 30.3)  # from the viewer's upper right; the viewer stands in front of the patient
 
 
 def surface(mask: np.ndarray, spacing_mm: Sequence[float]) -> Mesh:
@@ -112,7 +112,7 @@ def _scale(distances: Sequence[np.ndarray]) -> Any:
 
 def _draw(axis: Any, mesh: Mesh, colours: Any) -> None:
     """Draw triangles, brighter where they face the light; as pixels inside the PDF, text stays text."""
-    from matplotlib.colors import to_rgba_array
+    from matplotlib.colors import LightSource
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
     axis.set_axis_off()
@@ -120,12 +120,10 @@ def _draw(axis: Any, mesh: Mesh, colours: Any) -> None:
     if not len(triangles):
         axis.text2D(0.5, 0.5, "nothing segmented", transform=axis.transAxes, ha="center")
         return
-    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    light = 0.65 + 0.35 * np.clip(normals @ (_LIGHT / np.linalg.norm(_LIGHT)), -1, 1)
-    rgba = np.broadcast_to(to_rgba_array(colours), (len(triangles), 4)).copy()
-    rgba[:, :3] = np.clip(rgba[:, :3] * light[:, None], 0, 1)
-    collection = Poly3DCollection(triangles, facecolors=rgba, edgecolors=rgba, linewidths=0.1, rasterized=True)
+    collection = Poly3DCollection(
+        triangles, facecolors=colours, edgecolors=colours, shade=True, lightsource=LightSource(*_LIGHT_DEGREES),
+        linewidths=0.1, rasterized=True,
+    )  # fmt: skip
     collection.set(clip_on=False, in_layout=False)  # constrained layout would leave no room for it
     axis.add_collection3d(collection)
 

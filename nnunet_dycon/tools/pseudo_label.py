@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from nnunetv2.utilities.crossval_split import generate_crossval_split
@@ -23,19 +22,15 @@ from nnunet_dycon.models.segmentation import segment_scans
 from nnunet_dycon.models.trained_model import TrainedModel
 
 
-@dataclass(frozen=True)
-class PseudoLabels:
-    """What was written.
-
-    Attributes:
-        folder: The new raw dataset.
-        cases: Cases whose mask is a prediction.
-        ignore_label: Value of the voxels that the model was not sure of, or None where all count.
-    """
+class PseudoLabels(NamedTuple):
+    """What was written."""
 
     folder: Path
+    """The new raw dataset."""
     cases: list[str]
+    """Those whose mask is a prediction."""
     ignore_label: int | None
+    """Value of the voxels that the model was not sure of, or None where all count."""
 
 
 def new_pseudo_labeled_dataset(
@@ -60,16 +55,14 @@ def new_pseudo_labeled_dataset(
     """
     name = name or f"{source.name.split('_', 1)[-1]}_pseudo"
     check_new_dataset(dataset_id, name, "-t")
-    full_name = f"Dataset{dataset_id:03d}_{name}"
+    target = source.folder.with_name(f"Dataset{dataset_id:03d}_{name}")
     preprocessed = environment_folder("nnUNet_preprocessed")
     splits = _folds(source, read_splits(preprocessed / source.name))
-    labels = pseudo_label(
-        model, source, source.folder.parent / full_name, images=images, min_confidence=min_confidence, progress=progress
-    )
+    labels = pseudo_label(model, source, target, images=images, min_confidence=min_confidence, progress=progress)
     for fold in splits:
         fold["train"] += labels.cases
-    (preprocessed / full_name).mkdir(parents=True, exist_ok=True)
-    write_json(splits, preprocessed / full_name / "splits_final.json")
+    (preprocessed / target.name).mkdir(parents=True, exist_ok=True)
+    write_json(splits, preprocessed / target.name / "splits_final.json")
     return labels
 
 
