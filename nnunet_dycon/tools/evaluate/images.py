@@ -10,31 +10,12 @@ from nnunet_dycon.dataset.pseudo_labels import predicted_masks
 from nnunet_dycon.dataset.reading import read_header, read_image
 from nnunet_dycon.errors import UserError
 
-FILE_ENDINGS = (
-    ".nii.gz",
-    ".nii",
-    ".nrrd",
-    ".mha",
-    ".mhd",
-    ".gipl.gz",
-    ".gipl",
-    ".png",
-    ".bmp",
-    ".tiff",
-    ".tif",
-)
+FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl.gz", ".gipl", ".png", ".bmp", ".tiff", ".tif")
 # what nnU-Net and this package leave beside predictions, and nothing leaves beside references
-PREDICTION_FILES = (
-    "predict_from_raw_data_args.json",
-    "plans.json",
-    "dataset.json",
-    "summary.json",
-    "uncertainty.json",
-)
+PREDICTION_FILES = ("predict_from_raw_data_args.json", "plans.json", "dataset.json", "summary.json", "uncertainty.json")
 
 SPACING_TOLERANCE = 1e-4  # relative; headers keep float32 or a few decimals
-ORIGIN_TOLERANCE_MM = 1e-3
-DIRECTION_TOLERANCE = 1e-3
+POSITION_TOLERANCE = 1e-3  # of the origin in mm, and of the direction
 
 
 def list_cases(folder: Path) -> dict[str, Path]:
@@ -92,15 +73,16 @@ def check_grids(case: str, prediction: Path, reference: Path, *, spacing_matters
             f"case {case}: the prediction has {predicted.GetSize()} voxels, the reference "
             f"{expected.GetSize()}; predict the images that belong to these references, on their grid"
         )
-    warnings = []
-    if not np.allclose(predicted.GetSpacing(), expected.GetSpacing(), rtol=SPACING_TOLERANCE, atol=0):
-        text = _differ(case, "spacing", predicted.GetSpacing(), expected.GetSpacing())
+    warnings, differ = [], f"case {case}: the prediction has {{}} {{}}, the reference {{}}"
+    spacings, origins = (predicted.GetSpacing(), expected.GetSpacing()), (predicted.GetOrigin(), expected.GetOrigin())
+    if not np.allclose(*spacings, rtol=SPACING_TOLERANCE, atol=0):
+        text = differ.format("spacing", *spacings)
         if spacing_matters:
             raise UserError(f"{text}; correct the header that is wrong, or use --literature (no spacing)")
         warnings.append(text)
-    if not np.allclose(predicted.GetOrigin(), expected.GetOrigin(), rtol=0, atol=ORIGIN_TOLERANCE_MM):
-        warnings.append(_differ(case, "origin", predicted.GetOrigin(), expected.GetOrigin()))
-    if not np.allclose(predicted.GetDirection(), expected.GetDirection(), rtol=0, atol=DIRECTION_TOLERANCE):
+    if not np.allclose(*origins, rtol=0, atol=POSITION_TOLERANCE):
+        warnings.append(differ.format("origin", *origins))
+    if not np.allclose(predicted.GetDirection(), expected.GetDirection(), rtol=0, atol=POSITION_TOLERANCE):
         warnings.append(f"case {case}: prediction and reference have different directions (is one flipped?)")
     return warnings
 
@@ -121,7 +103,3 @@ def read_label_map(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
             raise UserError(f"{path} holds values that are not whole numbers; write it as integers")
         voxels = as_integers
     return voxels, image.GetSpacing()[::-1]
-
-
-def _differ(case: str, what: str, predicted: tuple[float, ...], expected: tuple[float, ...]) -> str:
-    return f"case {case}: the prediction has {what} {predicted}, the reference {expected}"

@@ -17,6 +17,9 @@ no reference    Dice, Jaccard 0, distances undefined            Dice, Jaccard 0,
 Undefined is NaN. Both empty is undefined as in nnU-Net's own evaluation. The pooled ASD is the field's
 average symmetric surface distance, the sum of both directions over |P| + |R|. MedPy's ``assd`` is another
 one, the mean of the two directed means.
+
+``prediction`` and ``reference`` are masks of one shape and any number of axes everywhere, whose foreground is what
+is not 0, and ``spacing_mm`` is the voxel size along each array axis (of SimpleITK: ``image.GetSpacing()[::-1]``).
 """
 
 from __future__ import annotations
@@ -52,11 +55,6 @@ def segmentation_metrics(
 ) -> dict[str, float]:
     """Overlap and symmetric surface distances in mm; the module's text says what empty masks give.
 
-    Args:
-        prediction: Mask of any number of axes, foreground is what is not 0.
-        reference: Mask of the same shape.
-        spacing_mm: Voxel size along each array axis (for SimpleITK arrays: ``image.GetSpacing()[::-1]``).
-
     Returns:
         ``Dice``, ``Jaccard`` (0 to 1), ``HD95_mm``, ``ASD_mm``.
 
@@ -74,10 +72,6 @@ def segmentation_metrics(
 
 def literature_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """The numbers of published semi-supervised papers: MedPy's dc, jc, hd95 and asd without spacing.
-
-    Args:
-        prediction: Mask of any number of axes, foreground is what is not 0.
-        reference: Mask of the same shape.
 
     Returns:
         ``Dice``, ``Jaccard`` (0 to 1), ``HD95_voxels``, ``ASD_voxels``. As in the published code an empty
@@ -102,11 +96,6 @@ def surface_distances(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distances between the surfaces of two masks, computed inside their joint bounding box.
 
-    Args:
-        prediction: Mask of any number of axes, foreground is what is not 0.
-        reference: Mask of the same shape.
-        spacing_mm: Voxel size along each array axis.
-
     Returns:
         d(P, R), one distance in mm for each surface voxel of the prediction, and d(R, P), one for each of the
         reference, both in array order.
@@ -120,12 +109,13 @@ def surface_distances(
     prediction, reference = crop_to_foreground(prediction, reference)
     if not (prediction.any() and reference.any()):
         raise ValueError("the distance to the surface of an empty mask is undefined")
-    surface_p, surface_r = _surface(prediction), _surface(reference)
-    n_surface = np.count_nonzero(surface_p) + np.count_nonzero(surface_r)
-    if n_surface > DENSE_SURFACE_FRACTION * reference.size:
-        return _by_transform(surface_p, surface_r, spacing), _by_transform(surface_r, surface_p, spacing)
-    points_p, points_r = np.argwhere(surface_p) * spacing, np.argwhere(surface_r) * spacing
-    return _by_tree(points_p, points_r), _by_tree(points_r, points_p)
+    faces = generate_binary_structure(reference.ndim, 1)
+    of_p, of_r = (mask ^ binary_erosion(mask, faces) for mask in (prediction, reference))
+    if np.count_nonzero(of_p) + np.count_nonzero(of_r) > DENSE_SURFACE_FRACTION * reference.size:
+        to_r, to_p = (distance_transform_edt(~surface, sampling=spacing) for surface in (of_r, of_p))
+        return to_r[of_p], to_p[of_r]
+    points_p, points_r = (np.argwhere(surface) * spacing for surface in (of_p, of_r))
+    return _to_nearest(points_p, points_r), _to_nearest(points_r, points_p)
 
 
 def crop_to_foreground(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,16 +156,6 @@ def _overlap(prediction: np.ndarray, reference: np.ndarray) -> tuple[float, floa
     return 2 * intersection / total, intersection / (total - intersection)
 
 
-def _surface(mask: np.ndarray) -> np.ndarray:
-    """Foreground voxels with background, or the outside of the image, beyond one of their faces."""
-    return mask ^ binary_erosion(mask, generate_binary_structure(mask.ndim, 1))
-
-
-def _by_tree(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def _to_nearest(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Distance from each point to the nearest target, (N, axes) and (M, axes) -> (N,)."""
     return KDTree(targets, balanced_tree=False).query(points)[0]
-
-
-def _by_transform(surface: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """The same distances read from a distance transform of the whole box."""
-    return distance_transform_edt(~target, sampling=spacing)[surface]

@@ -120,7 +120,7 @@ def _find_cases(model: TrainedModel, cases: TestCases) -> dict[str, tuple[Path, 
 
 def _complete_cases(model: TrainedModel, cases: TestCases) -> dict[str, tuple[Path, Path]]:
     """Those with a scan and all masks."""
-    folders = [i for i in (cases.references, cases.predictions) if i is not None]
+    folders = [*filter(None, (cases.references, cases.predictions))]
     if missing := [folder for folder in (cases.images, *folders) if not folder.is_dir()]:
         raise UserError(f"{missing[0]} is no folder; give the folders with scans, masks and predictions of test cases")
     ending = model.dataset_json["file_ending"]
