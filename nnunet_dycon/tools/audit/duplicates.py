@@ -34,50 +34,36 @@ def duplicate_findings(
         num_processes: Worker processes.
         progress: Show a progress bar.
     """
-    same_image = _sharing([set(enumerate(content.image_hashes)) for content in contents])
+    same_image = _sharing([i.image_hashes for i in contents])
     correlations = _correlations(contents, same_image, num_processes, progress)
-    near = {pair: correlation for pair, correlation in correlations.items() if correlation >= threshold}
-    causes = _causes(contents, same_image, near)
+    causes: dict[tuple[int, int], list[str]] = {pair: ["the same image"] for pair in same_image}
+    for pair, correlation in correlations.items():
+        if correlation >= threshold:
+            causes[pair] = [f"nearly the same image (correlation {correlation:.3f})"]
+    for pair in _sharing([{i.mask_hash} - {None} for i in contents]):
+        causes.setdefault(pair, []).append("the same mask")
     # one name in two folders is reported already
     pairs = [(i, j) for i, j in sorted(causes) if contents[i].scan.case != contents[j].scan.case]
     findings = [_finding(contents[i], contents[j], causes[i, j], uses) for i, j in pairs]
     return findings + _closest_pair(contents, correlations, threshold)
 
 
-def _causes(
-    contents: Sequence[ScanContent], same_image: set[tuple[int, int]], near: dict[tuple[int, int], float]
-) -> dict[tuple[int, int], list[str]]:
-    """What pairs of scans share, in words."""
-    causes: dict[tuple[int, int], list[str]] = defaultdict(list)
-    for pair in same_image:
-        causes[pair].append("the same image")
-    for pair, correlation in near.items():
-        causes[pair].append(f"nearly the same image (correlation {correlation:.3f})")
-    for pair in _sharing([{content.mask_hash} for content in contents]):
-        causes[pair].append("the same mask")
-    return causes
-
-
 def _sharing(keys: Sequence[Iterable[Hashable]]) -> set[tuple[int, int]]:
-    """Pairs of scans that have a key in common; None, or None beside a channel number, is no key."""
+    """Pairs of scans that have a key in common."""
     owners: dict[Hashable, list[int]] = defaultdict(list)
     for i, scan_keys in enumerate(keys):
         for key in scan_keys:
-            if (key[1] if isinstance(key, tuple) else key) is not None:
-                owners[key].append(i)
+            owners[key].append(i)
     return {pair for indices in owners.values() for pair in combinations(indices, 2)}
 
 
 def _correlations(
-    contents: Sequence[ScanContent],
-    known: set[tuple[int, int]],
-    num_processes: int,
-    progress: bool,
+    contents: Sequence[ScanContent], known: set[tuple[int, int]], num_processes: int, progress: bool
 ) -> dict[tuple[int, int], float]:
     """Of the scans that are alike on a coarse grid, without the pairs that are known to share content."""
     signatures = {i: content.signature for i, content in enumerate(contents) if content.signature is not None}
     index = list(signatures)
-    candidates = candidate_pairs([signatures[i] for i in index], num_threads=num_processes, progress=progress)
+    candidates = candidate_pairs(list(signatures.values()), num_threads=num_processes, progress=progress)
     pairs = [(index[i], index[j]) for i, j in candidates if (index[i], index[j]) not in known]
     correlations = map_cases(
         _correlation,

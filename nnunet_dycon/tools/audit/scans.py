@@ -21,7 +21,7 @@ class ScanContent:
 
     Attributes:
         scan: Its files.
-        image_hashes: For each channel a hash of its voxels, None where it is constant.
+        image_hashes: Number and hash of the voxels of each channel that is not constant.
         mask_hash: Hash of the mask's voxels, None without a mask or without foreground.
         signature: Of the first channel; None where it cannot be made.
         facts: What is compared between labelled and unlabelled scans; None where it cannot be read.
@@ -29,7 +29,7 @@ class ScanContent:
     """
 
     scan: Scan
-    image_hashes: tuple[str | None, ...] = ()
+    image_hashes: frozenset[tuple[int, str]] = frozenset()
     mask_hash: str | None = None
     signature: Signature | None = None
     facts: ScanFacts | None = None
@@ -67,7 +67,7 @@ def read_scan(
     channels, mask, spacing_mm = channels_of(scan, volumes), volumes[-1].voxels[0], volumes[0].spacing_mm
     return ScanContent(
         scan=scan,
-        image_hashes=tuple(_hash(channel) if np.ptp(channel) != 0 else None for channel in channels),
+        image_hashes=frozenset((i, _hash(channel)) for i, channel in enumerate(channels) if np.ptp(channel) != 0),
         mask_hash=_hash(mask) if scan.mask and np.isin(mask, foreground_values).any() else None,
         signature=signature_of(np.nan_to_num(channels[0]), spacing_mm, target_mm),
         facts=facts_of(scan.images[0], channels, spacing_mm, dataset_json),
