@@ -55,13 +55,13 @@ class Volume(NamedTuple):
     is_sheared: bool
 
 
-def read_file(scan: Scan, file: Path, dataset_json: dict[str, Any]) -> Volume:
-    """One of the scan's files.
+def read_file(file: Path, reader: Any, *, is_mask: bool = False) -> Volume:
+    """One file, by one of nnU-Net's readers.
 
     Raises:
         UserError: It cannot be read.
     """
-    voxels, properties = read_volume(file, reader_of(file, dataset_json), is_mask=file == scan.mask)
+    voxels, properties = read_volume(file, reader, is_mask=is_mask)
     stored = properties.get("sitk_stuff", {}) | properties.get("nibabel_stuff", {})
     position = {key: np.asarray(stored[key]) for key in ("origin", "direction", "original_affine") if key in stored}
     return Volume(file, voxels, tuple(map(float, properties["spacing"])), position, "sheared" in properties)
@@ -73,7 +73,8 @@ def read_files(scan: Scan, dataset_json: dict[str, Any]) -> list[Volume]:
     Raises:
         UserError: One cannot be read.
     """
-    return [read_file(scan, file, dataset_json) for file in (*scan.images, *([scan.mask] if scan.mask else []))]
+    files = [*scan.images, *([scan.mask] if scan.mask else [])]
+    return [read_file(file, reader_of(file, dataset_json), is_mask=file == scan.mask) for file in files]
 
 
 def file_findings(scan: Scan, volumes: Sequence[Volume], n_channels: int) -> Iterator[Finding]:

@@ -133,7 +133,7 @@ def test_cross_validation_never_trains_or_validates_on_what_it_tests(dataset, tm
 def cases_of_trainer(experiment: Experiment, name: str) -> set[str]:
     job = experiment.job(name)
     with environment(nnUNet_results=str(experiment.output), nnUNet_dycon=""):
-        trainer = job_module._make_trainer(experiment, job, [], torch.device("cpu"))
+        trainer = job_module._make_trainer(experiment, job, [])
     job_module._check_unseen(trainer, job, experiment.test_scans(job))
     return {case for cases in trainer.do_split() for case in cases}
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_dycon.dataset.comparison import ScanFacts, facts_of
+from nnunet_dycon.dataset.reading import reader_of
 from nnunet_dycon.dataset.scan_files import Finding, Scan, channels_of, file_findings, read_file, read_files
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.audit.similarity import FINE_VOXELS, Signature, signature_of
@@ -39,7 +40,7 @@ class ScanContent:
 def comparison_voxel_mm(scan: Scan, dataset_json: dict[str, Any]) -> float:
     """Voxel size at which a scan's longest axis has ``FINE_VOXELS``, at least its own; 0 if it is unreadable."""
     try:
-        first = read_file(scan, scan.images[0], dataset_json)
+        first = read_file(scan.images[0], reader_of(scan.images[0], dataset_json))
     except UserError:
         return 0.0
     axes = [(n, s) for n, s in zip(first.voxels.shape[1:], first.spacing_mm, strict=True) if n > 1]

@@ -8,12 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks
 from nnunet_dycon.dataset.raw_dataset import RawDataset, environment_folder, open_raw_dataset
 from nnunet_dycon.dataset.splits import read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.json_files import read_json
+from nnunet_dycon.models.trained_model import CHECKPOINT, TrainedModel, open_model
 
 DEFAULT_RUNS = ("control=nnUNetTrainerSupervised", "mt=nnUNetTrainerMeanTeacher", "dycon=nnUNetTrainerDyCON")
+RECORD, RESULT = "record.json", "job.json"
 _TEST = "put test scans with masks into imagesTs and labelsTs"
 
 
@@ -142,6 +147,29 @@ class Experiment:
         if job.run.teacher:
             shared["min_confidence"] = self.min_confidence
         return shared | {"run": asdict(job.run), "seed": job.seed, "fold": job.fold}
+
+    def check_record(self, job: Job) -> None:
+        """Refuse a folder in which the same job was done, or begun, with other settings.
+
+        Raises:
+            UserError: It was.
+        """
+        file, wanted = self.folder(job) / RECORD, self.record(job)
+        there = read_json(file, "remove its folder") if file.is_file() else wanted
+        if different := [key for key in wanted if there.get(key) != wanted[key]]:
+            raise UserError(
+                f"{file.parent} holds this job with another {' and '.join(different)} ({there.get(different[0])}, now "
+                f"{wanted[different[0]]}); give another -o or another NAME, or remove that folder"
+            )
+
+    def trained_fold(self, job: Job) -> int | str:
+        """The fold that nnU-Net trains, without the held-out cases."""
+        return "all" if self.cross_validation else job.fold
+
+    def open_model(self, folder: Path, job: Job, checkpoint_name: str = CHECKPOINT) -> TrainedModel:
+        """A trained model of a job's fold."""
+        folds, device = [self.trained_fold(job)], torch.device(self.device)
+        return open_model(folder, folds, checkpoint_name=checkpoint_name, device=device, mirroring=self.mirroring)
 
     @cached_property
     def held_out(self) -> Mapping[int | str, tuple[list[str], list[str]]]:

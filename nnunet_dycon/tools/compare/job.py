@@ -13,21 +13,17 @@ import torch
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_dycon.dataset.raw_dataset import dataset_name
 from nnunet_dycon.dataset.splits import read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.json_files import read_json, write_json
+from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.text import few
 from nnunet_dycon.models.segmentation import segment_scans
-from nnunet_dycon.models.trained_model import TrainedModel, open_model
 from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, Settings, overrides_from_environment
-from nnunet_dycon.tools.compare.experiment import Experiment, Job
+from nnunet_dycon.tools.compare.experiment import RECORD, RESULT, Experiment, Job
 from nnunet_dycon.tools.compare.run_settings import LENGTHS, environment, run_settings
-from nnunet_dycon.tools.compare.self_training import prepare_self_training
+from nnunet_dycon.tools.compare.self_training import FOLDER, prepare_self_training
 from nnunet_dycon.tools.compare.training import train
 from nnunet_dycon.tools.evaluate import evaluate_folder
-
-RECORD, RESULT = "record.json", "job.json"
 
 
 def do_job(experiment: Experiment, job: Job) -> None:
@@ -37,29 +33,28 @@ def do_job(experiment: Experiment, job: Job) -> None:
         UserError: The folder holds the job with other settings, or what the trainer or the evaluation complain about.
     """
     folder = experiment.folder(job)
-    check_record(experiment, job)
+    experiment.check_record(job)
     if (folder / RESULT).is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_json(experiment.record(job), folder / RECORD)
-    device = torch.device(experiment.device)
-    if device.type == "cuda":
+    if experiment.device == "cuda":
         torch.set_num_threads(1)  # as nnUNetv2_train does
         torch.backends.cudnn.benchmark = True
     scans = experiment.test_scans(job)  # while nnUNet_raw is the user's
     settings = run_settings(experiment.settings, job.run)
     with environment(nnUNet_results=str(folder / "results"), **{ENVIRONMENT_VARIABLE: settings}):
-        added = _add_pseudo_labels(experiment, job, device) if job.run.teacher else []
-        trainer = _make_trainer(experiment, job, added, device)
+        added = prepare_self_training(experiment, job) if job.run.teacher else []
+        trainer = _make_trainer(experiment, job, added)
         _check_unseen(trainer, job, scans)
         epochs = curve_epochs(trainer.num_epochs, experiment.curve)
         result: dict[str, object] = dict(train(trainer, folder, save_after=epochs, bfloat16=experiment.bfloat16))
-        result |= _test(experiment, trainer, folder, scans, epochs)
+        result |= _test(experiment, job, trainer, scans, epochs)
     write_json({**experiment.record(job), **result}, folder / RESULT)
     for file in Path(trainer.output_folder).glob("checkpoint_*.pth"):
         if file.name != "checkpoint_final.pth":
             file.unlink()
-    shutil.rmtree(folder / "self_training", ignore_errors=True)
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
 def curve_epochs(num_epochs: int, points: int) -> list[int]:
@@ -67,28 +62,11 @@ def curve_epochs(num_epochs: int, points: int) -> list[int]:
     return sorted({round(num_epochs * i / points) for i in range(1, points)} - {0, num_epochs})
 
 
-def check_record(experiment: Experiment, job: Job) -> None:
-    """Refuse a folder in which the same job was done, or begun, with other settings.
-
-    Raises:
-        UserError: It was.
-    """
-    file, wanted = experiment.folder(job) / RECORD, experiment.record(job)
-    if not file.is_file():
-        return
-    there = read_json(file, "remove its folder")
-    if different := [key for key in wanted if there.get(key) != wanted[key]]:
-        raise UserError(
-            f"{file.parent} holds this job with another {' and '.join(different)} ({there.get(different[0])}, now "
-            f"{wanted[different[0]]}); give another -o or another NAME, or remove that folder"
-        )
-
-
-def _make_trainer(experiment: Experiment, job: Job, added: list[str], device: torch.device) -> nnUNetTrainer:
+def _make_trainer(experiment: Experiment, job: Job, added: list[str]) -> nnUNetTrainer:
     """The trainer on its training cases and ``added`` ones; runs of a seed draw the same crops (nnUNet_n_proc_DA=0)."""
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(job.seed)
-    fold = "all" if experiment.cross_validation else job.fold
+    fold, device = experiment.trained_fold(job), torch.device(experiment.device)
     trainer = get_trainer_from_args(
         str(job.run.dataset), experiment.configuration, fold, job.run.trainer, experiment.plans, device=device
     )
@@ -123,33 +101,8 @@ def _check_unseen(trainer: nnUNetTrainer, job: Job, scans: Mapping[str, object])
         )
 
 
-def _add_pseudo_labels(experiment: Experiment, job: Job, device: torch.device) -> list[str]:
-    """Train on the predictions of the teaching run, too: their cases."""
-    teacher = experiment.teacher_of(job)
-    if teacher is None or not (experiment.folder(teacher) / RESULT).is_file():
-        raise UserError(f"{job} needs the predictions of {teacher}, which is not finished; do that job first")
-    name = f"{teacher.run.trainer}__{experiment.plans}__{experiment.configuration}"
-    fold = "all" if experiment.cross_validation else job.fold
-    model = _load(experiment, experiment.folder(teacher) / "results" / dataset_name(teacher.run.dataset) / name, fold)
-    return prepare_self_training(
-        model,
-        dataset=job.run.dataset,
-        configuration=experiment.configuration,
-        plans=experiment.plans,
-        folder=experiment.folder(job) / "self_training",
-        min_confidence=experiment.min_confidence,
-    )
-
-
-def _load(
-    experiment: Experiment, folder: Path, fold: int | str, checkpoint_name: str = "checkpoint_final.pth"
-) -> TrainedModel:
-    device = torch.device(experiment.device)
-    return open_model(folder, [fold], checkpoint_name=checkpoint_name, device=device, mirroring=experiment.mirroring)
-
-
 def _test(
-    experiment: Experiment, trainer: nnUNetTrainer, folder: Path, scans: dict[str, list[Path]], epochs: list[int]
+    experiment: Experiment, job: Job, trainer: nnUNetTrainer, scans: dict[str, list[Path]], epochs: list[int]
 ) -> dict[str, object]:
     """Predict and evaluate after each of the epochs and after the last one."""
     curve: dict[int, float | None] = {}
@@ -157,8 +110,8 @@ def _test(
     for epoch in [*epochs, trainer.num_epochs]:
         is_last = epoch == trainer.num_epochs
         name = "checkpoint_final.pth" if is_last else f"checkpoint_epoch{epoch}.pth"
-        predictions = folder / ("predictions" if is_last else f"predictions_epoch{epoch}")
-        segment_scans(_load(experiment, Path(trainer.output_folder_base), trainer.fold, name), scans, predictions)
+        predictions = experiment.folder(job) / ("predictions" if is_last else f"predictions_epoch{epoch}")
+        segment_scans(experiment.open_model(Path(trainer.output_folder_base), job, name), scans, predictions)
         dataset_json = experiment.raw.folder / "dataset.json"
         evaluation = evaluate_folder(predictions, references, dataset_json=dataset_json, only_predicted=True)
         dice = float(evaluation.mean_of_classes["Dice"])

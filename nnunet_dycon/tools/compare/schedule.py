@@ -15,8 +15,7 @@ from contextlib import ExitStack
 from nnunet_dycon.dataset.raw_dataset import dataset_name, environment_folder
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json
-from nnunet_dycon.tools.compare.experiment import Experiment, Job, Run
-from nnunet_dycon.tools.compare.job import RESULT, check_record
+from nnunet_dycon.tools.compare.experiment import RESULT, Experiment, Job, Run
 from nnunet_dycon.tools.compare.run_settings import check_shared_settings, run_settings
 from nnunet_dycon.tools.compare.training import PARENT
 
@@ -36,7 +35,7 @@ def check_experiment(experiment: Experiment) -> None:
     check_shared_settings(experiment.settings, experiment.runs)
     for job in experiment.jobs():
         experiment.test_scans(job)
-        check_record(experiment, job)
+        experiment.check_record(job)
 
 
 def _check_run(experiment: Experiment, run: Run, before: Sequence[Run]) -> None:

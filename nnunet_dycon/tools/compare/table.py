@@ -12,8 +12,7 @@ from nnunet_dycon.files.json_files import read_json
 from nnunet_dycon.files.text import few
 from nnunet_dycon.files.whole_files import write_text
 from nnunet_dycon.pictures import canvas
-from nnunet_dycon.tools.compare.experiment import Experiment
-from nnunet_dycon.tools.compare.job import RESULT
+from nnunet_dycon.tools.compare.experiment import RESULT, Experiment
 from nnunet_dycon.tools.evaluate.metrics import METRICS, heading, scale
 
 N_RESAMPLES = 10_000
