@@ -1,6 +1,7 @@
 """What else names or caches the cases: dataset.json, split.json, splits_final.json, preprocessed unlabelled images.
 
-Each function may be called again after an interruption.
+Each function may be called again after an interruption. ``folder`` is that of the dataset in nnUNet_preprocessed, None
+where there is none.
 """
 
 from __future__ import annotations
@@ -18,10 +19,6 @@ from nnunet_dycon.files.json_files import read_json, write_json
 
 def check_books(raw: RawDataset, folder: Path | None) -> None:
     """Read what is to be updated or read later, before anything is moved.
-
-    Args:
-        raw: the dataset.
-        folder: of the dataset in nnUNet_preprocessed, None where there is none.
 
     Raises:
         UserError: split.json, splits_final.json or another JSON file of the preprocessed folder is damaged.
@@ -63,10 +60,6 @@ def update_splits(folder: Path, cases: Sequence[str]) -> list[int] | None:
 
     Validation cases stay the same, so that results before and after compare, and no case gets two roles.
 
-    Args:
-        folder: of the dataset in nnUNet_preprocessed.
-        cases: their names.
-
     Returns:
         Numbers of the folds that now train on them; None where there is no such file.
     """
@@ -84,12 +77,7 @@ def _with(names: Sequence[str], more: Sequence[str]) -> list[str]:
 
 
 def preprocessing_commands(folder: Path | None, name: str) -> str:
-    """What to run next: nnU-Net's preprocessing of every configuration that was preprocessed before.
-
-    Args:
-        folder: of the dataset in nnUNet_preprocessed, None where there is none.
-        name: DatasetXXX_Name.
-    """
+    """What to run next: nnU-Net's preprocessing of every configuration that was preprocessed before."""
     otherwise = planning(name, PLANS, "--verify_dataset_integrity")
     if folder is None:
         return otherwise

@@ -24,10 +24,6 @@ _NNUNET_FILES = ("dataset.json", "plans.json", "predict_from_raw_data_args.json"
 def find_new_scans(raw: RawDataset, masks: Path) -> tuple[list[Scan], list[Scan]]:
     """The scans that a folder of masks is for, judged by the names.
 
-    Args:
-        raw: the dataset.
-        masks: the folder.
-
     Returns:
         New ones, and those whose mask an earlier run has checked and copied to labelsTr; with images only where these
         are in imagesUn still.

@@ -114,25 +114,25 @@ def _move_file(source: Path, target: Path) -> None:
 
 def _notes(raw: RawDataset, folder: Path | None, folds: Sequence[int] | None) -> list[str]:
     if folder is None:
-        notes = [
+        note = (
             "nnUNet_preprocessed has no folder of this dataset; a splits_final.json kept elsewhere does not name the "
             "new cases, so no fold would train on them: add them to 'train' there"
-        ]
+        )
     elif folds is None:
-        notes = [
+        note = (
             "there is no splits_final.json: nnU-Net draws folds of all labelled cases when training starts, so "
             "validation cases may be new ones"
-        ]
+        )
     else:
-        notes = [
+        note = (
             f"splits_final.json: training cases of fold {', '.join(map(str, folds)) or 'none'} include the new ones; "
             "no validation case was changed, so validation stays comparable. Fold 'all' trains on every labelled case"
-        ]
-    if folder is not None:
-        notes.append(
-            "the plans stay as they are, so that results compare. To plan anew with the new cases (which matters for "
-            "CT intensities): nnUNetv2_plan_and_preprocess --clean"
         )
+    plans = (
+        "the plans stay as they are, so that results compare. To plan anew with the new cases (which matters for CT "
+        "intensities): nnUNetv2_plan_and_preprocess --clean"
+    )
+    notes = [note, plans] if folder else [note]
     if not raw.images("Un"):
         notes.append("imagesUn has no case left: train with nnUNetTrainerSupervised or stock nnU-Net")
     return notes

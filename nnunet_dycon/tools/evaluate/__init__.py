@@ -1,15 +1,13 @@
 """Evaluation of segmentations: Dice, Jaccard, HD95 and ASD of masks, folders and several runs."""
 
-from nnunet_dycon.tools.evaluate.classes import EvaluatedClasses, parse_labels
+from nnunet_dycon.tools.evaluate.classes import parse_labels
 from nnunet_dycon.tools.evaluate.folder import evaluate_folder
 from nnunet_dycon.tools.evaluate.metrics import literature_metrics, segmentation_metrics, surface_distances
-from nnunet_dycon.tools.evaluate.report import Report, comparison_report, evaluation_report
+from nnunet_dycon.tools.evaluate.report import comparison_report, evaluation_report
 from nnunet_dycon.tools.evaluate.results import Evaluation, compare_runs, run_names
 
 __all__ = [
-    "EvaluatedClasses",
     "Evaluation",
-    "Report",
     "compare_runs",
     "comparison_report",
     "evaluate_folder",
