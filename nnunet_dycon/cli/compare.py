@@ -34,10 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.dataset(parser)
     options.configuration(parser)
     options.plans(parser)
-    options.add(
-        parser, "-f", dest="folds", nargs="+", type=options.fold_name, metavar="FOLD",
-        help="the fold to train (default: all); with cross-validation the folds to hold out (default: every one)",
-    )  # fmt: skip
+    folds = "the fold to train (default: all); with cross-validation the folds to hold out (default: every one)"
+    options.folds(parser, folds)
     options.device(parser)
     options.disable_tta(parser)
     options.output(parser, "for jobs, table and curves", required=True)
