@@ -29,6 +29,7 @@ KEEP_TRACEBACK = "nnUNet_dycon_traceback"
 _OTHER_NETWORK = re.compile(
     r"[Kk]ey (\S+) is (?:not the same. Pretrained model: torch.Size\((.*?)\)|missing in the pre)"
 )
+_NO_GPU = re.compile("no NVIDIA driver|not compiled with CUDA|No CUDA GPUs")
 _OF_A_FOLD = ("debug.json", "network_architecture.pdf")
 _OF_A_MODEL = ("plans.json", "dataset.json", "dataset_fingerprint.json")
 
@@ -44,11 +45,7 @@ def prepare() -> None:
 
 def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The message alone, and nothing left of a training that did not start; other errors as Python shows them."""
-    if kind is AssertionError and (found := _OTHER_NETWORK.search(str(error))):
-        error = UserError(
-            f"-pretrained_weights: {found[1]} is missing there or has another shape ({found[2] or 'no such weight'}). "
-            "Take weights of a training with the same plans and the same number of channels; labels may differ"
-        )
+    error = _in_short(error)
     if not isinstance(error, UserError):
         sys.__excepthook__(kind, error, trace)
         if hint := _hint(error):
@@ -62,6 +59,18 @@ def show_error(kind: type[BaseException], error: BaseException, trace: Traceback
             leave_nothing(Path(trainer.log_file))
     sys.stdout.flush()
     print(f"\n{Path(sys.argv[0]).stem}: error: {error}", file=sys.stderr)
+
+
+def _in_short(error: BaseException) -> BaseException:
+    """One sentence for what nnU-Net and torch say in many."""
+    if isinstance(error, AssertionError) and (found := _OTHER_NETWORK.search(str(error))):
+        return UserError(
+            f"-pretrained_weights: {found[1]} is missing there or has another shape ({found[2] or 'no such weight'}). "
+            "Take weights of a training with the same plans and the same number of channels; labels may differ"
+        )
+    if _NO_GPU.search(str(error)):
+        return UserError("no GPU is found; -device cpu goes without, slowly (small plans: nnunet-dycon shrink-plans)")
+    return error
 
 
 def _hint(error: BaseException) -> str:

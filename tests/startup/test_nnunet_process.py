@@ -46,6 +46,14 @@ def test_a_refused_start_shows_its_message_alone_and_leaves_nothing(dataset, cap
     assert not dataset.results.exists()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_machine_without_a_gpu_is_told_in_one_sentence(dataset, capsys):
+    shown(lambda: get_trainer_from_args("901", "3d_fullres", 0, "nnUNetTrainerDyCON").initialize())
+    err = capsys.readouterr().err
+    assert "error: no GPU is found; -device cpu" in err and len(err.splitlines()) == 2
+    assert not dataset.results.exists()
+
+
 def test_wrong_settings_leave_nothing(dataset, capsys, monkeypatch):
     monkeypatch.setenv("nnUNet_dycon", "weight_fcl=1")
     shown(make)
