@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a Dice table: installs the project, makes a phantom dataset with one labelled and many unlabelled
-# scans, and runs nnU-Net's own commands on it, with plain nnU-Net and with DyCON. About 10 minutes on two CPU cores.
+# scans, and runs nnU-Net's own commands on it, with plain nnU-Net and with DyCON. Some 6 minutes of CPU time, without
+# the installation.
 #   bash scripts/quickstart.sh [FOLDER]      (default: quickstart)
 set -euo pipefail
 cd "$(dirname "$0")/.."
