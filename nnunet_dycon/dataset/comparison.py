@@ -13,8 +13,9 @@ import numpy as np
 import SimpleITK
 
 from nnunet_dycon.dataset.raw_dataset import channel_names
-from nnunet_dycon.dataset.reading import read_header, read_volume, reader_of
+from nnunet_dycon.dataset.reading import read_header, reader_of
 from nnunet_dycon.dataset.scan_checks import likeness_to_mask
+from nnunet_dycon.dataset.scan_files import read_file
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.pool import map_cases
 from nnunet_dycon.files.text import text_table
@@ -135,11 +136,11 @@ def compare(
 def _scan_facts(files: Sequence[Path], dataset_json: dict[str, Any]) -> ScanFacts | None:
     """Read a scan; None if that is not possible, which others tell."""
     try:
-        read = [read_volume(file, reader_of(file, dataset_json)) for file in files]
+        volumes = [read_file(file, reader_of(file, dataset_json)) for file in files]
     except UserError:
         return None
-    channels = [channel for voxels, _ in read for channel in voxels]
-    return facts_of(files[0], channels, tuple(float(i) for i in read[0][1]["spacing"]), dataset_json)
+    channels = [channel for volume in volumes for channel in volume.voxels]
+    return facts_of(files[0], channels, volumes[0].spacing_mm, dataset_json)
 
 
 def _row(group: str, facts: Sequence[ScanFacts], num_channels: int) -> list[str]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_dycon.dataset.raw_dataset import channel_names, label_values
-from nnunet_dycon.dataset.reading import ITK_REPAIR, read_volume
+from nnunet_dycon.dataset.reading import ITK_REPAIR
+from nnunet_dycon.dataset.scan_files import Volume, read_file
 from nnunet_dycon.errors import UserError
 
 # 16 GiB in float32: beyond it the voxel size in the header is wrong, as where metres stand for millimetres
@@ -28,16 +29,6 @@ _PERHAPS_MASK = (
     "few whole values in flat regions, as a mask or a synthetic image has; look at it, and take it out of imagesUn if "
     "it is a mask"
 )
-
-
-class Volume(NamedTuple):
-    """One file of a scan."""
-
-    file: Path
-    voxels: np.ndarray
-    """(channels, X, Y, Z)"""
-    spacing: tuple[float, ...]
-    is_sheared: bool = False
 
 
 def check_scan(
@@ -85,11 +76,7 @@ def read_scan(
         UserError: naming the file and the fix.
     """
     reader = plans.image_reader_writer_class()
-    volumes = []
-    for file in map(Path, files):
-        voxels, properties = read_volume(file, reader)
-        spacing = tuple(float(i) for i in properties["spacing"])
-        volumes.append(Volume(file, voxels, spacing, "sheared" in properties))
+    volumes = [read_file(Path(file), reader) for file in files]
     _check_files(volumes, len(channel_names(dataset_json)))
     _check_size(volumes[0], plans.transpose_forward, configuration)
     return volumes
@@ -97,11 +84,11 @@ def read_scan(
 
 def _check_files(volumes: Sequence[Volume], num_channels: int) -> None:
     first = volumes[0]
-    for file, voxels, spacing, _ in volumes:
+    for file, voxels, spacing, *_ in volumes:
         shapes = first.voxels.shape[1:], voxels.shape[1:]
-        if shapes[0] != shapes[1] or not np.allclose(first.spacing, spacing):
+        if shapes[0] != shapes[1] or not np.allclose(first.spacing_mm, spacing):
             raise UserError(
-                f"{file} has {shapes[1]} voxels of {spacing} mm, {first.file.name} has {shapes[0]} of {first.spacing} "
+                f"{file} has {shapes[1]} voxels of {spacing} mm, {first.file.name} has {shapes[0]} of {first.spacing_mm} "
                 "mm; resample it to the grid of the first channel"
             )
         if not np.isfinite(voxels.sum(dtype=np.float64)):
@@ -116,7 +103,7 @@ def _check_files(volumes: Sequence[Volume], num_channels: int) -> None:
 
 def _check_size(volume: Volume, transpose: Sequence[int], configuration: ConfigurationManager) -> None:
     shape = [volume.voxels.shape[1:][i] for i in transpose]
-    spacing = [volume.spacing[i] for i in transpose]
+    spacing = [volume.spacing_mm[i] for i in transpose]
     dim = len(configuration.patch_size)
     if min(shape[-dim:]) < 2:
         raise UserError(

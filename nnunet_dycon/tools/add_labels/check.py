@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import filecmp
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from nnunet_dycon.dataset.scan_files import Scan, file_findings, read_files
 from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.pool import map_cases
-from nnunet_dycon.files.text import few
+from nnunet_dycon.files.text import few, nearest
 
 # What nnU-Net leaves beside its predictions, which are often what is corrected by hand.
 _NNUNET_FILES = ("dataset.json", "plans.json", "predict_from_raw_data_args.json")
@@ -76,9 +75,8 @@ def _name_fault(scan: Scan, raw: RawDataset) -> str | None:
     unlabeled, bare = raw.images("Un"), name.removesuffix("_0000")
     if bare != name and bare in unlabeled:
         return f"{file}: masks have no channel number; rename it to {bare}{ending}"
-    near = difflib.get_close_matches(name, unlabeled, n=1)
-    hint = f" (nearest name: {near[0]})" if near else ""
-    return f"{file}: imagesUn has no case {name}{hint}; rename the mask as its images, without channel number"
+    near = nearest(name, unlabeled)
+    return f"{file}: imagesUn has no case {name}{near}; rename the mask as its images, without channel number"
 
 
 def _split_faults(names: set[str], raw: RawDataset) -> Iterator[str]:
