@@ -88,8 +88,8 @@ def _check_files(volumes: Sequence[Volume], num_channels: int) -> None:
         shapes = first.voxels.shape[1:], voxels.shape[1:]
         if shapes[0] != shapes[1] or not np.allclose(first.spacing_mm, spacing):
             raise UserError(
-                f"{file} has {shapes[1]} voxels of {spacing} mm, {first.file.name} has {shapes[0]} of {first.spacing_mm} "
-                "mm; resample it to the grid of the first channel"
+                f"{file} has {shapes[1]} voxels of {spacing} mm, {first.file.name} has {shapes[0]} of "
+                f"{first.spacing_mm} mm; resample it to the grid of the first channel"
             )
         if not np.isfinite(voxels.sum(dtype=np.float64)):
             raise UserError(f"{file} has voxels that are NaN or infinite; replace them by a value that means no signal")
