@@ -78,13 +78,7 @@ def read_files(scan: Scan, dataset_json: dict[str, Any]) -> list[Volume]:
 
 
 def file_findings(scan: Scan, volumes: Sequence[Volume], n_channels: int) -> Iterator[Finding]:
-    """What is wrong with the files of a scan.
-
-    Args:
-        scan: The scan.
-        volumes: What ``read_files`` returned.
-        n_channels: How many the dataset has.
-    """
+    """What is wrong with the files of a scan, as ``read_files`` has read them."""
     name, channels = f"images{scan.part}/{scan.case}", channels_of(scan, volumes)
     if len(channels) != n_channels:
         message = f"{name} has {len(channels)} channels, dataset.json names {n_channels}"

@@ -23,12 +23,12 @@ _DPI = 160
 def draw_least_sure(
     rows: Sequence[CaseUncertainty], images: Path, output: Path, model: TrainedModel, count: int
 ) -> Path:
-    """Draw the first cases of the ranking, each where its entropy is largest.
+    """Draw the first cases of the ranking, each where its entropy is largest, into the folder of the entropy maps.
 
     Args:
         rows: what ``predict_folder`` returned.
         images: folder of the scans.
-        output: folder of the predictions; the picture goes to the entropy maps.
+        output: folder of the predictions.
         model: what predicted.
         count: cases to draw.
 

@@ -43,12 +43,9 @@ def new_pseudo_labeled_dataset(
     min_confidence: float = 0.0,
     progress: bool = False,
 ) -> PseudoLabels:
-    """Make ``nnUNet_raw/DatasetXXX_Name``, and folds in nnUNet_preprocessed that validate on no prediction.
+    """``pseudo_label`` into ``nnUNet_raw/DatasetXXX_Name``, with folds that validate on no prediction.
 
-    Args:
-        dataset_id: A free one.
-        name: Of the new dataset; None is the source's and ``_pseudo``.
-        model, source, images, min_confidence, progress: As for ``pseudo_label``.
+    Without a name it is the source's and ``_pseudo``.
 
     Raises:
         UserError: As ``pseudo_label``, or the ID is in use.
@@ -98,7 +95,6 @@ def pseudo_label(
         images: Folder of the scans to predict; None is imagesUn of ``source``.
         min_confidence: Voxels whose most probable class (of regions: whose least sure region) is less probable get
             nnU-Net's ignore label; 0 keeps all.
-        progress: Show a progress bar.
 
     Raises:
         UserError: There is no scan, one has the name of a labelled or a test case, the model has other classes, or

@@ -47,12 +47,6 @@ def add_labels(dataset: int | str, masks: Path, *, num_processes: int = 1, progr
 
     All cases are checked before any is moved. If it is interrupted, the same call finishes it.
 
-    Args:
-        dataset: ID or name of a raw dataset.
-        masks: folder of CASE with the dataset's file ending.
-        num_processes: worker processes that read images and masks.
-        progress: show progress bars.
-
     Raises:
         UserError: anything wrong with the names, grids or values of the masks, or with the JSON files that name the
             cases; then every file is where it was. A file that cannot be written; then the same call finishes.

@@ -25,15 +25,7 @@ def duplicate_findings(
     num_processes: int = 1,
     progress: bool = False,
 ) -> list[Finding]:
-    """One finding for each pair of scans that share an image or a mask, or are nearly the same.
-
-    Args:
-        contents: All scans of the dataset.
-        uses: In each of which a pair may be a leak.
-        threshold: Correlation from which scans are nearly the same.
-        num_processes: Worker processes.
-        progress: Show a progress bar.
-    """
+    """One finding for each pair of scans that share an image or a mask, or correlate by ``threshold`` or more."""
     same_image = _sharing([i.image_hashes for i in contents])
     correlations = _correlations(contents, same_image, num_processes, progress)
     causes: dict[tuple[int, int], list[str]] = {pair: ["the same image"] for pair in same_image}

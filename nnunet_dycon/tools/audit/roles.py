@@ -43,10 +43,6 @@ class Use:
 def uses_of(raw: RawDataset, preprocessed: Path | None) -> list[Use]:
     """The folds of ``splits_final.json``; without one the split that ``split.json`` records, or all of imagesTr.
 
-    Args:
-        raw: The raw dataset.
-        preprocessed: Its folder in nnUNet_preprocessed, or None.
-
     Raises:
         UserError: One of the files cannot be understood.
     """

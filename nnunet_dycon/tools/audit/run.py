@@ -31,13 +31,8 @@ def audit_dataset(
 ) -> AuditReport:
     """Check a raw dataset, and what was preprocessed of it where nnUNet_preprocessed is set.
 
-    Reads every image, and the masks in labelsTr and labelsTs; nothing is written.
-
-    Args:
-        dataset: ID or name.
-        threshold: Correlation (0 to 1) from which two scans are called nearly the same.
-        num_processes: Worker processes.
-        progress: Show progress bars.
+    Reads every image, and the masks in labelsTr and labelsTs; nothing is written. Two scans whose correlation (0 to 1)
+    is ``threshold`` or more are called nearly the same.
 
     Raises:
         UserError: There is no such raw dataset, or one of its JSON files cannot be understood.

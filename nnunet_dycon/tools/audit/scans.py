@@ -50,15 +50,7 @@ def comparison_voxel_mm(scan: Scan, dataset_json: dict[str, Any]) -> float:
 def read_scan(
     scan: Scan, dataset_json: dict[str, Any], n_channels: int, foreground_values: Sequence[int], target_mm: float
 ) -> ScanContent:
-    """Read all files of a scan, one after the other.
-
-    Args:
-        scan: Its files.
-        dataset_json: Decides on nnU-Net's reader.
-        n_channels: Number of channels the dataset has.
-        foreground_values: Mask values that count as foreground.
-        target_mm: Voxel size of the signature.
-    """
+    """Read all files of a scan; ``target_mm`` is the voxel size of its signature."""
     try:
         volumes = read_files(scan, dataset_json)
     except UserError as error:

@@ -42,12 +42,9 @@ class Signature:
 
 
 def signature_of(volume: np.ndarray, spacing_mm: Sequence[float], target_mm: float) -> Signature | None:
-    """Signature of a scan, or None where it is constant.
+    """Signature of a finite volume (z, y, x), or None where it is constant.
 
-    Args:
-        volume: (z, y, x), finite.
-        spacing_mm: Spacing in the same order.
-        target_mm: Voxel size of ``fine``, the same for all scans that are compared.
+    ``target_mm`` is the voxel size of ``fine``, the same for all scans that are compared.
     """
     small = _reduced(volume, spacing_mm, target_mm)
     coarse = _reduced(small, (target_mm,) * 3, _COARSE_FACTOR * target_mm)

@@ -50,10 +50,7 @@ def _check_run(experiment: Experiment, run: Run, before: Sequence[Run]) -> None:
 def run_jobs(experiment: Experiment, *, side_by_side: int = 1) -> list[Job]:
     """Do what is not done yet, each job in a process with its log in its folder.
 
-    Args:
-        experiment: All jobs.
-        side_by_side: Jobs at the same time; with more than one each gets one thread, and no more processes than its
-            share of the cores.
+    Side by side each gets one thread, and no more processes than its share of the cores.
 
     Returns:
         The jobs that failed.

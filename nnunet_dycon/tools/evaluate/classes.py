@@ -34,7 +34,7 @@ def classes_from_labels(
 
     Args:
         labels: Name to label value, or to several for a region. ``ignore`` is nnU-Net's ignore label.
-        source: Where they come from, for messages.
+        source: Where they come from.
         complete: Label maps may hold no other values.
 
     Raises:

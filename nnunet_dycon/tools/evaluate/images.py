@@ -59,13 +59,10 @@ def list_references(folder: Path) -> dict[str, Path]:
 
 
 def check_grids(case: str, prediction: Path, reference: Path, *, spacing_matters: bool) -> list[str]:
-    """Compare the headers of a prediction and its reference.
-
-    Returns:
-        Warnings: another origin or direction; another spacing where it does not matter.
+    """Compare the headers of a prediction and its reference; warnings of another origin or direction.
 
     Raises:
-        UserError: Another number of voxels, or another spacing where it matters.
+        UserError: Another number of voxels, or another spacing, which is a warning where it does not matter.
     """
     predicted, expected = read_header(prediction), read_header(reference)
     if predicted.GetSize() != expected.GetSize():

@@ -73,7 +73,6 @@ def make_figures(
         output: folder for the figures; new predictions of the cases go to its folder ``predictions``.
         cases: without them there is no segmentation to draw.
         slices: slices of each case.
-        progress: show a progress bar while predicting.
 
     Raises:
         UserError: cases without scan or mask, or cases that are unlabelled in this training.
