@@ -7,10 +7,9 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 
 from nnunet_dycon.dataset.raw_dataset import dataset_name, environment_folder
 from nnunet_dycon.errors import UserError
@@ -73,12 +72,15 @@ def run_jobs(experiment: Experiment, *, side_by_side: int = 1) -> list[Job]:
             return False
         return _do(experiment, job, variables, processes)
 
-    with ThreadPoolExecutor(side_by_side) as pool, ExitStack() as stack:
-        stack.callback(lambda: deque(map(subprocess.Popen.terminate, processes)))
-        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-        for job in experiment.jobs():
-            done[job] = pool.submit(do, job)
-        return [job for job, future in done.items() if not future.result()]
+    with ThreadPoolExecutor(side_by_side) as pool:
+        try:
+            for job in experiment.jobs():
+                done[job] = pool.submit(do, job)
+            return [job for job, future in done.items() if not future.result()]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
 
 
 def _do(experiment: Experiment, job: Job, variables: dict[str, str], processes: list[subprocess.Popen]) -> bool:
