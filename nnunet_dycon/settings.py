@@ -163,15 +163,10 @@ class Settings:
         return getattr(self, _WEIGHT + loss)
 
     def override(self, values: dict[str, Any], *, trainer: str = "this trainer", unused: Sequence[str] = ()) -> Self:
-        """A copy with some values replaced.
-
-        Args:
-            values: new values by name; text is read as the field's type.
-            trainer: who is set, for messages.
-            unused: fields that this trainer does not read.
+        """A copy with some values replaced; text is read as the field's type.
 
         Raises:
-            UserError: a setting that is unknown or not this trainer's, or a value that does not fit.
+            UserError: a setting that is unknown or ``unused`` by this trainer, or a value that does not fit.
         """
         hints = {name: hint for name, hint in get_type_hints(type(self)).items() if name not in unused}
         for name in values:
@@ -190,12 +185,7 @@ class Settings:
         return self.override({name: i for name, i in (self.former_values() | stored).items() if name in known})
 
     def changes(self, before: Settings, names: Iterable[str]) -> str:
-        """Settings that touch the training and had another value before, for a message.
-
-        Args:
-            before: the settings of a checkpoint.
-            names: what it stored.
-        """
+        """Settings that touch the training and differ from those of a checkpoint, which has stored these names."""
         known = {*names, *self.former_values()}
         fixed = [i.name for i in dataclasses.fields(self) if i.name in known and not i.metadata.get("free")]
         pairs = [(name, getattr(before, name), getattr(self, name)) for name in fixed]

@@ -25,15 +25,10 @@ def unlabeled_predictions_folder(fold_folder: Path, next_stage: str) -> Path:
 
 
 def check_previous_predictions(images: Mapping[str, Path], folder: Path, fix: str) -> dict[str, Path]:
-    """The first stage's prediction of each case, after a check that it is there and of the image's size.
-
-    Args:
-        images: the second stage's preprocessed image of each case.
-        folder: where the predictions lie.
-        fix: the command that makes them, for the message.
+    """The first stage's prediction of each case in a folder, given the second stage's preprocessed images.
 
     Raises:
-        UserError: predictions are missing, damaged or made for other preprocessed images.
+        UserError: predictions are missing, damaged or made for other preprocessed images; ``fix`` makes them.
     """
     predictions = {case: folder / f"{case}.b2nd" for case in images}
     problems = [problem for case in images if (problem := _problem(images[case], predictions[case]))]
@@ -56,13 +51,7 @@ def _problem(image: Path, prediction: Path) -> str | None:
 def network_input(image: Any, previous: Any | None, foreground_labels: Sequence[int]) -> np.ndarray:
     """A whole case as the network takes it: the image, and in a second stage the previous labels one-hot.
 
-    Args:
-        image: (channels, X, Y, Z), an array or a file.
-        previous: the first stage's labels (X, Y, Z), likewise, or None.
-        foreground_labels: labels that become channels.
-
-    Returns:
-        (channels, X, Y, Z), with previous labels (channels + labels, X, Y, Z).
+    Shape: image (channels, X, Y, Z) and previous labels (X, Y, Z), arrays or files, to (channels [+ labels], X, Y, Z).
     """
     voxels = image[:]
     if previous is None:

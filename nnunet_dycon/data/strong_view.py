@@ -70,13 +70,7 @@ def _local_changes() -> list[BasicTransform]:
 def add_strong_view(
     transforms: ComposeTransforms, strong: Sequence[BasicTransform], probability: float
 ) -> ComposeTransforms:
-    """nnU-Net's training transforms with the strong view after its own intensity changes.
-
-    Args:
-        transforms: what ``nnUNetTrainer.get_training_transforms`` returns.
-        strong: what ``strong_view`` returns.
-        probability: share of the crops that are seen so.
-    """
+    """nnU-Net's training transforms with the ``strong_view`` after its own intensity changes, for a share of crops."""
     view = StrongViewTransform(ComposeTransforms(list(strong)), apply_probability=probability)
     ends = (MaskImageTransform, RemoveLabelTansform)
     position = next(i for i, transform in enumerate(transforms.transforms) if isinstance(transform, ends))

@@ -250,8 +250,12 @@ def _piles(transforms: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any], 
     images = [i for i in transforms if not isinstance(i, (SegOnlyTransform, StrongViewTransform))]
     end = next((place for place, i in enumerate(images) if isinstance(i, MoveSegAsOneHotToDataTransform)), len(images))
     images, cascade = images[:end], images[end:]
-    geometry, masks = ([i for i in images if isinstance(i, kind)] for kind in (_GEOMETRY, MaskImageTransform))
+    geometry, masks = _of(images, _GEOMETRY), _of(images, MaskImageTransform)
     return geometry, [i for i in images if i not in geometry and i not in masks], masks, cascade
+
+
+def _of(transforms: Sequence[Any], kinds: type | tuple[type, ...]) -> list[Any]:
+    return [i for i in transforms if isinstance(i, kinds)]
 
 
 def _check_finite(crops: torch.Tensor, keys: Sequence[str]) -> None:

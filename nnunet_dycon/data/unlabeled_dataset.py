@@ -15,14 +15,9 @@ from nnunet_dycon.errors import UserError
 class nnUNetDatasetUnlabeled:
     """Preprocessed images of unlabelled cases in nnU-Net's memory-mapped format.
 
-    It knows the image file of each case, with the record beside it that names its source, and no other file: not the
-    segmentation, and not the properties, which for a case preprocessed with its label hold the places of the
-    foreground. In the second stage of a cascade it also knows
-    the file with the first stage's prediction.
-
-    Args:
-        files: image file (``CASE.b2nd``) by case name.
-        previous: the first stage's prediction by case name, for the second stage of a cascade.
+    It knows the image file (``CASE.b2nd``) of each case, with the record beside it that names its source, and no other
+    file: not the segmentation, and not the properties, which for a case preprocessed with its label hold the places of
+    the foreground. In the second stage of a cascade it also knows the file with the first stage's prediction.
 
     Raises:
         UserError: an image file is missing or truncated.

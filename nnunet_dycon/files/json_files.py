@@ -13,12 +13,8 @@ from nnunet_dycon.files.whole_files import write_text
 def read_json(file: Path, fix: str) -> Any:
     """Content of a JSON file.
 
-    Args:
-        file: the file.
-        fix: what a user can do about a broken one, for the message.
-
     Raises:
-        UserError: the file cannot be read or is no JSON.
+        UserError: the file cannot be read or is no JSON; ``fix`` is what a user can do about it.
     """
     try:
         return json.loads(file.read_text(encoding="utf-8"))

@@ -30,12 +30,8 @@ def completed(
 ) -> Iterator[tuple[int, Future[Result]]]:
     """Call a function of a module (so that a spawned process finds it) on every item.
 
-    Args:
-        function: what to call.
-        items: its arguments, one a call.
-        num_processes: at most so many worker processes, which end with this one; 1 stays in this process.
-        description: of the progress bar.
-        progress: whether there is one.
+    At most ``num_processes`` workers, which end with this process, do it; 1 stays in this process. ``description`` is
+    of the bar that shows the ``progress``.
 
     Yields:
         The place of each item as it is done, and a future that has its result or its exception; a UserError where
@@ -47,11 +43,8 @@ def completed(
     if num_processes < 1:
         raise UserError(f"{num_processes} processes cannot work; give at least 1 (-np)")
     number = min(num_processes, len(items))
-    done = (
-        _in_pool(function, items, number)
-        if number > 1
-        else ((i, _called(function, item)) for i, item in enumerate(items))
-    )
+    here = ((i, _called(function, item)) for i, item in enumerate(items))
+    done = _in_pool(function, items, number) if number > 1 else here
     yield from tqdm(done, total=len(items), desc=description, disable=not (progress and items))
 
 
@@ -85,7 +78,7 @@ def _called(function: Callable[[Item], Result], item: Item) -> Future[Result]:
     try:
         future.set_result(function(item))
     except Exception as error:
-        future.set_exception(error)
+        return _failed(error)
     return future
 
 
@@ -97,7 +90,8 @@ def _in_pool(
         futures = {_submitted(pool, function, item): i for i, item in enumerate(items)}
         try:
             for future in as_completed(futures):
-                yield futures[future], _explained(future)
+                killed = isinstance(future.exception(), BrokenProcessPool)
+                yield futures[future], _failed(UserError(KILLED)) if killed else future
         finally:  # an interruption ends after the calls that have begun
             pool.shutdown(cancel_futures=True)
 
@@ -110,10 +104,6 @@ def _submitted(pool: ProcessPoolExecutor, function: Callable[[Item], Result], it
         return _failed(error)
 
 
-def _explained(future: Future[Result]) -> Future[Result]:
-    return _failed(UserError(KILLED)) if isinstance(future.exception(), BrokenProcessPool) else future
-
-
 def _failed(error: Exception) -> Future[Result]:
     future: Future[Result] = Future()
     future.set_exception(error)
@@ -122,11 +112,10 @@ def _failed(error: Exception) -> Future[Result]:
 
 def _end_with_parent() -> None:
     """Let this worker end when the process that started it is killed; it would wait for work for ever."""
-    threading.Thread(target=_wait_for_parent_and_end, daemon=True).start()
 
+    def wait_and_end() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+            os._exit(1)
 
-def _wait_for_parent_and_end() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    threading.Thread(target=wait_and_end, daemon=True).start()

@@ -29,13 +29,7 @@ def by_text(texts: Mapping[str, Iterable[str]], most: int = 5) -> list[tuple[str
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> str:
-    """Columns two spaces apart, a rule below the header.
-
-    Args:
-        header: titles of the columns.
-        rows: cells.
-        right: align all columns but the first to the right, as suits bare numbers.
-    """
+    """Columns two spaces apart, a rule below the header; all but the first to the ``right``, as suits bare numbers."""
     rows = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     adjust = [str.ljust, *[str.rjust if right else str.ljust] * (len(widths) - 1)]

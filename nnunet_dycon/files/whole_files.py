@@ -23,11 +23,9 @@ _LONGEST_WRITING_S = 24 * 3600
 
 @contextmanager
 def partial_folder(folder: Path, name: str) -> Iterator[Path]:
-    """A hidden folder in ``folder`` to make something in; it is removed in the end, with what is left in it.
+    """A hidden folder in an existing one to make something in, which gives a leftover its name.
 
-    Args:
-        folder: an existing folder.
-        name: of what is made, so that a leftover can be recognised.
+    It is removed in the end, with what is left in it.
 
     Raises:
         UserError: nothing can be written there, or the disk is full.

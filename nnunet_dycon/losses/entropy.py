@@ -32,19 +32,12 @@ def max_entropy(num_channels: int, nonlinearity: str = "softmax") -> float:
 
 
 def entropy(logits: torch.Tensor, nonlinearity: str = "softmax") -> torch.Tensor:
-    """Entropy of each voxel's prediction.
+    """Entropy of each voxel's prediction in nats, of regions the sum of their binary entropies.
 
-    For regions it is the sum of the binary entropies of the regions. Computed in float32 at least.
-
-    Args:
-        logits: (B, C, X, Y[, Z]).
-        nonlinearity: "softmax" for classes, "sigmoid" for regions.
-
-    Returns:
-        (B, X, Y[, Z]), in nats.
+    Shape: logits (B, C, X, Y[, Z]) to (B, X, Y[, Z]), in float32 at least.
 
     Raises:
-        ValueError: an unknown nonlinearity.
+        ValueError: a nonlinearity other than "softmax" (for classes) and "sigmoid" (for regions).
     """
     check_nonlinearity(nonlinearity)
     logits = logits if logits.dtype == torch.float64 else logits.float()
@@ -56,15 +49,7 @@ def entropy(logits: torch.Tensor, nonlinearity: str = "softmax") -> torch.Tensor
 
 
 def entropy_of_probabilities(probabilities: torch.Tensor, nonlinearity: str) -> torch.Tensor:
-    """Entropy of each voxel where probabilities are all there is: of a prediction that was resampled.
-
-    Args:
-        probabilities: (C, ...).
-        nonlinearity: as for ``entropy``.
-
-    Returns:
-        (...), in nats, float32.
-    """
+    """As ``entropy``, where probabilities (C, ...) are all there is, of a resampled prediction; (...) in float32."""
     check_nonlinearity(nonlinearity)
     total = torch.zeros(probabilities.shape[1:])
     for channel in probabilities.float():

@@ -22,11 +22,8 @@ def map_ending(reader: type[BaseReaderWriter], file_ending: str) -> str:
 def write_map(values: np.ndarray, file: Path, segmentation_file: Path, reader: type[BaseReaderWriter]) -> None:
     """Write a map on the grid of a segmentation that nnU-Net has written.
 
-    Args:
-        values: (Z, Y, X) as nnU-Net orders its arrays, which some readers turn to a common orientation.
-        file: file to write; its name ends in ``map_ending``.
-        segmentation_file: nnU-Net's segmentation of the case.
-        reader: the reader of the dataset.
+    ``values`` are (Z, Y, X) as nnU-Net orders its arrays, which some readers turn to a common orientation; the file's
+    name ends in ``map_ending``.
     """
     if issubclass(reader, (Tiff3DIO, NaturalImage2DIO)):
         tifffile.imwrite(file, values.astype(np.float32), photometric="minisblack", compression="zlib")

@@ -183,8 +183,8 @@ def _fold(folder_name: str) -> int | str:
 
 def _there(folder: Path) -> str:
     """What to give instead of a folder that holds no model."""
-    models = sorted({str(file.parent.parent) for file in folder.parent.glob("*__*__*/fold_*/*.pth")})
-    models += sorted({str(file.parent.parent) for file in folder.glob("*__*__*/fold_*/*.pth")})
+    files = [i for place in (folder.parent, folder) for i in sorted(place.glob("*__*__*/fold_*/*.pth"))]
+    models = list(dict.fromkeys(str(file.parent.parent) for file in files))
     return (
         f"there is {', '.join(models[:5])}" if models else "give nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION"
     )

@@ -84,16 +84,16 @@ class Case:
         return np.any([self.foreground(i) for i in (self.reference, *self.predictions)], axis=0)
 
     def dice(self, number: int = 0) -> dict[str, float]:
-        """Dice of each class over the whole volume."""
-        values, counts = self.values(), self._confusion(number)
-        places = {name: [values.index(value) + 1 for value in own] for name, own in self.classes.items()}
-        return {name: _dice(counts, own) for name, own in places.items()}
-
-    def _confusion(self, number: int) -> np.ndarray:
-        """Voxels by ``_places`` in the reference and in the prediction."""
-        size = len(self.values()) + 1
+        """Dice of each class over the whole volume; NaN if neither map has any of it."""
+        values, scores = self.values(), {}
+        size = len(values) + 1
         pairs = self._places(self.reference) * size + self._places(self.predictions[number])
-        return np.bincount(pairs.ravel(), minlength=size * size).reshape(size, size)
+        counts = np.bincount(pairs.ravel(), minlength=size * size).reshape(size, size)
+        for name, own in self.classes.items():
+            places = [values.index(value) + 1 for value in own]
+            total = int(counts[places].sum() + counts[:, places].sum())
+            scores[name] = 2.0 * int(counts[np.ix_(places, places)].sum()) / total if total else math.nan
+        return scores
 
     def mean_dice(self, number: int = 0) -> float:
         """Mean of the classes that the reference or the prediction has; NaN without any."""
@@ -175,12 +175,6 @@ class Case:
         start = np.maximum((low + high) / 2 - half_voxels, 0).astype(int)
         stop = np.minimum((low + high) / 2 + half_voxels, masks.shape).astype(int)
         return slice(start[0], stop[0]), slice(start[1], stop[1])
-
-
-def _dice(counts: np.ndarray, places: Sequence[int]) -> float:
-    """Dice of the union of some labels; NaN if neither map has any of them."""
-    total = int(counts[places].sum() + counts[:, places].sum())
-    return 2.0 * int(counts[np.ix_(places, places)].sum()) / total if total else math.nan
 
 
 def _dice_text(score: float) -> str:

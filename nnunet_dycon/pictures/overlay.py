@@ -38,12 +38,7 @@ def pick_cases(
 def overlay_figure(
     cases: Sequence[Case], *, prediction_names: Sequence[str] = ("prediction",), margin_mm: float | None = None
 ) -> Figure:
-    """Draw of each case the slice with most reference foreground.
-
-    Args:
-        cases: one row each, all with the same classes.
-        prediction_names: column titles, one for each prediction of a case.
-        margin_mm: show so much around the foreground; None shows whole slices.
+    """A row a case, all with the same classes: the slice with most reference foreground, whole or with a margin.
 
     Raises:
         ValueError: no case, or names and predictions that do not match.

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -123,8 +123,10 @@ def view_of(crop: Crop, network: nn.Module, how: Reading, spacing: Sequence[floa
     logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
     labels = predicted_labels(logits, class_order=how.class_order)[0].cpu().numpy()
     uncertainty = entropy(logits, how.nonlinearity)[0].cpu().numpy()
-    shown = _shown_slice(crop) if labels.ndim == 3 else 0
-    place: Any = shown if labels.ndim == 3 else ...
+    shown, place = 0, cast(Any, ...)
+    if labels.ndim == 3:
+        foreground = np.zeros(1) if crop.reference is None else (crop.reference > 0).sum(axis=(1, 2))
+        shown = place = int(foreground.argmax()) if foreground.any() else len(labels) // 2
     return Slice(
         title=f"{crop.title}\nslice {crop.start + shown} of axis 0",
         image=crop.image[0].numpy()[place],
@@ -134,12 +136,6 @@ def view_of(crop: Crop, network: nn.Module, how: Reading, spacing: Sequence[floa
         aspect=float(spacing[-2] / spacing[-1]),
         reference=None if crop.reference is None else crop.reference[place].astype(np.int16),
     )
-
-
-def _shown_slice(crop: Crop) -> int:
-    if crop.reference is not None and (crop.reference > 0).any():
-        return int((crop.reference > 0).sum(axis=(1, 2)).argmax())
-    return crop.image.shape[1] // 2
 
 
 def write_picture(folder: Path, picture: Picture) -> None:

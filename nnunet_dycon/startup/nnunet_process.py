@@ -53,7 +53,7 @@ def show_error(kind: type[BaseException], error: BaseException, trace: Traceback
         return
     trainer = _trainer_of(trace)
     if trainer is not None and trainer.local_rank == 0:
-        if _has_begun(trainer):
+        if len(trainer.logger.get_value("epoch_start_timestamps", step=None)) > trainer.current_epoch:  # has begun one
             trainer.print_to_log_file(f"error: {error}", also_print_to_console=False)
         else:
             leave_nothing(Path(trainer.log_file))
@@ -93,11 +93,6 @@ def _trainer_of(trace: TracebackType | None) -> nnUNetTrainer | None:
 
     values = (value for frame, _ in traceback.walk_tb(trace) for value in frame.f_locals.values())
     return next((i for i in values if isinstance(i, nnUNetTrainer) and hasattr(i, "log_file")), None)
-
-
-def _has_begun(trainer: nnUNetTrainer) -> bool:
-    """Whether this process has begun an epoch."""
-    return len(trainer.logger.get_value("epoch_start_timestamps", step=None)) > trainer.current_epoch
 
 
 def leave_nothing(log_file: Path) -> None:

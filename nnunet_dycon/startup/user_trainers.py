@@ -32,16 +32,9 @@ def user_folder() -> Path:
 
 
 def write_trainer(name: str, base: str, settings: Sequence[str], *, overwrite: bool = False) -> Path:
-    """Write a trainer that is ``base`` with other settings.
+    """Write a trainer that is ``base`` with other settings, ``key=value`` each; the file.
 
-    Args:
-        name: the new class.
-        base: a trainer of this package, or a variant of it such as ``nnUNetTrainerDyCON_50epochs``.
-        settings: ``key=value`` each.
-        overwrite: replace a file of this name with other content.
-
-    Returns:
-        The file.
+    The base is a trainer of this package, or a variant of it such as ``nnUNetTrainerDyCON_50epochs``.
 
     Raises:
         UserError: a name that is taken or that nnU-Net could not use, an unknown base, or a setting that it refuses.

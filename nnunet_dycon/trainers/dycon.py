@@ -132,12 +132,11 @@ class nnUNetTrainerDyCON(nnUNetTrainerMeanTeacher):
     @torch.no_grad()
     def _patch_labels(self, step: Step) -> torch.Tensor:
         """(B, N): from ground truth where there is one, from the teacher's prediction elsewhere."""
-        manager, settings = self.label_manager, self.settings
-        order = manager.regions_class_order if manager.has_regions else None
+        manager, settings, order = self.label_manager, self.settings, self.class_order
         pseudo = predicted_labels(
             step.teacher.logits, class_order=order, min_confidence=settings.pseudo_label_min_confidence
         )
-        labels = self._true_labels(step.target, order)
+        labels = self._true_labels(step.target)
         if manager.has_ignore_label:  # the teacher has seen the labelled crops, too
             labels = torch.where(labels < 0, pseudo[: step.num_labeled], labels)
         labels = torch.cat([labels, pseudo[-(len(step.student_logits) - step.num_labeled) :]])
@@ -150,9 +149,9 @@ class nnUNetTrainerDyCON(nnUNetTrainerMeanTeacher):
             min_purity=settings.patch_min_purity,
         )
 
-    def _true_labels(self, target: torch.Tensor, order: list[int] | None) -> torch.Tensor:
+    def _true_labels(self, target: torch.Tensor) -> torch.Tensor:
         """Label map (b, X, Y[, Z]) of nnU-Net's target (b, 1 or regions, X, Y[, Z]); ignored voxels are -1."""
-        if order is None:
+        if (order := self.class_order) is None:
             labels = target[:, 0].long()
             ignore = self.label_manager.ignore_label
             return labels if ignore is None else labels.masked_fill(labels == ignore, -1)

@@ -352,14 +352,13 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
 
     def _training_pictures(self) -> TrainingPictures:
         manager, patch_size = self.label_manager, self.configuration_manager.patch_size
-        order = manager.regions_class_order if manager.has_regions else None
         data = loader_of(self.dataloader_train).unlabeled._data, loader_of(self.dataloader_val)._data
         return TrainingPictures(
             folder=Path(self.output_folder) / FOLDER,
             every_epochs=self.settings.picture_every_epochs,
             crops=lambda: fixed_crops(*data, patch_size, manager.foreground_labels, self.do_split()[0]),
             network=self.predicting_network,
-            how=Reading(self.nonlinearity, order, self.device, self.autocast),
+            how=Reading(self.nonlinearity, self.class_order, self.device, self.autocast),
             spacing=self.configuration_manager.spacing,
             highest_entropy=max_entropy(manager.num_segmentation_heads, self.nonlinearity),
             log=self.print_to_log_file,

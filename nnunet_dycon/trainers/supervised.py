@@ -119,6 +119,12 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         return list(train), list(val)
 
     @property
+    def class_order(self) -> list[int] | None:
+        """Label of each region, None for classes."""
+        manager = self.label_manager
+        return manager.regions_class_order if manager.has_regions else None
+
+    @property
     def validates_on_training_cases(self) -> bool:
         """As with fewer than five labelled cases, and in fold "all": the pseudo Dice is optimistic then."""
         train, val = self.do_split()

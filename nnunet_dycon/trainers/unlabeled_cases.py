@@ -68,8 +68,7 @@ class UnlabeledCases:
     def images(self, configuration_name: str | None = None) -> dict[str, Path]:
         """Preprocessed image of each case: those of ``imagesUn``, made now where needed, and splits_final.json's.
 
-        Args:
-            configuration_name: the next stage of a cascade, in place of the own configuration.
+        A cascade's next stage may be named in place of the own configuration.
 
         Raises:
             UserError: a case of imagesUn is preprocessed as a labelled one.

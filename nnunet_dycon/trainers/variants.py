@@ -13,12 +13,7 @@ _SUFFIX = re.compile(r"(?P<base>nnUNetTrainer\w+?)_(?:(?P<epochs>[1-9]\d*)epochs
 
 
 def variant(name: str, trainers: dict[str, type[nnUNetTrainerSupervised]]) -> type[nnUNetTrainerSupervised] | None:
-    """The class of a variant's name, made now; None for a name that is none.
-
-    Args:
-        name: a trainer's name with one suffix or both, in any order.
-        trainers: the trainers that there are, by name.
-    """
+    """The class of a variant's name (one of ``trainers`` with a suffix or both, in any order), made now; else None."""
     if name in trainers:
         return trainers[name]
     found = _SUFFIX.fullmatch(name)

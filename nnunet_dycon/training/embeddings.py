@@ -45,9 +45,7 @@ class ProjectionHead(nn.Module):
 class EncoderTap:
     """Catches one skip of a network's encoder during a forward pass, without changing the network.
 
-    Args:
-        network: network with an ``encoder`` that returns its skips.
-        stage: index of the skip, 0 is full resolution.
+    The ``encoder`` returns its skips; ``stage`` 0 is full resolution.
     """
 
     def __init__(self, network: nn.Module, stage: int) -> None:

@@ -13,14 +13,9 @@ def _check_progress(progress: float) -> float:
 
 
 def beta_schedule(progress: float, *, beta_max: float = 5.0, beta_min: float = 0.5) -> float:
-    """Exponential decay of UnCL's beta from ``beta_max`` to ``beta_min``.
+    """Exponential decay of UnCL's beta from ``beta_max`` to ``beta_min`` over the training progress t in [0, 1].
 
     beta(t) = beta_max * (beta_min / beta_max)^t
-
-    Args:
-        progress: training progress t in [0, 1].
-        beta_max: value at t = 0, above 0.
-        beta_min: value at t = 1, above 0.
 
     Raises:
         ValueError: progress outside [0, 1], or a beta that is not positive.
@@ -33,12 +28,7 @@ def beta_schedule(progress: float, *, beta_max: float = 5.0, beta_min: float = 0
 def sigmoid_rampup(progress: float, *, start: float = 0.0, length: float = 0.4) -> float:
     """Weight that rises along a Gaussian flank from 0 to 1, the field's "sigmoid ramp-up" (Laine & Aila, 2017).
 
-    lambda(t) = exp(-5 (1 - min(1, (t - start) / length))^2), and 0 before ``start``
-
-    Args:
-        progress: training progress t in [0, 1].
-        start: progress at which the ramp begins.
-        length: share of training that the ramp takes; 0 switches on at once.
+    lambda(t) = exp(-5 (1 - min(1, (t - start) / length))^2), and 0 before ``start``; length 0 switches on at once
 
     Raises:
         ValueError: progress outside [0, 1], or a negative start or length.

@@ -86,16 +86,10 @@ class Step:
         """Labelled crops b."""
         return len(self.target)
 
-    @property
-    def first_taught(self) -> int:
-        """Index of the first crop of the batch that the teacher has seen: 0 or b."""
-        return len(self.student_logits) - len(self.teacher.logits)
-
     def compared(self, *, with_labeled: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """Student's and teacher's logits of the unlabelled crops, or of all that the teacher has seen."""
-        first = self.first_taught if with_labeled else self.num_labeled
-        student = self.student_logits[first:]
-        return student, self.teacher.logits[len(self.teacher.logits) - len(student) :]
+        number = len(self.teacher.logits) if with_labeled else len(self.student_logits) - self.num_labeled
+        return self.student_logits[-number:], self.teacher.logits[-number:]
 
 
 @dataclass(frozen=True)

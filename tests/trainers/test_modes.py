@@ -243,7 +243,7 @@ def test_unannotated_voxels_are_left_out_of_the_supervised_loss_and_labelled_by_
     order = manager.regions_class_order if manager.has_regions else None
     ignored = target[:, -1] > 0 if manager.has_regions else target[:, 0] == manager.ignore_label
     assert 0 < ignored.float().mean() < 1
-    labels = trainer._true_labels(target, order)
+    labels = trainer._true_labels(target)
     assert (labels[ignored] == -1).all() and (labels[~ignored] >= 0).all()
     share = trainer.settings.patch_foreground_share
     fine = patch_labels(labels, [0, 1, 2], trainer.grid, foreground_share=share).reshape(len(labels), *trainer.grid)
