@@ -1,18 +1,17 @@
-"""Base class of all semi-supervised trainers: student, teacher, ramp-up, logging, checkpoints."""
+"""Base class of all semi-supervised trainers: unlabelled crops, ramp-up, logging, checkpoints."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from torch import autocast, nn
+from torch import autocast
 
 from nnunet_dycon.data.two_stream_loader import (
     TwoStreamDataLoader,
@@ -24,26 +23,24 @@ from nnunet_dycon.data.two_stream_loader import (
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.losses import max_entropy
-from nnunet_dycon.models.checkpoints import OTHER_NETWORK, save_checkpoint_file
+from nnunet_dycon.models.checkpoints import save_checkpoint_file
 from nnunet_dycon.pictures.training import FOLDER, Reading, TrainingPictures, fixed_crops
 from nnunet_dycon.settings import SemiSupervisedSettings
-from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
+from nnunet_dycon.trainers.two_networks import nnUNetTrainerTwoNetworks
 from nnunet_dycon.trainers.unlabeled_cases import UnlabeledCases
 from nnunet_dycon.training import resume
 from nnunet_dycon.training.cascade import predict_for_next_stages
 from nnunet_dycon.training.curves import SemiSupervisedLogger
-from nnunet_dycon.training.embeddings import Branch, EncoderTap, new_head
 from nnunet_dycon.training.memory import estimate_of_step, out_of_memory_explained
-from nnunet_dycon.training.processes import sum_over_processes, unwrap, wrap
+from nnunet_dycon.training.processes import unwrap
 from nnunet_dycon.training.schedules import Schedule
 from nnunet_dycon.training.skipped_steps import SkippedSteps
 from nnunet_dycon.training.step import Crops, Losses, Step, Taught
 from nnunet_dycon.training.step_log import StepLog
 from nnunet_dycon.training.student_views import seen_by_student, student_views
-from nnunet_dycon.training.teacher import EMATeacher, Peer
 
 
-class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
+class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
     """nnU-Net's trainer with an EMA teacher and unlabelled crops in every batch.
 
     A method is a subclass with ``semi_supervised_losses``; each loss it returns under NAME is weighted with the
@@ -55,8 +52,6 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
     curves: ClassVar[Mapping[str, Sequence[str]]] = {"ramp-up": ("ramp_up",)}
     """Names logged with ``log_step`` that get curves, by the title of their panel in progress.png."""
     settings: SemiSupervisedSettings
-    network: nn.Module
-    teacher_network: nn.Module
 
     def __init__(
         self,
@@ -69,8 +64,6 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.nonlinearity = "sigmoid" if self.label_manager.has_regions else "softmax"
         self.logger.local_logger = SemiSupervisedLogger(self.settings.loss_names(), self.curves)
-        self.head: nn.Module | None = None
-        self.grid: tuple[int, ...] = ()
         self.steps_done = 0
         self.generator = torch.Generator()
         self._seed = torch.initial_seed()
@@ -98,10 +91,6 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         """Unweighted losses of a step by name; see ``Step`` for what they may use."""
         raise NotImplementedError
 
-    def embedding_patches(self) -> int:
-        """Largest number of patches of a crop whose embeddings the losses read; 0 makes no projection head."""
-        return 0
-
     def losses(self, crops: Crops) -> list[Losses]:
         """Losses of a step on all crops, of each network that is trained."""
         with self.autocast():
@@ -117,10 +106,6 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         with self.autocast():
             outputs = [branch.logits(crops.labeled) for branch in self.student_branches()]
             return [Losses(self.supervised_loss(i, crops.targets)) for i in outputs]
-
-    def student_branches(self) -> list[Branch]:
-        """The networks that are trained."""
-        return [self.student_branch]
 
     def log_step(self, name: str, value: torch.Tensor | float) -> None:
         """Record a number of this step; its mean over the epoch is logged. It stays on the device until then."""
@@ -169,57 +154,12 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
         self.unlabeled_cases.check(self.settings.source_shares)
         return self.unlabeled_cases.for_training(*self.do_split())
 
-    # the networks -----------------------------------------------------------------------------------------------
+    # training ---------------------------------------------------------------------------------------------------
 
     def initialize(self) -> None:
         super().initialize()
         self.skipped_steps = SkippedSteps(self.device)
         self.views = student_views(self.settings)
-        modules = nn.ModuleDict({"network": unwrap(self.network)})
-        stage = self._add_head(modules) if self.embedding_patches() else None
-        self.teacher = self.make_teacher(modules)
-        self.teacher_network = self.teacher.module.get_submodule("network")
-        taps = [None if stage is None else EncoderTap(i, stage) for i in (modules["network"], self.teacher_network)]
-        if self._do_i_compile():
-            self.teacher_network = cast(nn.Module, torch.compile(self.teacher_network))
-        if self.head is not None and self.is_ddp:
-            self.head = wrap(self.head, self.device)
-        teacher_head = None if self.head is None else self.teacher.module.get_submodule("head")
-        self.student_branch = Branch(self.network, self.head, taps[0])
-        self.teacher_branch = Branch(self.teacher_network, teacher_head, taps[1])
-
-    def make_teacher(self, modules: nn.ModuleDict) -> EMATeacher | Peer:
-        """What teaches the student, given the student's ``network`` and, where there is one, ``head``."""
-        return EMATeacher(modules, self.settings.ema_decay)
-
-    def _add_head(self, modules: nn.ModuleDict) -> int:
-        """Add a projection head on the encoder stage that suits the settings; returns the stage."""
-        crops = self.num_input_channels, self.configuration_manager.patch_size
-        head, stage, self.grid = new_head(modules["network"], *crops, self.embedding_patches())
-        self.head = modules["head"] = head.to(self.device)
-        self.optimizer.add_param_group({"params": list(self.head.parameters())})
-        self.print_to_log_file(f"patch embeddings: encoder stage {stage}, {head.channels} channels, grid {self.grid}")
-        return stage
-
-    @contextmanager
-    def _using(self, name: str) -> Iterator[None]:
-        """Inside, nnU-Net's code runs with the ``teacher`` or the ``student`` as its network."""
-        student = self.network
-        if name == "teacher":
-            self.network = self.teacher_network
-        try:
-            yield
-        finally:
-            self.network = student
-
-    def predicting_network(self) -> nn.Module:
-        return unwrap(self.teacher_network if self.settings.predict_with == "teacher" else self.network)
-
-    def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        for network in (self.network, self.teacher_network):
-            unwrap(network).get_submodule("decoder").deep_supervision = enabled  # type: ignore[assignment]
-
-    # training ---------------------------------------------------------------------------------------------------
 
     def run_training(self) -> None:
         """nnU-Net's. Workers are ended before an error is shown; what they write when they die would come after it."""
@@ -364,31 +304,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
             log=self.print_to_log_file,
         )
 
-    # validation -------------------------------------------------------------------------------------------------
-
-    def validation_step(self, batch: dict) -> dict:
-        """nnU-Net's validation step for both networks; the one that predicts is what nnU-Net logs."""
-        first, second = self.settings.predict_with, OTHER_NETWORK[self.settings.predict_with]
-        target = deepcopy(batch["target"])  # nnU-Net overwrites ignored voxels in place
-        with self._using(first):
-            outputs = super().validation_step({**batch, "target": target})
-        with self._using(second):
-            others = super().validation_step(batch)
-        return {**outputs, **{f"other_{key}": others[key] for key in ("tp_hard", "fp_hard", "fn_hard")}}
-
-    def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
-        super().on_validation_epoch_end(val_outputs)
-        tp, fp, fn = (
-            sum_over_processes(np.sum([i[f"other_{key}_hard"] for i in val_outputs], axis=0))
-            for key in ("tp", "fp", "fn")
-        )
-        with np.errstate(invalid="ignore"):
-            other = float(np.nanmean(2 * tp / (2 * tp + fp + fn)))
-        first = self.settings.predict_with
-        dice = {first: self.logger.get_value("mean_fg_dice", -1), OTHER_NETWORK[first]: other}
-        for name, value in dice.items():
-            self.logger.log(f"{name}_mean_fg_dice", value, self.current_epoch)
-        self.print_to_log_file(", ".join(f"{name} pseudo Dice {value:.4f}" for name, value in sorted(dice.items())))
+    # prediction and checkpoints ----------------------------------------------------------------------------------
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         with self._using(self.settings.predict_with):
@@ -402,8 +318,6 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerSupervised):
             folder = Path(self.output_folder)
             predict_for_next_stages(predictor, *self.unlabeled_cases.for_stages(stages), folder, self.print_to_log_file)
             self.set_deep_supervision_enabled(True)
-
-    # checkpoints ------------------------------------------------------------------------------------------------
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint, whose network is the one that predicts, with all else that a resume needs.
