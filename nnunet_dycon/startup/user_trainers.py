@@ -60,7 +60,7 @@ def _text(name: str, base: str, settings: Sequence[str]) -> str:
     trainer = getattr(trainers, base, None) if base.startswith("nnUNetTrainer") else None
     if trainer is None:
         raise UserError(f"-tr {base}: give one of {', '.join(trainers.__all__)}, or NAME_100epochs, NAME_NoMirroring")
-    values = overrides_from_pairs(settings, "write each setting as key=value, as in weight_fecl=0.05")
+    values = overrides_from_pairs(settings, "write key=value, as in weight_fecl=0.05")
     chosen = trainer.default_settings.override(values, trainer=base, unused=trainer.unused_settings)
     values = {key: getattr(chosen, key) for key in values}
     listed = ", ".join(f"{key}={value}" for key, value in values.items())
