@@ -1,4 +1,4 @@
-"""Faults in preprocessed folders, splits, plans, dataset.json and settings: each is named before training starts."""
+"""Faults in preprocessed folders, splits, plans and dataset.json: each is named before training starts."""
 
 import json
 import os
@@ -12,10 +12,8 @@ from nnunet_dycon.cli import main
 from nnunet_dycon.dataset.raw_dataset import read_dataset_json
 from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.settings import overrides_from_environment
 from nnunet_dycon.startup.nnunet_process import show_error
 from nnunet_dycon.trainers import nnUNetTrainerDyCON, nnUNetTrainerSupervised
-from nnunet_dycon.trainers.dycon import DyCONSettings
 from tests.conftest import LABELED, UNLABELED
 from tests.helpers.training import make_trainer, without_plots  # noqa: F401
 
@@ -216,7 +214,7 @@ def test_ordinary_names_are_accepted(tmp_path):
     assert read_splits(tmp_path)[0]["train"] == names
 
 
-# ---------------------------------------------------------------------------------- dataset.json, plans, settings
+# ---------------------------------------------------------------------------------- dataset.json, plans
 
 DATASETS = {
     "no JSON": ("{", r"is no valid JSON"),
@@ -247,28 +245,6 @@ def test_broken_plans_are_named_by_the_command(dataset, capsys, content, message
     assert main(["preprocess", "-d", "901"]) == 2
     error = capsys.readouterr().err
     assert f"nnUNetPlans.json {message}" in error and "run nnUNetv2_plan_and_preprocess -d 901" in error
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"weight_fecl": 0.1', "is no valid JSON"),
-        ("{1: 2}", "is no valid JSON"),
-        ("weight_fecl", "has no '='"),
-        ('["weight_fecl"]', "has no '='"),
-        ("weight_fecl=nan", "weight_fecl must be float"),
-        ('{"weight_fecl": Infinity}', "weight_fecl must be float"),
-        ('{"weight_fecl": [1]}', "weight_fecl must be float"),
-        ("weight_fecl=-1", "weight_fecl must be at least 0, got -1"),
-        ("top_k=1.5", "top_k must be int"),
-        ("teach_labeled=maybe", "teach_labeled must be bool"),
-        ("predict_with=../x", "predict_with must be teacher or student"),
-    ],
-)
-def test_broken_settings_are_named(monkeypatch, text, message):
-    monkeypatch.setenv("nnUNet_dycon", text)
-    with pytest.raises(UserError, match=message):
-        DyCONSettings().override(overrides_from_environment())
 
 
 # ------------------------------------------------------------------------------------------------------ security
