@@ -115,7 +115,7 @@ def random_factors(batch: int, shape: Sequence[int], largest: float, generator: 
 def magnify(maps: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """(B, C, X, Y[, Z]) seen larger by ``factors`` (B, axes) about the centre; mirrored at the border where smaller."""
     device = torch.device("cpu") if maps.device.type == "mps" else maps.device  # which has no 3D grid_sample
-    if device.type == "cuda":
+    if device.type == "cuda" and factors.device.type == "cpu":
         factors = factors.pin_memory()  # so that nothing waits for the device
     factors = factors.to(device, non_blocking=True)
     shrinkage = torch.diag_embed(1 / factors.flip(1))  # grid_sample counts axes from the last
