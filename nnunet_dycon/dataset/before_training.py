@@ -35,10 +35,6 @@ def check_before_training(
     """Refuse what training would stumble over: in imagesUn, the labelled cases and splits_final.json.
 
     Args:
-        dataset_name: DatasetXXX_Name.
-        configuration_name: such as 3d_fullres.
-        plans: content of the plans file.
-        dataset_json: content of dataset.json.
         base: the dataset's folder in nnUNet_preprocessed.
         fold: the fold that is trained; None checks all that splits_final.json has.
 

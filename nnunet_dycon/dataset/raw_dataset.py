@@ -86,12 +86,8 @@ def masks_in(folder: Path, file_ending: str) -> dict[str, Path]:
 def scans_in(folder: Path, file_ending: str, *, with_sources: bool) -> tuple[dict[str, list[Path]], list[Path]]:
     """Paths in a folder that are named ``CASE_0000.nii.gz``, by case and sorted, and those that are named otherwise.
 
-    Hidden files (macOS adds ``._FILE``) and the spacings of TIFF files, ``CASE.json``, are neither.
-
-    Args:
-        folder: such as imagesUn.
-        file_ending: of the dataset.
-        with_sources: take the folders in it as well, each a source of scans, such as a site.
+    Hidden files (macOS adds ``._FILE``) and the spacings of TIFF files, ``CASE.json``, are neither. ``with_sources``
+    takes the folders in it as well, each a source of scans, such as a site.
 
     Raises:
         UserError: a folder cannot be read, or two have files of one case.
@@ -255,10 +251,9 @@ def link_dataset(
     """Fill the folder of a new dataset with links to files of others, or copies where links are not possible.
 
     Args:
-        folder: of the dataset.
+        folder: an existing one.
         dataset_json: its dataset.json but for numTraining.
-        images: channel files by part and case.
-        masks: mask by part and case.
+        images, masks: by part and case.
         progress: show a progress bar.
     """
     files = [(f"images{part}", case, scan) for part, cases in images.items() for case, scan in cases.items()]

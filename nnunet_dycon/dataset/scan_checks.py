@@ -43,9 +43,7 @@ def check_scan(
 
     Args:
         files: its channel files.
-        plans: the dataset's plans.
-        configuration: the configuration it is preprocessed for.
-        dataset_json: the dataset's dataset.json.
+        configuration: the one it is preprocessed for.
         may_be_masks: the labelled images look like masks, so unlabelled ones may as well.
 
     Returns:

@@ -106,9 +106,6 @@ def check_fold(
     """Check what is known of a fold by the names alone.
 
     Args:
-        train: labelled cases to train on.
-        val: cases to validate on.
-        unlabeled: unlabelled cases of the fold.
         known: all labelled cases that are preprocessed, and those of the raw dataset where it is there.
         fold: its number, or "all", for the message.
 

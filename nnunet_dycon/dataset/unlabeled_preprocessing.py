@@ -97,13 +97,7 @@ def preprocess_unlabeled(
     processes may do it at the same time, as trainings of several folds do: they share the work.
 
     Args:
-        dataset_name: DatasetXXX_Name.
-        configuration_name: such as 3d_fullres.
-        plans: content of the plans file.
-        dataset_json: content of dataset.json.
         preprocessed_dataset_folder: folder of the configuration's labelled cases.
-        num_processes: worker processes.
-        progress: show a progress bar.
         tell: gets what is worth a look: how new scans compare with the labelled ones, and what is odd in some.
 
     Returns:

@@ -63,9 +63,8 @@ def find_raw_scans(
     """Image files of each case in a folder such as ``imagesUn``, channels in order, cases sorted.
 
     Args:
-        folder: imagesUn.
-        dataset_json: the dataset's dataset.json, for file ending and channels.
-        plans: the dataset's plans, for the image reader.
+        dataset_json: for file ending and channels.
+        plans: for the image reader.
         with_sources: take the folders in it as well (``imagesUn/site_a/CASE_0000.nii.gz``).
 
     Raises:
