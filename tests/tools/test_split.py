@@ -606,6 +606,12 @@ def test_in_place_divides_one_fold_and_keeps_its_validation_cases_and_the_other_
     assert read_splits(folder) == [splits[0], {"train": CASES[:2], "val": CASES[8:], "unlabeled": CASES[2:8]}]
 
 
+def test_in_place_names_a_case_of_the_fold_that_has_no_mask(roots):
+    make_preprocessed(roots, splits=[{"train": ["absent", *CASES], "val": CASES[:1]}])
+    with pytest.raises(UserError, match=r"case absent has no mask; add absent\.nii\.gz"):
+        split_in_place(500, SplitOptions(labeled="1"), overwrite=True)
+
+
 def test_in_place_again_gives_the_same_and_needs_no_overwrite(roots):
     folder = make_preprocessed(roots)
     split_in_place(500, SplitOptions(labeled="4", test="2"))

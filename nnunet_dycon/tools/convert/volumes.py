@@ -91,9 +91,10 @@ def label_on_grid(label: np.ndarray, values: Mapping[int, int], grid: sitk.Image
             f"the label has {label.shape[::-1]} voxels (x, y, z) and the image {shape[::-1]}; they do not belong "
             "together: download both again"
         )
-    foreign = np.setdiff1d(label, list(values))
-    if len(foreign):
-        listed, expected = ", ".join(f"{value:g}" for value in foreign[:5]), ", ".join(map(str, sorted(values)))
+    known = np.isin(label, list(values))
+    if not known.all():
+        listed = ", ".join(f"{value:g}" for value in np.unique(label[~known])[:5])
+        expected = ", ".join(map(str, sorted(values)))
         raise UserError(
             f"the label holds values that are no labels ({listed}, ...; expected {expected}): it was interpolated or "
             "belongs to another dataset; use the mask of the original download"

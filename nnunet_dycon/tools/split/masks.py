@@ -44,6 +44,7 @@ class Masks:
     def content(self, case: str) -> tuple[frozenset[int], bool]:
         """Values of a mask, and whether it is a single slice; read once."""
         if case not in self._read:
+            self.check_there([case])
             self._read[case] = mask_content(self.files[case], self.dataset.dataset_json)
         return self._read[case]
 
