@@ -240,6 +240,6 @@ say "done, $(left) s left"
 cat "$summary"
 failed=$(grep -c FAILED "$summary")
 [ -n "$DRY" ] &&
-  echo "$(date -u +%F), commit $(git -C "$root" describe --always --dirty 2>/dev/null), stages$stages: $failed failed" \
+  echo "$(date -u +%F), commit $(git -C "$root" describe --always --dirty 2>/dev/null), stages${stages% }: $failed failed" \
   > "$root/scripts/gpu_check/last_dry_run.txt"
 [ "$failed" = 0 ]
