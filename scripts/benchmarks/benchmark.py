@@ -16,6 +16,7 @@ import gc
 import json
 import os
 import platform
+import random
 import shutil
 import statistics
 import tempfile
@@ -328,9 +329,10 @@ of the batches."""
 
 
 def benchmark_loader(args: argparse.Namespace) -> dict:
-    """Batches a second against nnU-Net's own loader with as many crops: both are fed in turn, a round each.
+    """Batches against nnU-Net's own loader with as many crops, in turn: how many a second, and what one costs.
 
-    On a machine that does other work as well, what the workers' processors spend on a batch tells more.
+    The rate needs a machine that does nothing else. The cost is the processor's time for a batch without workers, with
+    the same seed for both.
     """
     rows = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as results:
@@ -340,46 +342,38 @@ def benchmark_loader(args: argparse.Namespace) -> dict:
                 make_trainer(args, "nnUNetTrainerSupervised"), make_trainer(args, "nnUNetTrainerDyCON", settings)
             ]  # fmt: skip
             trainers[0].batch_size *= factor
-            pairs = [(trainer, *trainer.get_dataloaders()) for trainer in trainers]
-            rounds = [
-                [speed(trainer, train, args.batches, makes_steps) for trainer, train, _ in pairs]
-                for _ in range(args.repeats)
-            ]
-            for _, *loaders in pairs:
-                for loader in loaders:
-                    getattr(loader, "_finish", lambda: None)()
-            for i, unit in enumerate(("batches / s", "CPU ms a batch")):
-                stock, ours = ([turn[i] for turn in turns] for turns in zip(*rounds, strict=True))
-                ratios = sorted(b / a for a, b in zip(stock, ours, strict=True))
-                rows.append({
-                    "what": name,
-                    "in": unit,
-                    "nnU-Net": statistics.median(stock),
-                    "ours": statistics.median(ours),
-                    "ours / nnU-Net": statistics.median(ratios),
-                    "lowest": ratios[0],
-                    "highest": ratios[-1],
-                })  # fmt: skip
+            loaders = [trainer.get_dataloaders() for trainer in trainers]
+            uses = [i.train_step if makes_steps else lambda batch: None for i in trainers]
+            feeds = [(train, use) for (train, _), use in zip(loaders, uses, strict=True)]
+            rates = [[batches_a_second(*feed, args.batches) for feed in feeds] for _ in range(args.repeats)]
+            for loader in (loader for pair in loaders for loader in pair):
+                getattr(loader, "_finish", lambda: None)()
+            costs = [[processor_ms(*feed, seed) for feed in feeds] for seed in range(args.repeats * args.batches)]
+            for unit, pairs in (("batches / s", rates), ("CPU ms a batch", costs)):
+                ratios = sorted(ours / stock for stock, ours in pairs)
+                row = {"what": name, "in": unit, "nnU-Net": statistics.median(i for i, _ in pairs)}
+                row |= {"ours": statistics.median(i for _, i in pairs), "ours / nnU-Net": statistics.median(ratios)}
+                quarter = len(ratios) // 4
+                rows.append(row | {"lower quartile": ratios[quarter], "upper": ratios[-1 - quarter]})
     table(f"Loading with nnUNet_n_proc_DA={os.environ.get('nnUNet_n_proc_DA')}", rows)
     return {"loader": rows}
 
 
-def speed(trainer, train, number: int, makes_steps: bool) -> tuple[float, float]:
-    """Batches a second, and milliseconds of this and the worker's processors on a batch, of so many batches after those
-    that were made while the other loader was fed."""
-    use = trainer.train_step if makes_steps else lambda batch: None
+def batches_a_second(train, use: Callable, number: int) -> float:
+    """Of so many batches after those that were made while the other loader was fed."""
     for _ in range(3 * getattr(train, "num_cached", 1)):
         use(next(train))
-    before = processor_seconds(train)
-    wall_s = seconds_of(lambda: [use(next(train)) for _ in range(number)], torch.device("cpu"))
-    return number / wall_s, 1e3 * (processor_seconds(train) - before) / number
+    return number / seconds_of(lambda: [use(next(train)) for _ in range(number)], torch.device("cpu"))
 
 
-def processor_seconds(train) -> float:
-    """Of this process and the workers of a loader, until now (Linux)."""
-    files = [Path(f"/proc/{i.pid}/stat").read_text() for i in getattr(train, "_processes", [])]
-    ticks = [int(i) for file in files for i in file.rpartition(")")[2].split()[11:13]]
-    return time.process_time() + sum(ticks) / os.sysconf("SC_CLK_TCK")
+def processor_ms(train, use: Callable, seed: int) -> float:
+    """Of one batch that this process makes and uses; its workers must have ended."""
+    loader = getattr(train, "generator", None) or train.data_loader
+    for set_seed in (np.random.seed, torch.manual_seed, random.seed):
+        set_seed(seed)
+    start = time.process_time()
+    use(next(loader))
+    return 1e3 * (time.process_time() - start)
 
 
 def benchmark_pictures(args: argparse.Namespace) -> dict:
