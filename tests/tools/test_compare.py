@@ -221,7 +221,7 @@ def test_command_trains_in_processes_and_prints_the_verdict(dataset, tmp_path, c
     assert main([*command, "--table-only"]) == 0
     printed = capsys.readouterr().out
     assert "bad: +0.0 points of Dice against control" in printed
-    assert "only 1 cases, one seed says nothing of others" in printed
+    assert "no verdict, as one seed says nothing of others, with only 1 case(s)" in printed
     files = {file.name for file in out.iterdir() if file.is_file()}
     assert files == {"table.md", "table.csv", "differences.csv", "cases.csv", "curves.png"}
 

@@ -9,7 +9,6 @@ import pandas as pd
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json
-from nnunet_dycon.files.text import few
 from nnunet_dycon.files.whole_files import write_text
 from nnunet_dycon.pictures import canvas
 from nnunet_dycon.tools.compare.experiment import RESULT, Experiment
@@ -153,14 +152,14 @@ def _sentence(row: pd.Series, control: str) -> str:
     points = f"{row['difference']:+.1f} points of Dice against {control}"
     between = f"95 % interval {row['low']:+.1f} to {row['high']:+.1f}, over {row['cases']} cases and {seeds}"
     of_seeds = "" if is_one else f"; by seed {row['smallest_seed']:+.1f} to {row['largest_seed']:+.1f}"
-    doubts = [f"only {row['cases']} cases"] if row["cases"] < FEW_CASES else []
-    doubts += ["one seed says nothing of others"] if is_one else []
-    but = f", but {few(doubts)}" if doubts else ""
+    but = f", with only {row['cases']} case(s)" if row["cases"] < FEW_CASES else ""
     return f"{row['run']}: {points} ({between}{of_seeds}): {_word(row)}{but}."
 
 
 def _word(row: pd.Series) -> str:
-    """It needs the whole interval, and every seed, on one side of 0."""
+    """It needs more than one seed, and the whole interval and every seed on one side of 0."""
+    if row["seeds"] == 1:
+        return "no verdict, as one seed says nothing of others"
     if min(row["low"], row["smallest_seed"]) > 0:
         return "it helps"
     if max(row["high"], row["largest_seed"]) < 0:
