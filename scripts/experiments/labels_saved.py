@@ -2,9 +2,10 @@
 
     python scripts/experiments/labels_saved.py OUT.png LA 2=la2 4=la4 8=la8 16=la16 60=la4/all [LGG 2=lgg2 ...]
 
-Each set is a title and LABELS=FOLDER pairs: FOLDER is what compare's -o was, with the runs control and dycon, or one
-run's folder alone (of nnU-Net with all labels). Dots are seeds, lines their means. An arrow goes from DyCON's mean to
-the number of labels at which nnU-Net's line, drawn straight between its points, has as much.
+Each set is a title and LABELS=FOLDER pairs: FOLDER is what compare's -o was, with the runs control, dycon and da5 where
+it was made, or one run's folder alone (of nnU-Net with all labels). Dots are seeds, lines their means. An arrow goes
+from DyCON's mean to the number of labels at which nnU-Net's line, drawn straight between its points, has as much; it is
+left out where that is less than half as many again.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from nnunet_dycon.pictures.canvas import STUDENT, TEACHER
+from nnunet_dycon.pictures.canvas import GREEN, STUDENT, TEACHER
 
-RUNS = {"control": ("nnU-Net", STUDENT), "dycon": ("DyCON", TEACHER)}
+RUNS = {"control": ("nnU-Net", STUDENT), "da5": ("nnU-Net, DA5", GREEN), "dycon": ("DyCON", TEACHER)}
 
 
 def seeds(folder: Path) -> list[float]:
@@ -52,12 +53,12 @@ def labels_with(control: pd.Series, dice: float) -> float | None:
 
 def draw(axes: Axes, title: str, table: pd.DataFrame) -> None:
     means = {run: part.groupby("labels")["Dice"].mean() for run, part in table.groupby("run")}
-    for run, (name, colour) in RUNS.items():
+    for run, (name, colour) in ((run, RUNS[run]) for run in RUNS if run in means):
         part = table[table["run"] == run]
         axes.plot(part["labels"], part["Dice"], ".", color=colour, alpha=0.5)
         axes.plot(means[run].index, means[run], color=colour, label=name)
     for labels, dice in means["dycon"].items():
-        if (other := labels_with(means["control"], dice)) is not None and other > labels * 1.05:
+        if (other := labels_with(means["control"], dice)) is not None and other > labels * 1.5:
             arrow = {"arrowstyle": "<-", "color": "0.45", "shrinkA": 0, "shrinkB": 4}
             axes.annotate("", (labels, dice), (other, dice), arrowprops=arrow)
             axes.text(np.sqrt(labels * other), dice + 0.2, f"{other / labels:.1f} x", ha="center", color="0.3")
