@@ -89,7 +89,6 @@ class nnUNetTrainerDyCON(nnUNetTrainerMeanTeacher):
             negative_focal=self.settings.negative_focal,
             top_k=self.settings.top_k,
             lambda_cross=self.settings.lambda_cross,
-            compiled=self.device.type == "cuda" and self._do_i_compile(),
         )
 
     def embedding_patches(self) -> int:

@@ -121,7 +121,7 @@ def test_a_full_disk_ends_the_prediction(dataset, model, capsys, monkeypatch):
 
     monkeypatch.setattr(prediction, "write_map", full)
     assert predict(dataset, model) == 2
-    assert f"the disk of {dataset.root / 'out'} is full; make room there" in capsys.readouterr().err
+    assert f"the disk of {dataset.root / 'out' / 'entropy'} is full; make room there" in capsys.readouterr().err
     assert sorted(i.name for i in (dataset.root / "out").iterdir()) == ["dataset.json", "entropy", "uncertainty.json"]
 
 
