@@ -343,7 +343,7 @@ def benchmark_loader(args: argparse.Namespace) -> dict:
             ]  # fmt: skip
             trainers[0].batch_size *= factor
             loaders = [trainer.get_dataloaders() for trainer in trainers]
-            uses = [i.train_step if makes_steps else lambda batch: None for i in trainers]
+            uses = [stepper(i) if makes_steps else lambda batch: None for i in trainers]
             feeds = [(train, use) for (train, _), use in zip(loaders, uses, strict=True)]
             rates = [[batches_a_second(*feed, args.batches) for feed in feeds] for _ in range(args.repeats)]
             for loader in (loader for pair in loaders for loader in pair):
@@ -357,6 +357,16 @@ def benchmark_loader(args: argparse.Namespace) -> dict:
                 rows.append(row | {"lower quartile": ratios[quarter], "upper": ratios[-1 - quarter]})
     table(f"Loading with nnUNet_n_proc_DA={os.environ.get('nnUNet_n_proc_DA')}", rows)
     return {"loader": rows}
+
+
+def stepper(trainer) -> Callable[[dict], object]:
+    """Steps with what a batch has: the first of each epoch has unlabelled crops, and workers count for themselves."""
+
+    def step(batch: dict) -> object:
+        trainer.steps_done = 0 if "unlabeled" in batch else 1
+        return trainer.train_step(batch)
+
+    return step
 
 
 def batches_a_second(train, use: Callable, number: int) -> float:
