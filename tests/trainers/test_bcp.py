@@ -77,7 +77,8 @@ def test_the_part_from_the_teacher_counts_half(dataset, monkeypatch):
     trainer = make_trainer(dataset, nnUNetTrainerBCP)
     trainer.on_train_start()
     total = []
-    monkeypatch.setattr(trainer.skipped_steps, "take_step", lambda loss, *_: total.append(loss.item()) or torch.zeros(()))
+    take_step = lambda loss, *_: total.append(loss.item()) or torch.zeros(())  # noqa: E731
+    monkeypatch.setattr(trainer.skipped_steps, "take_step", take_step)
     supervised = float(trainer.train_step(next(trainer.dataloader_train))["loss"])
     assert total == [pytest.approx(supervised + 0.5 * trainer._step_log.means()["pseudo"], rel=1e-5)]
 
