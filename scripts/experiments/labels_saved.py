@@ -58,7 +58,10 @@ def draw(axes: Axes, title: str, table: pd.DataFrame) -> None:
         axes.plot(part["labels"], part["Dice"], ".", color=colour, alpha=0.5)
         axes.plot(means[run].index, means[run], color=colour, label=name)
     for labels, dice in means["dycon"].items():
-        if (other := labels_with(means["control"], dice)) is not None and other > labels * 1.5:
+        if (other := labels_with(means["control"], dice)) is None:
+            continue
+        print(f"{title}: DyCON with {labels} labels has {dice:.1f}, nnU-Net with {other:.1f}")
+        if other > labels * 1.5:
             arrow = {"arrowstyle": "<-", "color": "0.45", "shrinkA": 0, "shrinkB": 4}
             axes.annotate("", (labels, dice), (other, dice), arrowprops=arrow)
             axes.text(np.sqrt(labels * other), dice + 0.2, f"{other / labels:.1f} x", ha="center", color="0.3")
