@@ -116,10 +116,18 @@ class Settings:
         high=1,
         former=0.5,
     )
-    strong_view_local: bool = setting(
-        False,
-        "Whether the strong view also brightens or darkens a part of a crop, which can look like a lesion.",
+    strong_view_local: bool | None = setting(
+        None,
+        "Whether the strong view also brightens or darkens a part of a crop, which can look like a lesion; none: where "
+        "the labelled foreground lies at the same place in each scan, as an organ's does.",
         former=True,
+    )
+    strong_view_width: float = setting(
+        0.5,
+        "Smallest standard deviation of a local change, as a share of each axis of the patch; the largest is 1.",
+        above=0,
+        high=1,
+        former=1 / 6,
     )
 
     def __post_init__(self) -> None:
@@ -345,7 +353,7 @@ def _cast(name: str, value: Any, hint: Any) -> Any:
             return None
         if hint is str:
             return text
-        return _TRUTH[text.lower()] if hint is bool else _number(text, whole="int" in str(hint))
+        return _TRUTH[text.lower()] if "bool" in str(hint) else _number(text, whole="int" in str(hint))
     except (ValueError, KeyError):
         advice = "; separate settings by commas" if any(i in text for i in ";= ") else ""
         raise UserError(f"setting {name} must be {_type_name(hint)}, got {value!r}{advice}") from None

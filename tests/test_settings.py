@@ -47,6 +47,8 @@ def test_optional_values():
     )
     assert settings.patch_foreground_share is None
     assert settings.num_epochs == 20
+    read = [DyCONSettings().override({"strong_view_local": i}).strong_view_local for i in ("none", "true", "0", False)]
+    assert read == [None, True, False, False]
 
 
 def test_unknown_setting_is_refused_and_the_nearest_named():
@@ -131,7 +133,7 @@ def test_what_does_not_fit_is_refused(monkeypatch, text, message):
 def test_every_number_of_every_trainer_has_a_lower_bound_and_every_setting_a_meaning(name):
     for row in getattr(trainers, name).default_settings.rows():
         assert row.meaning.endswith("."), row
-        assert row.bounds or row.type in ("bool", "str"), row
+        assert row.bounds or row.type in ("bool", "bool | None", "str"), row
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,7 +23,9 @@ class StrongViewTransform(RandomTransform):
     """The strong view of a labelled crop, with some probability; the unlabelled stream leaves it out."""
 
 
-def strong_view(patch_size: Sequence[int], *, inversion: float = 0.0, local: bool = False) -> list[BasicTransform]:
+def strong_view(
+    patch_size: Sequence[int], *, inversion: float = 0.0, local: float | None = None
+) -> list[BasicTransform]:
     """Intensity transforms for the student's view, on top of nnU-Net's (the kinds of nnUNetTrainerDA5, stronger).
 
     Scanners, sequences and contrast agents change how bright a structure is against its surroundings, and a few
@@ -33,7 +36,8 @@ def strong_view(patch_size: Sequence[int], *, inversion: float = 0.0, local: boo
         patch_size: the network's patch size in voxels.
         inversion: share of the gamma changes made on the inverted image, as nnU-Net's ``p_invert_image``; the image is
             inverted back, so bright stays bright.
-        local: also brightness gradients and gamma changes of a part of the crop, which can look like a lesion.
+        local: also brightness gradients and gamma changes of a part of the crop, with standard deviations between this
+            share of each axis and all of it; narrow ones can look like a lesion.
     """
     everywhere = GammaTransform(
         gamma=BGContrast((0.3, 3.0)),
@@ -54,16 +58,17 @@ def strong_view(patch_size: Sequence[int], *, inversion: float = 0.0, local: boo
     return [
         RandomTransform(everywhere, apply_probability=0.5),
         RandomTransform(contrast, apply_probability=0.3),
-        *(_local_changes() if local else ()),
+        *(() if local is None else _local_changes(local)),
         RandomTransform(rectangles, apply_probability=0.3),
     ]
 
 
-def _local_changes() -> list[BasicTransform]:
+def _local_changes(smallest: float) -> list[BasicTransform]:
+    width = partial(_width, smallest)
     gradient = BrightnessGradientAdditiveTransform(
-        scale=_width, loc=(-0.5, 1.5), max_strength=(-1.5, 1.5), mean_centered=False, same_for_all_channels=False
+        scale=width, loc=(-0.5, 1.5), max_strength=(-1.5, 1.5), mean_centered=False, same_for_all_channels=False
     )
-    somewhere = LocalGammaTransform(scale=_width, loc=(-0.5, 1.5), gamma=_local_gamma, same_for_all_channels=False)
+    somewhere = LocalGammaTransform(scale=width, loc=(-0.5, 1.5), gamma=_local_gamma, same_for_all_channels=False)
     return [RandomTransform(i, apply_probability=0.3) for i in (gradient, somewhere)]
 
 
@@ -78,9 +83,9 @@ def add_strong_view(
     return transforms
 
 
-def _width(shape: Sequence[int], axis: int) -> float:
-    """Standard deviation in voxels of a local change: between a sixth of the axis and all of it."""
-    return float(np.exp(np.random.uniform(np.log(max(1.0, shape[axis] / 6)), np.log(shape[axis]))))
+def _width(smallest: float, shape: Sequence[int], axis: int) -> float:
+    """Standard deviation in voxels of a local change: between the smallest share of the axis and all of it."""
+    return float(np.exp(np.random.uniform(np.log(max(1.0, shape[axis] * smallest)), np.log(shape[axis]))))
 
 
 def _local_gamma() -> float:

@@ -12,6 +12,7 @@ from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_dycon.data.places import ORGAN, overlap_of_places
 from nnunet_dycon.data.previous_stage import check_previous_predictions
 from nnunet_dycon.data.strong_view import add_strong_view, strong_view
 from nnunet_dycon.dataset.commands import preprocessing, training
@@ -49,6 +50,7 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         if self.is_ddp:
             self._use_device_of_process(device)
         self._split: tuple[list[str], list[str]] | None = None
+        self._overlap_of_places: float | None = None
         self._overrides = overrides_from_environment()
         self.use_settings(self.with_overrides(self.default_settings))
 
@@ -160,8 +162,28 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
 
     def strong_view(self) -> list[BasicTransform]:
         """The strong changes of appearance, as the settings want them."""
-        settings, patch_size = self.settings, self.configuration_manager.patch_size
-        return strong_view(patch_size, inversion=settings.strong_view_inversion, local=settings.strong_view_local)
+        settings = self.settings
+        local = self._is_organ() if settings.strong_view_local is None else settings.strong_view_local
+        return strong_view(
+            self.configuration_manager.patch_size,
+            inversion=settings.strong_view_inversion,
+            local=settings.strong_view_width if local else None,
+        )
+
+    def _is_organ(self) -> bool:
+        """Whether the labelled foreground lies where an organ would; looked up, and told of, once."""
+        if self._overlap_of_places is None:
+            manager, dataset = self.label_manager, self.get_tr_and_val_datasets()[0]
+            classes = manager.foreground_regions if manager.has_regions else manager.foreground_labels
+            self._overlap_of_places = overlap = overlap_of_places(dataset, self.do_split()[0], classes)
+            what = (
+                "an organ: the strong view changes" if overlap >= ORGAN else "lesions: the strong view does not change"
+            )
+            self.print_to_log_file(
+                f"The labelled foreground lies at the same place in each scan to {overlap:.2f}, as of {what} the "
+                "brightness of a part of a crop"
+            )
+        return self._overlap_of_places >= ORGAN
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
         """nnU-Net's, of cases whose files are whole."""

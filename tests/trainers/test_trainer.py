@@ -4,6 +4,7 @@ import builtins
 import json
 import os
 import shutil
+from pathlib import Path
 
 import blosc2
 import numpy as np
@@ -13,6 +14,7 @@ from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoi
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon import trainers
+from nnunet_dycon.data.strong_view import StrongViewTransform
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.trainers import nnUNetTrainerDyCON, nnUNetTrainerSupervised
 from nnunet_dycon.training.embeddings import ProjectionHead
@@ -124,6 +126,23 @@ def test_the_log_says_when_fecl_has_no_pairs(dataset, monkeypatch, share, said):
     monkeypatch.setattr(trainer, "print_to_log_file", lines.append)
     trainer.on_train_epoch_end([])
     assert [line for line in lines if "FeCL had no foreground patch" in line] == lines and bool(lines) == said
+
+
+@pytest.mark.parametrize(
+    ("overlap", "local", "said"), [(0.5, True, "0.50, as of an organ"), (0.1, False, "0.10, as of les")]
+)
+def test_the_labelled_masks_tell_whether_the_strong_view_changes_parts_of_a_crop(
+    dataset, monkeypatch, overlap, local, said
+):
+    monkeypatch.setattr("nnunet_dycon.trainers.supervised.overlap_of_places", lambda data, cases, classes: overlap)
+    trainer = make_trainer(dataset)
+    trainer.initialize()
+    loader = trainer.get_dataloaders()[0].data_loader
+    labeled = next(i for i in loader.labeled.transforms.transforms if isinstance(i, StrongViewTransform))
+    for transforms in (labeled.transform.transforms, loader.unlabeled._intensity.transforms):
+        kinds = {type(i.transform).__name__ for i in transforms}
+        assert ("LocalGammaTransform" in kinds) == ("BrightnessGradientAdditiveTransform" in kinds) == local
+    assert Path(trainer.log_file).read_text().count(said) == 1
 
 
 def test_two_runs_with_one_seed_are_identical(dataset):
