@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_dycon.cli import main
 from nnunet_dycon.dataset.raw_dataset import label_values
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.add_labels import add_labels, run
-from nnunet_dycon.tools.add_labels.books import preprocessing_commands, update_splits
+from nnunet_dycon.tools import add_labels as run
+from nnunet_dycon.tools.add_labels import add_labels, preprocessing_commands, splits_with
 from tests.conftest import LABELED as BALLS
 from tests.conftest import blob, write_image
 
@@ -177,7 +178,7 @@ TURNED = (0, -1, 0, 1, 0, 0, 0, 0, 1)
         (lambda toy: (toy.masks / "scan_2.nii.gz").write_bytes(b"no image"), "scan_2.nii.gz cannot be read"),
         (lambda toy: cut_off(toy.mask("scan_2")), "scan_2.nii.gz cannot be read"),
         (lambda toy: toy.mask("scan_4"), r"imagesUn has no case scan_4 \(nearest name: scan_"),
-        (lambda toy: toy.mask("scan_2_0000"), "rename it to scan_2.nii.gz"),
+        (lambda toy: toy.mask("scan_2_0000"), r"imagesUn has no case scan_2_0000 \(nearest name: scan_2\)"),
         (lambda toy: write(toy.masks / "case_a.nii.gz", 0 * mask_voxels()), r"case_a is labelled already \(imagesTr\)"),
         (lambda toy: toy.mask("test_1"), r"test_1 is a test case \(imagesTs\)"),
         (lambda toy: write(toy.masks / "scan_2.nrrd", mask_voxels()), r"scan_2.nrrd is no mask CASE.nii.gz"),
@@ -227,7 +228,7 @@ def test_all_faults_are_named_at_once(toy):
 
 @pytest.mark.parametrize(
     ("folder", "message"),
-    [("nowhere", "is no folder"), ("empty", "no mask named CASE.nii.gz"), (None, "lies in the dataset")],
+    [("nowhere", "is no folder"), ("empty", "no mask named CASE.nii.gz"), (None, "no folder outside")],
 )
 def test_wrong_folders(toy, folder, message):
     (toy.root / "empty").mkdir()
@@ -256,9 +257,15 @@ def test_regions_and_ignore_label_count_as_known_values():
 @pytest.mark.parametrize(
     ("step", "call"),
     [
-        *((step, call) for step, calls in (("_copy_mask", 2), ("_move_file", 4)) for call in range(1, calls + 1)),
-        ("keep_books", 1),
-        ("update_dataset_json", 1),
+        (step, call)
+        for step, calls in (
+            ("_copy_mask", 2),
+            ("_forget_unlabeled", 1),
+            ("write_json", 2),
+            ("_move_images", 2),
+            ("move", 4),
+        )
+        for call in range(1, calls + 1)
     ],
 )
 def test_an_interrupted_run_is_finished_by_the_same_command(tmp_path, monkeypatch, step, call):
@@ -269,7 +276,8 @@ def test_an_interrupted_run_is_finished_by_the_same_command(tmp_path, monkeypatc
     splits(toy)
     toy.mask("scan_1")
     toy.mask("scan_2")
-    original, calls = getattr(run, step), []
+    place = shutil if step == "move" else run
+    original, calls = getattr(place, step), []
 
     def stops(*args, **kwargs):
         calls.append(args)
@@ -278,7 +286,7 @@ def test_an_interrupted_run_is_finished_by_the_same_command(tmp_path, monkeypatc
         return original(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, step, stops)
+        patch.setattr(place, step, stops)
         with pytest.raises(KeyboardInterrupt):
             toy.add()
     assert toy.add().cases == ["scan_1", "scan_2"]
@@ -315,14 +323,11 @@ def test_moving_to_another_file_system_copies_then_deletes(toy, monkeypatch):
     assert toy.image("Tr", "scan_1").read_bytes() == content and not toy.image("Un", "scan_1").exists()
 
 
-def test_new_cases_train_in_every_fold_and_validate_in_none(tmp_path):
+def test_new_cases_train_in_every_fold_and_validate_in_none():
     folds = [{"train": ["a", "b"], "val": ["c"]}, {"train": ["a"], "val": ["a"]}, {"train": ["a"], "val": ["new"]}]
-    (tmp_path / "splits_final.json").write_text(json.dumps(folds))
-    assert update_splits(tmp_path, ["new"]) == [0, 1]
-    written = json.loads((tmp_path / "splits_final.json").read_text())
-    assert [i["train"] for i in written] == [["a", "b", "new"], ["a", "new"], ["a"]]
-    assert [i["val"] for i in written] == [["c"], ["a"], ["new"]]
-    assert all(not ({"new"} <= set(i["train"]) & set(i["val"])) for i in written)
+    new = splits_with(folds, ["new"])
+    assert [i["train"] for i in new] == [["a", "b", "new"], ["a", "new"], ["a"]]
+    assert [i["val"] for i in new] == [["c"], ["a"], ["new"]]
 
 
 def test_without_splits_none_is_made(toy):
