@@ -2,10 +2,13 @@
 
     python scripts/experiments/prepare.py la --source FOLDER --dataset-id 511 --labeled 4
     python scripts/experiments/prepare.py lgg --source FOLDER --dataset-id 521 --all-labeled
+    python scripts/experiments/prepare.py lgg --source FOLDER --dataset-id 526 --labeled 5 --new-site DU
 
 FOLDER holds images/CASE.nii.gz, labels/CASE.nii.gz, train.list and, for acdc, val.list. The first ``--labeled``
 training cases (acdc: patients, two volumes each) keep their masks, the others go to imagesUn without them;
-``--all-labeled`` keeps all of them, for the upper bound. ``PROTOCOLS`` has how many train and test, and the spacing.
+``--all-labeled`` keeps all of them, for the upper bound. With ``--new-site``, the second part of lgg's case names
+(TCGA_DU_...), the labelled cases are of other sites, the unlabelled and test cases of this one. ``PROTOCOLS`` has how
+many train and test, and the spacing.
 """
 
 from __future__ import annotations
@@ -57,14 +60,21 @@ def resample(image: sitk.Image, spacing_mm: tuple[float, float, float], is_mask:
     return sitk.Cast(out > 0.5, sitk.sitkUInt8) if is_mask else sitk.Cast(out, sitk.sitkFloat32)
 
 
-def sides(source: Path, protocol: Protocol, num_labeled: int | None) -> dict[str, list[str]]:
+def sides(
+    source: Path, protocol: Protocol, num_labeled: int | None, new_site: str | None = None
+) -> dict[str, list[str]]:
     """Cases of imagesTr, imagesUn and imagesTs."""
     cases = (source / "train.list").read_text().split()
     others = source / "val.list"
     test = others.read_text().split() if others.exists() else cases[-protocol.test :]
     train = [case for case in cases if case not in set(test)][: protocol.train]
-    labeled = train if num_labeled is None else train[: num_labeled * protocol.volumes_a_patient]
-    return {"Tr": labeled, "Un": train[len(labeled) :], "Ts": test}
+    of_site = {case for case in cases if new_site and case.split("_")[1] == new_site}
+    known = [case for case in train if case not in of_site]
+    labeled = known if num_labeled is None else known[: num_labeled * protocol.volumes_a_patient]
+    unlabeled = [case for case in train if case not in set(labeled)]
+    if new_site is not None:
+        unlabeled, test = ([case for case in part if case in of_site] for part in (unlabeled, test))
+    return {"Tr": labeled, "Un": unlabeled, "Ts": test}
 
 
 def main() -> None:
@@ -75,12 +85,13 @@ def main() -> None:
     parser.add_argument("--name", help="of the dataset; the set's name by default")
     parser.add_argument("--spacing", type=float, nargs="+", help="in mm, x y z or one for all")
     parser.add_argument("--labeled", type=int, default=8, help="cases with masks, from the start of the list")
+    parser.add_argument("--new-site", help="lgg: unlabelled and test cases of this site, labelled ones of others")
     parser.add_argument("--all-labeled", action="store_true", help="give all training cases their masks")
     args = parser.parse_args()
     protocol = PROTOCOLS[args.set]
     spacing_mm = protocol.spacing_mm if args.spacing is None else tuple((args.spacing * 3)[:3])
     folder = Path(os.environ["nnUNet_raw"]) / f"Dataset{args.dataset_id:03d}_{args.name or args.set}"
-    cases = sides(args.source, protocol, None if args.all_labeled else args.labeled)
+    cases = sides(args.source, protocol, None if args.all_labeled else args.labeled, args.new_site)
     files = [
         (args.source / kind / f"{name}.nii.gz", folder / f"{kind}{side}" / f"{name}{ending}.nii.gz")
         for side, names in cases.items()
