@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,9 +21,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     subparsers = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
     for benchmark in BENCHMARKS.values():
-        subparser = subparsers.add_parser(benchmark.name, help=benchmark.about, description=f"{benchmark.about}.")
-        _add_common(subparser, benchmark.title)
-        benchmark.add_arguments(subparser)
+        own = subparsers.add_parser(benchmark.name, help=benchmark.about, description=f"{benchmark.about}.")
+        _add_common(own, benchmark.title)
+        if names := [*benchmark.channels]:
+            options.add(
+                own, "--channels", old=["--modalities"], type=_comma_separated, default=names[:1],
+                help=f"{', '.join(names)}, comma-separated, or all (default: {names[0]})",
+            )  # fmt: skip
+        if default := benchmark.spacing_mm:
+            own.add_argument(
+                "--spacing", dest="spacing_mm", nargs=3, type=_positive_mm, metavar=("X", "Y", "Z"), default=default,
+                help=f"voxel size in mm for files that say none (default: {' '.join(f'{i:g}' for i in default)})",
+            )  # fmt: skip
+        for flag, text in benchmark.flags.items():
+            own.add_argument(f"--{flag.replace('_', '-')}", action="store_true", help=text)
+
+
+def _comma_separated(text: str) -> list[str]:
+    return [part.strip().lower() for part in text.split(",") if part.strip()]
+
+
+def _positive_mm(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text} is no voxel size")
+    return value
 
 
 def _add_common(parser: argparse.ArgumentParser, title: str) -> None:
@@ -40,6 +67,15 @@ def _add_common(parser: argparse.ArgumentParser, title: str) -> None:
     )
 
 
+def _plan(benchmark: Benchmark, args: argparse.Namespace) -> DatasetPlan:
+    """What the options ask for."""
+    plan = benchmark.plan(**{key: getattr(args, key) for key in inspect.signature(benchmark.plan).parameters})
+    says_none = any("spacing_mm" in case.parameters for case in plan.cases)
+    if plan.cases and not says_none and getattr(args, "spacing_mm", None) != benchmark.spacing_mm:
+        raise UserError(f"--spacing has no effect: {plan.layout} files say theirs; leave it out")
+    return plan.accepting(args.accept if args.accept == ["all"] else [*map(benchmark.case_name, args.accept)])
+
+
 def run(args: argparse.Namespace) -> int:
     """Convert, print the summary; 1 if any case failed."""
     from nnunet_dycon.dataset.raw_dataset import check_new_dataset, environment_folder, next_free_id
@@ -49,8 +85,7 @@ def run(args: argparse.Namespace) -> int:
     benchmark = BENCHMARKS[args.dataset]
     folder = environment_folder("nnUNet_raw") / f"Dataset{args.new_dataset:03d}_{args.name}"
     check_new_dataset(args.new_dataset, args.name, may_exist=True)
-    plan = benchmark.plan(**{key: getattr(args, key) for key in inspect.signature(benchmark.plan).parameters})
-    plan = plan.accepting(args.accept if args.accept == ["all"] else map(benchmark.case_name, args.accept))
+    plan = _plan(benchmark, args)
     print(
         f"{benchmark.title}, {plan.layout}: {len(plan.cases)} cases to convert into {folder}; {len(plan.failures)} are "
         f"incomplete, {len(plan.missing())} of the published lists are not in the download",

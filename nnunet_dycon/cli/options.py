@@ -6,13 +6,13 @@ A spelling of former versions is still read, but shown nowhere (``old``).
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.text import nearest
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CONFIGURATION, PLANS, TRAINER = "3d_fullres", "nnUNetPlans", "nnUNetTrainerDyCON"
 CHECKPOINT = "checkpoint_final.pth"
+DID_YOU_MEAN = "; did you mean {}?"
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,17 +38,11 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             options = [i for action in self._actions for i in action.option_strings]
             wrong = next((i for i in unknown if i.startswith("-")), "")
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{did_you_mean(wrong, options)}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{nearest(wrong.lower(), options, DID_YOU_MEAN)}")
         return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (all options: {self.prog} -h)")
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """``; did you mean X?`` with the nearest of the known words, or nothing."""
-    near = difflib.get_close_matches(word.lower(), known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def add(parser: argparse.ArgumentParser, *names: str, old: Sequence[str] = (), **options: Any) -> argparse.Action:

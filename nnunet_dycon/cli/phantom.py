@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 
 from nnunet_dycon.cli import options
 
@@ -21,15 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the dataset into ``nnUNet_raw``."""
-    from tqdm import tqdm
-
     from nnunet_dycon.dataset.raw_dataset import environment_folder
     from nnunet_dycon.tools.phantom import write_dataset
 
     folder = write_dataset(
         environment_folder("nnUNet_raw"), args.new_dataset, name=args.name, labeled=args.labeled,
         unlabeled=args.unlabeled, test=args.test, size_voxels=args.size, seed=args.seed,
-        progress=functools.partial(tqdm, desc="phantom", unit="scan"),
+        progress=True,
     )  # fmt: skip
     print(f"Wrote {args.labeled} labelled, {args.unlabeled} unlabelled and {args.test} test scans to {folder}")
     print(f"Next: nnUNetv2_plan_and_preprocess -d {args.new_dataset} -c 3d_fullres --verify_dataset_integrity")

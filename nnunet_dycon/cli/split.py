@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
@@ -48,12 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, help="draw the labelled cases (and the test cases) at random")
     parser.add_argument(
-        "--stratify",
-        action="store_true",
-        help="labelled cases cover the range of foreground volumes. Reads the masks of ALL training cases to choose, "
-        "also of those that become unlabelled: for simulations only",
-    )
-    parser.add_argument(
         "--in-place",
         action="store_true",
         help="make no new dataset: write the key 'unlabeled' into splits_final.json of the preprocessed dataset. Its "
@@ -61,7 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add(parser, "-f", old=["--fold"], dest="fold", type=int, help="with --in-place: the fold (default: 0)")
     options.overwrite(parser, "with --in-place: replace a different fold")
-    options.processes(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -74,14 +66,13 @@ def run(args: argparse.Namespace) -> None:
 
     choice = SplitOptions(
         protocol=get_protocol(args.protocol) if args.protocol else None, labeled=args.labeled,
-        labeled_list=args.labeled_list, test=args.test, seed=args.seed, stratify=args.stratify, folds=args.n_folds,
+        labeled_list=args.labeled_list, test=args.test, seed=args.seed, folds=args.n_folds,
     )  # fmt: skip
     _check(args)
-    shared: dict[str, Any] = {"num_processes": args.num_processes, "progress": True}
     if args.in_place:
-        split = split_in_place(args.dataset, choice, fold=args.fold or 0, overwrite=args.overwrite, **shared)
+        split = split_in_place(args.dataset, choice, fold=args.fold or 0, overwrite=args.overwrite)
     else:
-        split = split_into_new_dataset(args.dataset, args.new_dataset, choice, target_name=args.name, **shared)
+        split = split_into_new_dataset(args.dataset, args.new_dataset, choice, target_name=args.name, progress=True)
     print_report(*split.lines(), warnings=split.warnings, notes=split.notes)
 
 

@@ -14,7 +14,6 @@ Arrays are (Z, Y, X) as SimpleITK has them, voxels 1 mm. Tissue has intensity 1,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ import numpy as np
 import SimpleITK as sitk
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 from scipy import ndimage
+from tqdm import tqdm
 
 from nnunet_dycon.dataset.raw_dataset import check_new_dataset
 from nnunet_dycon.errors import UserError
@@ -192,12 +192,12 @@ def write_dataset(
     test: int = 12,
     size_voxels: int = 48,
     seed: int = 0,
-    progress: Callable[[list], Iterator] = iter,
+    progress: bool = False,
 ) -> Path:
     """Write a dataset under ``nnUNet_raw``, whole or not at all, and return its folder.
 
     The labelled scans are the first of the training pool, the unlabelled ones, whose masks are written nowhere, those
-    that follow. ``progress`` wraps the list of cases (tqdm).
+    that follow.
 
     Raises:
         UserError: an option is out of range, the ID is taken, or the folder cannot be written.
@@ -215,7 +215,7 @@ def write_dataset(
     with whole(target) as folder:
         for subfolder in ("imagesTr", "labelsTr", "imagesUn", "imagesTs", "labelsTs"):
             (folder / subfolder).mkdir(parents=True)
-        for index, (pool, images, labels) in progress(cases):
+        for index, (pool, images, labels) in tqdm(cases, desc="phantom", unit="scan", disable=not progress):
             case = make_case(seed, index, pool=pool, size_voxels=size_voxels)
             _write_volume(case.image, folder / images / f"{pool}_{index:03d}_0000.nii.gz")
             if labels:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks, write_pseudo_labeled_dataset
-from nnunet_dycon.dataset.raw_dataset import RawDataset, check_new_dataset, environment_folder
+from nnunet_dycon.dataset.raw_dataset import RawDataset, check_new_dataset, environment_folder, label_values
 from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.dataset.unlabeled_scans import find_raw_scans
 from nnunet_dycon.errors import UserError
@@ -44,8 +43,6 @@ def new_pseudo_labeled_dataset(
     progress: bool = False,
 ) -> PseudoLabels:
     """``pseudo_label`` into ``nnUNet_raw/DatasetXXX_Name``, with folds that validate on no prediction.
-
-    Without a name it is the source's and ``_pseudo``.
 
     Raises:
         UserError: As ``pseudo_label``, or the ID is in use.
@@ -110,9 +107,9 @@ def pseudo_label(
             f"{list(source.dataset_json['labels'])}; take a model of the same classes"
         )
     scans = _scans(model, source, images or source.folder / "imagesUn")
-    labels, ignore_label = _labels(source.dataset_json["labels"], min_confidence)
-    change = None
-    if ignore_label is not None:
+    labels, ignore_label, change = dict(source.dataset_json["labels"]), None, None
+    if min_confidence > 0:
+        ignore_label = labels.setdefault("ignore", label_values(source.dataset_json)[-1] + 1)  # nnU-Net: the highest
         regions = model.predictor.label_manager.has_regions
         change = partial(_ignore_unsure, ignore_label=ignore_label, min_confidence=min_confidence, regions=regions)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -133,15 +130,6 @@ def _scans(model: TrainedModel, source: RawDataset, images: Path) -> dict[str, l
         if both := scans.keys() & source.images(part).keys():
             raise UserError(f"{few(sorted(both))}: in {images} and a {role} case of {source.name}; rename or remove it")
     return scans
-
-
-def _labels(labels: Mapping[str, Any], min_confidence: float) -> tuple[dict[str, Any], int | None]:
-    """Labels of the new dataset.json, and the ignore label if it is needed."""
-    if min_confidence == 0:
-        return dict(labels), None
-    values = [i for value in labels.values() for i in (value if isinstance(value, list) else [value])]
-    ignore_label = labels.get("ignore", max(values) + 1)  # nnU-Net: the highest of all
-    return {**labels, "ignore": ignore_label}, ignore_label
 
 
 def _ignore_unsure(

@@ -11,7 +11,7 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from nnunet_dycon.tools.convert.record import Conversion
+from nnunet_dycon.tools.convert.run import Conversion
 
 LA_IDS = ("06SR5RBREL16DQ6M8LWS", "0RZDK210BSMWAA6467LU", "1D7CUD1955YZPGK8XHJX")  # of la/train.list
 SHAPE = (4, 5, 6)  # three different lengths: a transposed axis changes the shape

@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.convert.datasets import acdc
-from nnunet_dycon.tools.convert.record import Conversion
-from nnunet_dycon.tools.convert.run import convert
+from nnunet_dycon.tools.convert.run import Conversion, convert
 from tests.helpers.convert_fixtures import converted, numbered, read, write_h5, write_volume
 
 LABEL = numbered() % 4
@@ -44,8 +42,6 @@ def test_nifti(source: Path) -> None:
         assert grid.GetSpacing() == GRID["spacing_mm"]
     dataset_json = json.loads((report.folder / "dataset.json").read_text())
     assert list(dataset_json["labels"]) == ["background", "right ventricle", "myocardium", "left ventricle"]
-    with pytest.raises(UserError, match="--spacing is for h5"):
-        acdc.plan(source, spacing_mm=(1, 1, 1))
 
 
 def test_what_is_incomplete_or_of_the_testing_set(source: Path) -> None:

@@ -8,8 +8,7 @@ import pytest
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.convert.datasets import brats19
-from nnunet_dycon.tools.convert.record import Conversion
-from nnunet_dycon.tools.convert.run import convert
+from nnunet_dycon.tools.convert.run import Conversion, convert
 from tests.helpers.convert_fixtures import (
     BRATS_SEG,
     brats_case,
@@ -20,7 +19,7 @@ from tests.helpers.convert_fixtures import (
     write_volume,
 )
 
-ALL = tuple(brats19.MODALITIES)
+ALL = ("all",)
 FIRST, SECOND = "BraTS19_2013_10_1", "BraTS19_CBICA_AAP_1"
 
 
@@ -53,7 +52,7 @@ def test_default_is_flair_and_whole_tumour(source: Path) -> None:
 
 
 def test_all_modalities_with_regions(source: Path) -> None:
-    report = _convert(source, modalities=ALL, regions=True)
+    report = _convert(source, channels=ALL, regions=True)
     for channel in range(4):
         image, label, _ = converted(report, SECOND, channel)
         np.testing.assert_array_equal(image, numbered(dtype="int16") + 1000 * channel)
@@ -67,9 +66,9 @@ def test_all_modalities_with_regions(source: Path) -> None:
 
 
 def test_modalities_keep_one_order(source: Path) -> None:
-    assert brats19.plan(source, modalities=("t2", "flair")).channel_names == ["FLAIR", "T2"]
-    with pytest.raises(UserError, match="--modalities flair,t3: choose from flair, t1, t1ce, t2, or all"):
-        brats19.plan(source, modalities=("flair", "t3"))
+    assert brats19.plan(source, channels=("t2", "flair")).channel_names == ["FLAIR", "T2"]
+    with pytest.raises(UserError, match="--channels flair,t3: choose from flair, t1, t1ce, t2, or all"):
+        brats19.plan(source, channels=("flair", "t3"))
 
 
 def test_flat_folder(tmp_path: Path) -> None:
@@ -84,7 +83,7 @@ def test_bad_cases_fail_alone(source: Path) -> None:
     (brats_case(source / "HGG", "BraTS19_2013_13_1") / "BraTS19_2013_13_1_t1ce.nii.gz").unlink()
     shifted = brats_case(source / "HGG", "BraTS19_2013_14_1") / "BraTS19_2013_14_1_t2.nii.gz"
     write_volume(shifted, numbered(), origin_mm=(0, -200, 0))
-    report = _convert(source, modalities=ALL)
+    report = _convert(source, channels=ALL)
     assert report.written == [FIRST, SECOND]
     assert "no labels (3, ...; expected 0, 1, 2, 4)" in report.failures["BraTS19_2013_11_1"]
     assert "seg is missing" in report.failures["BraTS19_2013_12_1"]
@@ -116,20 +115,15 @@ def test_h5_axes_are_zyx(tmp_path: Path) -> None:
     np.testing.assert_array_equal(label, corner_label())
     assert grid.GetSpacing() == (1, 1, 1)
     with pytest.raises(UserError, match="FLAIR and the whole tumour alone"):
-        brats19.plan(source, modalities=ALL)
+        brats19.plan(source, channels=ALL)
     brats_case(source, SECOND)
     with pytest.raises(UserError, match="NIfTI and h5 files"):
         brats19.plan(source)
 
 
-def test_spacing_is_for_h5(source: Path) -> None:
-    with pytest.raises(UserError, match="--spacing is for h5 files"):
-        brats19.plan(source, spacing_mm=(1, 1, 1))
-
-
 @pytest.mark.shared_data
 def test_the_real_case_with_an_interpolated_seg_is_refused(tmp_path: Path, shared_data: Path) -> None:
-    plan = brats19.plan(shared_data / "brats19_case", modalities=ALL)  # T1ce is named t1post
+    plan = brats19.plan(shared_data / "brats19_case", channels=ALL)  # T1ce is named t1post
     report = convert(plan, tmp_path / "Dataset003_BraTS19")
     assert not report.written and not list(tmp_path.rglob("*.nii.gz"))
     assert "expected 0, 1, 2, 4): it was interpolated" in report.failures[FIRST]

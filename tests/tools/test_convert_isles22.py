@@ -9,8 +9,7 @@ import pytest
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.convert.datasets import isles22
-from nnunet_dycon.tools.convert.record import Conversion
-from nnunet_dycon.tools.convert.run import convert
+from nnunet_dycon.tools.convert.run import Conversion, convert
 from tests.helpers.convert_fixtures import ISLES_GRID, converted, corner_label, isles_case, numbered, read, write_volume
 
 NAME = "sub-strokecase0009"
@@ -118,7 +117,7 @@ def test_a_sheared_header_is_repaired(source: Path) -> None:
 
 def test_dwi_is_needed(source: Path) -> None:
     isles_case(source, 9, "A")
-    with pytest.raises(UserError, match="--channels adc: choose dwi and any of adc, flair"):
+    with pytest.raises(UserError, match="--channels adc: the masks lie on the grid of dwi; choose it as well"):
         isles22.plan(source, channels=("adc",))
 
 

@@ -62,8 +62,8 @@ def test_every_step_is_a_valid_command(dataset: str, labeled: str) -> None:
 
 def test_options_reach_their_commands() -> None:
     arguments = ("download", "--trainer", "nnUNetTrainer", "--fold", "all", "--config", "2d", "--device", "cpu")
-    commands = _commands(_script("pancreas", *arguments, "-np", "3", "--dry-run", "--", "--labels", "my labels"))
-    assert commands[0][-2:] == ["--labels", "my labels"]
+    commands = _commands(_script("pancreas", *arguments, "-np", "3", "--dry-run", "--", "--name", "my name"))
+    assert commands[0][-2:] == ["--name", "my name"]
     train, predict = commands[5], commands[6]
     assert train[1:] == ["550", "2d", "all", "-tr", "nnUNetTrainer", "-device", "cpu", "--c"]
     assert predict[predict.index("-o") + 1] == (

@@ -136,13 +136,13 @@ def test_another_dataset_in_the_folder(source: Path, folder: Path, tmp_path: Pat
     target = tmp_path / "raw" / "Dataset002_BraTS19"
     convert(brats19.plan(tumours), target)
     with pytest.raises(UserError, match=r"was converted with channels \{'0': 'FLAIR'\}, now it is"):
-        convert(brats19.plan(tumours, modalities=("flair", "t2")), target)
+        convert(brats19.plan(tumours, channels=("flair", "t2")), target)
 
 
 def test_cases_of_the_lists_that_are_missing(source: Path, folder: Path) -> None:
     report = convert(la.plan(source), folder)
     assert len(report.missing) == 98 and not {*NAMES[:2]} & {*report.missing}
-    assert report.missing["LA_UPT6DX9IQY9JAZ7HJKA7"] == "in the list la/test.list but not in the download"
+    assert report.missing["LA_UPT6DX9IQY9JAZ7HJKA7"] == "in the list la/test.txt but not in the download"
     assert _record(folder)["missing"] == report.missing
     lines = [line for line in report.summary().splitlines() if line.startswith("MISSING")]
     assert len(lines) == 2 and "and 70 more" in lines[0] and "and 12 more" in lines[1]
@@ -164,7 +164,7 @@ def test_stock_nnunet_accepts_the_dataset(tmp_path: Path) -> None:
     for number in (10, 11):
         brats_case(tmp_path / "download", f"BraTS19_2013_{number}_1")
     folder = tmp_path / "Dataset003_BraTS19"
-    convert(brats19.plan(tmp_path / "download", modalities=tuple(brats19.MODALITIES), regions=True), folder)
+    convert(brats19.plan(tmp_path / "download", channels=("all",), regions=True), folder)
     dataset_json = json.loads((folder / "dataset.json").read_text())
     cases = get_filenames_of_train_images_and_targets(str(folder), dataset_json)
     assert list(cases) == ["BraTS19_2013_10_1", "BraTS19_2013_11_1"] and dataset_json["numTraining"] == 2
@@ -227,6 +227,9 @@ def test_command_errors(source: Path, raw: Path, capsys: pytest.CaptureFixture[s
         assert text in capsys.readouterr().err
     assert _main(*common, 1, "--spacing", "1", "1", "0") == 2
     assert "0 is no voxel size" in capsys.readouterr().err
+    brats_case(source / "brats", "BraTS19_2013_10_1")
+    assert _main("brats19", "--source", source / "brats", "-d", 1, "--spacing", "1", "1", "2") == 2
+    assert "--spacing has no effect: NIfTI files say theirs" in capsys.readouterr().err
 
 
 def test_command_without_any_good_case(source: Path, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from nnunet_dycon.cli import phantom as cli
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools import phantom
 from nnunet_dycon.tools.phantom import MIN_FOREGROUND_VOXELS, PhantomCase, make_case, write_dataset
 
 SIZE = 32
@@ -107,14 +108,17 @@ def test_the_scans_are_the_same_whatever_the_counts(dataset: Path, raw_folder: P
     np.testing.assert_array_equal(read(dataset / test_scan), read(other / test_scan))
 
 
-def test_an_interrupted_run_leaves_no_dataset_and_can_be_repeated(raw_folder: Path) -> None:
-    def interrupted(cases: list):
-        yield cases[0]
+def test_an_interrupted_run_leaves_no_dataset_and_can_be_repeated(
+    raw_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     options = {"labeled": 1, "unlabeled": 1, "test": 0, "size_voxels": SIZE}
-    with pytest.raises(KeyboardInterrupt):
-        write_dataset(raw_folder, 901, **options, progress=interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(phantom, "generate_dataset_json", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_dataset(raw_folder, 901, **options)
     assert not list(raw_folder.glob("Dataset*"))
     assert names(write_dataset(raw_folder, 901, **options) / "imagesUn") == ["train_001_0000.nii.gz"]
     assert names(raw_folder) == ["Dataset901_Phantom"]

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from nnunet_dycon.cli import main
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks
 from nnunet_dycon.tools.audit import audit_dataset
-from nnunet_dycon.tools.pseudo_label import _ignore_unsure, _labels
+from nnunet_dycon.tools.pseudo_label import _ignore_unsure
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
 from tests.conftest import LABELED, UNLABELED, blob, write_image
 from tests.helpers.trained_model import write_model
@@ -71,8 +71,6 @@ def test_confidence_of_classes_and_of_regions():
     assert _ignore_unsure(mask, classes, **options, regions=False).ravel().tolist() == [3, 1, 3]
     regions = np.array([[0.95, 0.9, 0.1], [0.5, 0.1, 0.05]]).reshape(2, 1, 1, 3)
     assert _ignore_unsure(mask, regions, **options, regions=True).ravel().tolist() == [3, 1, 0]
-    assert _labels({"background": 0, "whole": [1, 2], "core": 2}, 0.8)[1] == 3
-    assert _labels({"background": 0, "a": 1, "ignore": 2}, 0.8) == ({"background": 0, "a": 1, "ignore": 2}, 2)
 
 
 def test_audit_knows_predictions_and_wants_none_validated(dataset, model):

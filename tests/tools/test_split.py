@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import tifffile
 
 from nnunet_dycon.cli import split as split_cli
-from nnunet_dycon.dataset.raw_dataset import RawDataset, open_raw_dataset
+from nnunet_dycon.dataset.raw_dataset import open_raw_dataset
 from nnunet_dycon.dataset.splits import check_disjoint, read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.audit.roles import uses_of
 from nnunet_dycon.tools.convert.protocols import get_protocol
 from nnunet_dycon.tools.split import masks, new_dataset
-from nnunet_dycon.tools.split.division import CasePool, divide, stratified
+from nnunet_dycon.tools.split.division import CasePool, divide
 from nnunet_dycon.tools.split.in_place import split_in_place
 from nnunet_dycon.tools.split.new_dataset import split_into_new_dataset
 from nnunet_dycon.tools.split.options import SplitOptions, count_of
@@ -81,11 +79,7 @@ def case_names(folder: Path) -> list[str]:
 
 
 def pool(training=CASES, **kwargs) -> CasePool:
-    return CasePool("Dataset500_Toy", list(training), _no_volumes, **kwargs)
-
-
-def _no_volumes(cases):
-    raise AssertionError("masks were read without --stratify")
+    return CasePool("Dataset500_Toy", list(training), **kwargs)
 
 
 # --- amounts and options
@@ -112,7 +106,6 @@ def test_impossible_amounts_are_refused(amount):
         ({}, "one of --protocol"),
         ({"protocol": get_protocol("la-10"), "labeled": "8"}, "one of --protocol"),
         ({"protocol": get_protocol("la-10"), "test": "3"}, "--test contradicts --protocol"),
-        ({"labeled_list": Path("a"), "stratify": True}, "--stratify has no effect"),
         ({"labeled_list": Path("a"), "seed": 1}, "--seed has no effect"),
         ({"labeled_list": Path("a"), "seed": 1, "test": "b.txt"}, "--seed has no effect"),
         ({"labeled": "3", "seed": -1}, "--seed -1"),
@@ -199,15 +192,6 @@ def test_more_labelled_than_cases_and_a_test_set_of_everything_are_refused():
         divide(pool(), SplitOptions(labeled="1", test="100%"))
 
 
-def test_stratified_choice_takes_the_middle_of_each_third():
-    volumes = {"a": 9.0, "b": 1.0, "c": 5.0, "d": 2.0, "e": 3.0, "f": 8.0, "g": 4.0, "h": 6.0, "i": 7.0}
-    # sorted: b d e | g c h | i f a
-    assert stratified(volumes, 3, None) == ["d", "c", "f"]
-    drawn = [stratified(volumes, 3, np.random.RandomState(seed)) for seed in range(5)]
-    assert all(a in "bde" and b in "gch" and c in "ifa" for a, b, c in drawn)
-    assert len({tuple(cases) for cases in drawn}) > 1
-
-
 # --- a new dataset
 
 
@@ -241,7 +225,6 @@ def test_new_dataset_is_described_for_nnunet_and_for_the_record(roots):
     assert record["source"] == "Dataset500_Toy"
     assert record["options"]["seed"] == 5
     assert record["cases"]["test"] == report.division.test
-    assert record["masks_of_unlabeled_cases_read_to_choose"] is False
     assert "labelled cases, never on test cases" in report.notes[0]
 
 
@@ -390,9 +373,9 @@ def test_what_cannot_be_written_is_told_before_masks_are_read(roots, monkeypatch
             raise UserError(f"{folder} cannot be written")
 
     monkeypatch.setattr(new_dataset, "check_writable", check_writable)
-    monkeypatch.setattr(masks, "map_cases", lambda *args, **kwargs: pytest.fail("masks were read"))
+    monkeypatch.setattr(masks, "mask_content", lambda *args, **kwargs: pytest.fail("masks were read"))
     with pytest.raises(UserError, match="cannot be written"):
-        split_into_new_dataset(500, 501, SplitOptions(labeled="2", stratify=True))
+        split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
     assert _nothing_written(roots)
 
 
@@ -413,36 +396,6 @@ def test_unknown_source_or_an_id_that_is_preprocessed_is_refused(roots):
     ):
         with pytest.raises(UserError, match=message):
             split_into_new_dataset(dataset, target, SplitOptions(labeled="2"))
-
-
-def test_stratified_split_measures_volumes_in_mm3_and_says_that_it_read_the_masks(roots):
-    folder = make_raw(roots, training=CASES[:4])
-    # foreground voxels and spacing: volumes of 8, 2, 27 and 3 mm3; sorted: 01 03 | 00 02
-    for case, voxels, spacing_mm in (("00", 1, 2), ("01", 2, 1), ("02", 1, 3), ("03", 3, 1)):
-        mask = np.zeros((4, 4, 4), np.uint8)
-        mask.flat[:voxels] = 1
-        image = sitk.GetImageFromArray(mask)
-        image.SetSpacing([spacing_mm] * 3)
-        sitk.WriteImage(image, str(folder / "labelsTr" / f"case_{case}.nii.gz"))
-    report = split_into_new_dataset(500, 501, SplitOptions(labeled="2", stratify=True))
-    assert report.division.labeled == ["case_01", "case_00"]
-    assert "masks of all training cases were read" in report.warnings[0]
-    assert json.loads(report.split_file.read_text())["masks_of_unlabeled_cases_read_to_choose"] is True
-
-
-def test_foreground_of_tiff_masks_is_measured_with_their_spacing(tmp_path):
-    mask = np.zeros((4, 5, 6), np.uint8)
-    mask[1, 2, 3:5] = 1
-    tifffile.imwrite(tmp_path / "a.tif", mask)
-    (tmp_path / "a.json").write_text('{"spacing": [3.0, 1.0, 0.5]}')
-    dataset = RawDataset(tmp_path, {"file_ending": ".tif", "labels": {"background": 0, "lesion": 1}})
-    assert masks.Masks(dataset, {"a": tmp_path / "a.tif"}).volumes_mm3(["a"]) == {"a": 3.0}
-
-
-def test_unreadable_mask_is_named_when_stratifying(roots):
-    make_raw(roots)
-    with pytest.raises(UserError, match=r"case_00\.nii\.gz cannot be read"):
-        split_into_new_dataset(500, 501, SplitOptions(labeled="2", stratify=True))
 
 
 # --- masks of labelled cases
@@ -575,9 +528,6 @@ def test_patients_are_drawn_whole():
     patients = [case.split("_")[0] for case in division.labeled]
     assert len(patients) == 6 and patients[::2] == patients[1::2] and len(set(patients)) == 3
     assert set(division.labeled) != set(protocol.train[:6])
-    stratify = CasePool("x", everyone, lambda cases: {case: float(case[7:10]) for case in cases})
-    by_volume = divide(stratify, SplitOptions(protocol=protocol, stratify=True)).labeled
-    assert by_volume[::2] == [case.replace("frame02", "frame01") for case in by_volume[1::2]] and len(by_volume) == 6
 
 
 # --- in place
@@ -643,15 +593,6 @@ def test_in_place_protocol_uses_its_cases_only(roots):
     (fold,) = read_splits(folder) or []
     assert fold["val"] == protocol.validation
     assert fold["train"] + fold["unlabeled"] == protocol.train
-
-
-@pytest.mark.parametrize(
-    ("channel", "expected"), [("CT", "CT normalisation .* is taken from"), ("MRI", "no channel is CT")]
-)
-def test_in_place_warning_depends_on_ct(roots, channel, expected):
-    make_preprocessed(roots, channel=channel)
-    report = split_in_place(500, SplitOptions(labeled="2"))
-    assert re.search(expected, report.warnings[0])
 
 
 def test_in_place_refuses_what_it_cannot_do(roots):

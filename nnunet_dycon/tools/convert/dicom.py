@@ -14,11 +14,32 @@ import SimpleITK as sitk
 from pydicom.errors import InvalidDicomError
 
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools.convert.pairing import check_pairing
+from nnunet_dycon.tools.convert.plan import CaseVolumes
+from nnunet_dycon.tools.convert.volumes import label_on_grid, read_image
 
+_NEEDED = (
+    "InstanceNumber", "SeriesInstanceUID", "RescaleSlope", "RescaleIntercept", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "PixelData",
+)  # fmt: skip
 # Slices further off a regular stack than this part of the slice distance are mentioned.
 _IRREGULAR = 0.1
 # Cosine between slice normal and stacking direction: a tilted gantry cannot be written as a regular grid.
 _MIN_COSINE = 0.999
+
+
+def load_dicom(series: Path, label: Path, check: bool) -> CaseVolumes:
+    """A case of TCIA: label voxel [x, y, k] belongs to pixel [y, x] of InstanceNumber k + 1.
+
+    The label's header is ignored; it gets the geometry of the DICOM. ``check`` asks for ``check_pairing``.
+    """
+    scan, notes = read_series(series)
+    mask = label_on_grid(sitk.GetArrayFromImage(read_image(label)), {0: 0, 1: 1}, scan)
+    if check:
+        check_pairing(sitk.GetArrayViewFromImage(scan), sitk.GetArrayViewFromImage(mask))
+    else:
+        notes = [*notes, "not checked against its label (--accept)"]
+    return CaseVolumes([scan], mask, notes)
 
 
 def read_series(folder: Path) -> tuple[sitk.Image, list[str]]:
@@ -37,34 +58,26 @@ def read_series(folder: Path) -> tuple[sitk.Image, list[str]]:
     return image, _set_geometry(image, slices, folder)
 
 
+def _check_complete(slices: list[pydicom.Dataset], folder: Path) -> None:
+    numbers = [int(item.InstanceNumber) for item in slices]
+    if len({item.SeriesInstanceUID for item in slices}) > 1:
+        raise UserError(f"{folder} holds several series; keep the one that the label belongs to")
+    if numbers != [*range(1, len(numbers) + 1)]:
+        raise UserError(
+            f"{folder} holds {len(numbers)} slices, InstanceNumber {numbers[0]} to {numbers[-1]}, where 1 to "
+            f"{len(numbers)} are expected, once each; download the series again, or remove copies"
+        )
+
+
 def _read_slice(path: Path) -> pydicom.Dataset:
-    needed = (
-        "InstanceNumber SeriesInstanceUID RescaleSlope RescaleIntercept ImagePositionPatient ImageOrientationPatient "
-        "PixelSpacing PixelData"
-    )
     try:
         dataset = pydicom.dcmread(path)
     except (InvalidDicomError, OSError, EOFError) as error:
         raise UserError(f"{path} cannot be read ({error}); download the series again") from error
-    missing = [keyword for keyword in needed.split() if dataset.get(keyword) is None]
+    missing = [keyword for keyword in _NEEDED if dataset.get(keyword) is None]
     if missing:
         raise UserError(f"{path} has no {missing[0]}; download the series again")
     return dataset
-
-
-def _check_complete(slices: list[pydicom.Dataset], folder: Path) -> None:
-    if len({item.SeriesInstanceUID for item in slices}) > 1:
-        raise UserError(f"{folder} holds several series; keep the one that the label belongs to")
-    numbers = [int(item.InstanceNumber) for item in slices]
-    if len(set(numbers)) < len(numbers):
-        raise UserError(f"{folder} holds several slices with one InstanceNumber; remove the copies")
-    missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))
-    if missing or numbers[0] < 1:
-        raise UserError(
-            f"{folder} holds {len(numbers)} slices, InstanceNumber {numbers[0]} to {numbers[-1]}, where "
-            f"1 to {numbers[-1]} are expected (missing: {', '.join(map(str, missing[:5])) or 'none'}); download the "
-            "series again"
-        )
 
 
 def _plane(item: pydicom.Dataset, folder: Path) -> np.ndarray:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_dycon.dataset.case_lists import parse_list
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.text import few
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -22,66 +22,64 @@ CaseFile = tuple[str, str, Path]
 """(case, kind of file as the loader's argument is called, path)"""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Published:
-    """One published division: lists of cases below ``lists/``, and how many of them are labelled.
+    """One published division: ``lists/PREFIX/train.txt``, ``test.txt`` and perhaps ``validation.txt``.
 
     Attributes:
         prefix: Of the protocols' names, which are ``PREFIX-SUFFIX``.
-        labeled: Suffix to the number of labelled cases: the first ones, unless they are drawn.
-        train, validation, test: Lists of these cases, one after the other; there may be no validation cases.
-        configuration: nnU-Net's configuration of the literature.
-        volumes_per_patient: Volumes of one patient follow each other in the list and are drawn together.
-        warning: What speaks against the division, or an empty string.
+        labeled: Suffix to the number of labelled cases.
+        configuration, volumes_per_patient, warning: See ``Protocol``.
     """
 
     prefix: str
     labeled: Mapping[str, int]
-    train: tuple[str, ...]
-    validation: tuple[str, ...] = ()
-    test: tuple[str, ...]
     configuration: str = "3d_fullres"
     volumes_per_patient: int = 1
     warning: str = ""
-
-    @property
-    def lists(self) -> tuple[str, ...]:
-        """All of its lists."""
-        return self.train + self.validation + self.test
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """A dataset that ``nnunet-dycon convert`` reads; its module in ``datasets/`` calls it ``BENCHMARK``.
 
-    Modules in ``datasets/`` are imported for every ``--help``: they import what reads images inside their loaders.
+    Modules in ``datasets/`` are imported for every ``--help``: they import what reads images inside functions.
 
     Attributes:
-        name: As given to ``convert``.
         title: Default name of the nnU-Net dataset.
         about: One line for ``--help``.
         entry: Regular expression of a case in a list or download, whose group ``id`` names the case.
         case: Case name made of that ``id``; every spelling of a case gives one name.
         example: An entry, for messages.
         reference: Where the data come from, for dataset.json.
-        plan: ``plan(source, **options)``, options as ``add_arguments`` calls them; a UserError where the folder holds
-            no data of this dataset, or several distributions, or an option does not fit them.
+        layouts: Each distribution's name to (regular expression of its files' names, the files in words).
+        channels: What ``--channels`` calls them to nnU-Net's names, in order, where there is a choice.
+        spacing_mm: (x, y, z) of files that say none, unless ``--spacing`` does.
+        flags: Options of this dataset that are on or off, and their help.
+        plan: ``plan(source, **options)`` with those of channels, spacing_mm and the flags that it takes; a UserError
+            where the folder holds no data of this dataset, or several distributions, or an option does not fit them.
         published: Its published divisions.
         suggested: Protocol of the next step that ``convert`` names.
-        add_arguments: Adds the dataset's options to its parser.
     """
 
-    name: str
     title: str
     about: str
     entry: str
     case: str
     example: str
     reference: str
+    layouts: Mapping[str, tuple[str, str]]
+    channels: Mapping[str, str] = field(default_factory=dict)
+    spacing_mm: tuple[float, float, float] | None = None
+    flags: Mapping[str, str] = field(default_factory=dict)
     plan: Callable[..., DatasetPlan]
     published: tuple[Published, ...]
     suggested: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
+
+    @property
+    def name(self) -> str:
+        """As given to ``convert``."""
+        return self.title.lower()
 
     def case_name(self, entry: str) -> str:
         """The nnU-Net case name of an entry of a published list, or of a file or folder stem of the download.
@@ -96,21 +94,27 @@ class Benchmark:
             raise UserError(f"{entry.strip()!r} names no case of {self.name}; expected an entry like {self.example}")
         return self.case.format(id=match["id"])
 
-    def cases(self, *lists: str) -> list[str]:
-        """The cases of published lists, in their order."""
-        return [self.case_name(entry) for name in lists for entry in load_list(name)]
+    def cases(self, published: Published, part: str) -> list[str]:
+        """The cases of the list train, validation or test, in their order; none where there is no such list."""
+        return [self.case_name(entry) for entry in load_list(f"{published.prefix}/{part}.txt")]
+
+    def in_order(self, channels: Sequence[str]) -> list[str]:
+        """The chosen channels, or all for ``["all"]``, in the order of the dataset's.
+
+        Raises:
+            UserError: None is chosen, or one that there is not.
+        """
+        if [*channels] == ["all"]:
+            return [*self.channels]
+        if not channels or {*channels} - {*self.channels}:
+            raise UserError(f"--channels {','.join(channels)}: choose from {', '.join(self.channels)}, or all")
+        return [name for name in self.channels if name in channels]
 
 
 def load_list(name: str) -> list[str]:
-    """The entries of a list of the package, such as ``la/train.list``, in their published order.
-
-    Raises:
-        UserError: There is no such list.
-    """
+    """The entries of a list of the package, such as ``la/train.txt``, in their published order."""
     resource = files("nnunet_dycon.tools.convert") / "lists" / name
-    if ".." in name.split("/") or not resource.is_file():
-        raise UserError(f"there is no case list {name!r} in the package")
-    return parse_list(resource.read_text(encoding="utf-8"), name)
+    return parse_list(resource.read_text(encoding="utf-8"), name) if resource.is_file() else []
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,7 @@ class DatasetPlan:
         needed: Sequence[str],
         load: Callable[..., CaseVolumes],
         parameters: Mapping[str, Any],
-        fixes: Mapping[str, str] | None = None,
+        fix: str = "unpack the download again",
     ) -> None:
         """Plan each case that has every kind of file once; the others fail.
 
@@ -204,83 +208,103 @@ class DatasetPlan:
             files: The files of the download.
             needed: The kinds, in the order in which ``load`` gets them.
             load, parameters: See ``CasePlan``; the same for all cases.
-            fixes: What to do where a kind is missing; else to unpack the download again.
+            fix: What to do where a kind is missing.
         """
         groups: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
         for name, kind, path in files:
             groups[name][kind].append(path)
         for name, paths in sorted(groups.items()):
-            problems = [_problem(kind, paths, (fixes or {}).get(kind)) for kind in needed]
-            if any(problems):
-                self.failures[name] = "; ".join(filter(None, problems))
+            if problems := [_problem(kind, paths, fix) for kind in needed if len(paths.get(kind, ())) != 1]:
+                self.failures[name] = "; ".join(problems)
             else:
                 self.cases.append(CasePlan(name, load, {kind: paths[kind][0] for kind in needed}, parameters))
 
-    def accepting(self, names: Iterable[str]) -> DatasetPlan:
+    def accepting(self, names: Sequence[str]) -> DatasetPlan:
         """The same, without the comparison of label and scan for these cases (``["all"]``: for all).
 
         Raises:
             UserError: There is no such case, or the distribution has nothing to compare.
         """
         compared = {case.name for case in self.cases if "check" in case.parameters}
-        accepted = set(names)
-        if accepted == {"all"} and compared:
-            accepted = compared
-        unknown = sorted(accepted - compared)
-        if unknown:
+        accepted = compared if compared and [*names] == ["all"] else {*names}
+        if unknown := sorted(accepted - compared):
             raise UserError(
                 f"--accept {', '.join(unknown)}: not among the complete cases in {self.source} whose label is compared "
                 f"with their scan ({self.layout})"
             )
-        cases = [
-            replace(case, parameters={**case.parameters, "check": False}) if case.name in accepted else case
-            for case in self.cases
-        ]
+        changes: dict[str, dict[str, Any]] = {name: {"check": False} for name in accepted}
+        cases = [replace(i, parameters={**i.parameters, **changes.get(i.name, {})}) for i in self.cases]
         return replace(self, cases=cases)
 
     def missing(self, present: Iterable[str] = ()) -> dict[str, str]:
         """Cases of the published lists that neither the download has nor ``present``, and which list names them."""
         known = {*(case.name for case in self.cases), *self.failures, *self.skipped, *present}
         return {
-            case: f"in the list {name} but not in the download"
-            for name in dict.fromkeys(name for division in self.published for name in division.lists)
-            for case in sorted({*self.benchmark.cases(name)} - known)
+            case: f"in the list {division.prefix}/{part}.txt but not in the download"
+            for division in self.published
+            for part in ("train", "validation", "test")
+            for case in sorted({*self.benchmark.cases(division, part)} - known)
         }
 
 
-def _problem(kind: str, found: Mapping[str, Sequence[Path]], fix: str | None) -> str:
-    paths = found.get(kind, ())
-    if len(paths) > 1:
+def _problem(kind: str, found: Mapping[str, Sequence[Path]], fix: str) -> str:
+    if paths := found.get(kind, ()):
         return f"{kind} is there {len(paths)} times ({', '.join(map(str, paths))}): remove all but one"
-    if paths:
-        return ""
-    others = ", ".join(str(path) for other in found.values() for path in other)
-    return f"{kind} is missing (there is only {others}): {fix or 'unpack the download again'}"
+    others = ", ".join(str(path) for paths in found.values() for path in paths)
+    return f"{kind} is missing (there is only {others}): {fix}"
 
 
-# ---------------------------------------------------------------------------------------------- options of a dataset
+def recognise(benchmark: Benchmark, source: Path) -> DatasetPlan:
+    """A plan, still without cases, of the distribution of a dataset that a folder holds.
+
+    Raises:
+        UserError: The folder is none, holds no distribution, or several, which must not be mixed.
+    """
+    if not source.is_dir():
+        fix = "is a file; unpack it and give the folder" if source.is_file() else "does not exist; give the folder"
+        raise UserError(f"--source {source} {fix} of the download")
+    found = {layout: find_files(source, pattern) for layout, (pattern, _) in benchmark.layouts.items()}
+    there = [layout for layout, paths in found.items() if paths]
+    if not there:
+        raise _nothing_found(benchmark, source)
+    if len(there) > 1:
+        raise UserError(
+            f"--source {source} holds {' and '.join(there)} files; they are preprocessed differently: give the folder "
+            "of one"
+        )
+    (layout,) = there
+    return DatasetPlan(
+        benchmark=benchmark, layout=layout, source=source, found=found[layout], published=benchmark.published
+    )
 
 
-def add_spacing(parser: argparse.ArgumentParser, default: str) -> None:
-    """The option ``--spacing X Y Z``."""
-    parser.add_argument(
-        "--spacing", dest="spacing_mm", nargs=3, type=_positive_mm, metavar=("X", "Y", "Z"),
-        help=f"voxel size in mm for files without one ({default})",
-    )  # fmt: skip
+def _nothing_found(benchmark: Benchmark, source: Path) -> UserError:
+    expected = " or ".join(words for _, words in benchmark.layouts.values())
+    names = sorted(path.name for path in source.iterdir())
+    archives = [name for name in names if name.lower().endswith((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"))]
+    fix = f"unpack {few(archives, 3)} first" if archives else "give the folder that contains them"
+    return UserError(
+        f"--source {source} holds no {benchmark.title} data: expected {expected} in it or below it, found "
+        f"{few(names) or 'nothing'}; {fix}"
+    )
 
 
-def _positive_mm(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text} is no voxel size")
-    return value
+def find_files(source: Path, pattern: str) -> list[tuple[Path, re.Match[str]]]:
+    """Files below a folder whose name matches a regular expression in full, upper or lower case, sorted by path.
 
-
-def comma_separated(text: str) -> list[str]:
-    """``"DWI, adc"`` as ``["dwi", "adc"]``."""
-    return [part.strip().lower() for part in text.split(",") if part.strip()]
-
-
-def spacing_text(spacing_mm: Sequence[float]) -> str:
-    """``0.625 x 0.625 x 0.625 mm``."""
-    return " x ".join(f"{value:g}" for value in spacing_mm) + " mm"
+    Linked folders are followed (images and labels are often linked below one folder), each folder once.
+    Files of macOS archives (``._name``) never match.
+    """
+    found = []
+    seen: set[str] = set()
+    for folder, subfolders, names in os.walk(source, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        for name in names:
+            match = re.fullmatch(pattern, name, flags=re.IGNORECASE)
+            if match and not name.startswith("._"):
+                found.append((Path(folder, name), match))
+    return sorted(found, key=lambda pair: pair[0])

@@ -1,7 +1,8 @@
 """The published protocols: which cases are labelled, unlabelled, for validation and for testing.
 
 The lists below ``lists/`` are those of the papers' repositories, in their order, which decides what is labelled.
-``acdc/test.list`` is what the two others leave of the 100 patients.
+``acdc/test.txt`` is what the two others leave of the 100 patients; ``pancreas`` are CoraNet's lists, labelled cases
+first.
 """
 
 from __future__ import annotations
@@ -32,9 +33,7 @@ def get_protocol(name: str) -> Protocol:
     benchmark, published, n_labeled = _PUBLISHED[name]
     return Protocol(
         name=name,
-        train=benchmark.cases(*published.train),
-        validation=benchmark.cases(*published.validation),
-        test=benchmark.cases(*published.test),
+        **{part: benchmark.cases(published, part) for part in ("train", "validation", "test")},
         n_labeled=n_labeled,
         volumes_per_patient=published.volumes_per_patient,
         configuration=published.configuration,

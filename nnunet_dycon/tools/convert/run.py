@@ -1,32 +1,153 @@
-"""Carrying out a plan: in parallel, resumable, each case whole or not at all."""
+"""Carrying out a plan: in parallel, each case whole or not at all, resumable by what ``conversion.json`` says."""
 
 from __future__ import annotations
 
+import json
 import os
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
+from nnunet_dycon import __version__
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.json_files import read_json_object, write_json
 from nnunet_dycon.files.pool import completed
-from nnunet_dycon.files.whole_files import partial_folder, remove_leftovers, whole
+from nnunet_dycon.files.text import by_text, few
+from nnunet_dycon.files.whole_files import check_writable, partial_folder, remove_leftovers, whole
 from nnunet_dycon.tools.convert.plan import CasePlan, DatasetPlan
-from nnunet_dycon.tools.convert.record import Conversion
 
 FILE_ENDING = ".nii.gz"
+_MOST_NAMES = 8  # of a line of the summary; conversion.json has them in full
+
+
+class Conversion:
+    """A dataset folder that a plan is carried out in; every change of its cases is on disk before a call returns.
+
+    Attributes:
+        plan: What is converted.
+        folder: ``nnUNet_raw/DatasetNNN_Name``.
+        cases: What is recorded of the cases that were converted, now or in an earlier run, by name.
+        written: Cases converted in this run.
+        failures: Cases that could not be converted, and how to correct it.
+
+    Raises:
+        UserError: The folder holds something else, or another layout, other channels or other labels.
+    """
+
+    def __init__(self, plan: DatasetPlan, folder: Path) -> None:
+        self.plan, self.folder = plan, folder
+        self.written: list[str] = []
+        self.failures = dict(plan.failures)
+        self._file = folder / "conversion.json"
+        self._identity = {  # what all cases of one dataset have in common, as JSON gives it back
+            "dataset": plan.benchmark.name,
+            "layout": plan.layout,
+            "channels": {str(number): name for number, name in enumerate(plan.channel_names)},
+            "labels": dict(plan.labels),
+        }
+        self.cases: dict[str, dict[str, Any]] = self._earlier_cases()
+        check_writable(folder)
+        self.save()
+
+    def _earlier_cases(self) -> dict[str, dict[str, Any]]:
+        if not self._file.exists():
+            if self.folder.is_dir() and any(self.folder.iterdir()):
+                raise UserError(
+                    f"{self.folder} exists and was not made by 'nnunet-dycon convert'; choose another -d or --name, or "
+                    "remove it"
+                )
+            return {}
+        content = read_json_object(self._file, f"remove {self.folder} and convert again")
+        for key, value in self._identity.items():
+            if content["cases"] and content.get(key) != value:
+                raise UserError(
+                    f"{self.folder} was converted with {key} {content.get(key)!r}, now it is {value!r}; choose another "
+                    "-d, or remove the folder"
+                )
+        return content["cases"]
+
+    def files(self, name: str) -> list[Path]:
+        """The files of a case in the order in which they appear: the label first.
+
+        A conversion that is killed in between leaves at most a label without an image, which nnU-Net does not see.
+        """
+        images = [f"imagesTr/{name}_{channel:04d}{FILE_ENDING}" for channel in range(len(self.plan.channel_names))]
+        return [self.folder / i for i in (f"labelsTr/{name}{FILE_ENDING}", *images)]
+
+    def waiting(self) -> list[CasePlan]:
+        """The cases still to be converted; what an earlier run made of them, or of cases that now fail, is removed.
+
+        A case is done that was converted from the same files with the same parameters.
+        """
+        waiting = []
+        for case in self.plan.cases:
+            done = _recipe(case).items() <= self.cases.get(case.name, {}).items()
+            if not (done and all(file.exists() for file in self.files(case.name))):
+                waiting.append(case)
+        unwanted = {*self.plan.failures, *self.plan.skipped} & self.cases.keys()
+        for name in [*(case.name for case in waiting), *unwanted]:
+            if self.cases.pop(name, None) is not None:
+                self.save()
+            for path in reversed(self.files(name)):
+                path.unlink(missing_ok=True)
+        return waiting
+
+    def add(self, case: CasePlan, notes: list[str]) -> None:
+        """The case is complete on disk."""
+        sources = {role: str(path) for role, path in case.sources.items()}
+        self.cases[case.name] = {**_recipe(case), "sources": sources, "notes": notes}
+        self.written.append(case.name)
+        self.save()
+
+    def save(self, **left_out: Mapping[str, str]) -> None:
+        """Write the record, in the end with what this run left out, by kind: case to reason."""
+        source = {"source": str(self.plan.source.resolve()), "version": __version__}
+        write_json({**self._identity, **source, "cases": self.cases, **left_out}, self._file)
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Cases that a published list names and neither the download nor the dataset has."""
+        return self.plan.missing(self.cases)
+
+    @property
+    def kept(self) -> list[str]:
+        """Cases of an earlier run whose files are no longer in the download."""
+        return sorted(self.cases.keys() - {case.name for case in self.plan.cases})
+
+    @property
+    def unchanged(self) -> list[str]:
+        """Cases that an earlier run had already converted from the same files."""
+        return sorted(self.cases.keys() - {*self.written, *self.kept})
+
+    @property
+    def case_notes(self) -> dict[str, list[str]]:
+        """What was assumed or repaired in single cases."""
+        return {name: entry["notes"] for name, entry in sorted(self.cases.items()) if entry["notes"]}
+
+    def summary(self) -> str:
+        """Several lines: the counts, then notes, skipped cases and failures with their reasons."""
+        plan, missing, kept = self.plan, self.missing, self.kept
+        lines = [
+            f"{len(plan.cases) + len(plan.failures)} cases found: {len(self.written)} written, {len(self.unchanged)} "
+            f"already up to date, {len(plan.skipped)} skipped, {len(self.failures)} failed, {len(missing)} missing"
+        ]
+        if kept:
+            lines.append(f"kept from an earlier run, no longer in the download: {few(kept, _MOST_NAMES)}")
+        lines += [f"note: {note}" for note in plan.notes]
+        lines += [f"note: {note}: {names}" for note, names in by_text(self.case_notes, _MOST_NAMES)]
+        for word, reasons in (("skipped", plan.skipped), ("MISSING", missing), ("FAILED", self.failures)):
+            listed = {name: [reason] for name, reason in reasons.items()}
+            lines += [f"{word}: {names}: {reason}" for reason, names in by_text(listed, _MOST_NAMES)]
+        return "\n".join(lines)
 
 
 def convert(plan: DatasetPlan, folder: Path, *, num_processes: int = 1, progress: bool = False) -> Conversion:
-    """Write the cases of a plan as a complete nnU-Net raw dataset.
+    """Write the cases of a plan as a complete nnU-Net raw dataset, in a folder that is new or of an earlier run.
 
     A case that fails does not stop the others. A case that an earlier run converted from the same files (size and
     time of change) with the same parameters is left as it is. One conversion at a time into a folder.
-
-    Args:
-        plan: From ``la.plan`` and its sisters.
-        folder: ``nnUNet_raw/DatasetNNN_Name``, new or made by an earlier run.
-        num_processes, progress: As for ``files.pool.completed``.
 
     Raises:
         UserError: The folder belongs to another dataset.
@@ -35,9 +156,9 @@ def convert(plan: DatasetPlan, folder: Path, *, num_processes: int = 1, progress
     for subfolder in ("imagesTr", "labelsTr"):
         (folder / subfolder).mkdir(exist_ok=True)
     remove_leftovers(folder)
-    waiting = _without_current(conversion)
-    work = partial(_convert_case, folder=folder)
-    outcomes = completed(work, waiting, num_processes=num_processes, description="convert", progress=progress)
+    waiting = conversion.waiting()
+    work = [(case, conversion.files(case.name)) for case in waiting]
+    outcomes = completed(_convert_case, work, num_processes=num_processes, description="convert", progress=progress)
     for i, future in outcomes:
         if isinstance(error := future.exception(), UserError):
             conversion.failures[waiting[i].name] = str(error)
@@ -49,39 +170,12 @@ def convert(plan: DatasetPlan, folder: Path, *, num_processes: int = 1, progress
     return conversion
 
 
-def _without_current(conversion: Conversion) -> list[CasePlan]:
-    """The cases still to be converted; what an earlier run made of them, or of cases that now fail, is removed."""
-    plan = conversion.plan
-
-    def files(name: str) -> list[Path]:
-        return _case_files(conversion.folder, name, len(plan.channel_names))
-
-    waiting = [
-        case for case in plan.cases if not (conversion.is_current(case) and all(i.exists() for i in files(case.name)))
-    ]
-    unwanted = {*plan.failures, *plan.skipped} & conversion.cases.keys()
-    for name in [*(case.name for case in waiting), *unwanted]:
-        conversion.remove(name)
-        for path in reversed(files(name)):
-            path.unlink(missing_ok=True)
-    return waiting
-
-
-def _case_files(folder: Path, name: str, num_channels: int) -> list[Path]:
-    """The files of a case in the order in which they appear: the label first.
-
-    A conversion that is killed in between leaves at most a label without an image, which nnU-Net does not see.
-    """
-    images = [folder / "imagesTr" / f"{name}_{channel:04d}{FILE_ENDING}" for channel in range(num_channels)]
-    return [folder / "labelsTr" / f"{name}{FILE_ENDING}", *images]
-
-
-def _convert_case(case: CasePlan, folder: Path) -> list[str]:
+def _convert_case(work: tuple[CasePlan, list[Path]]) -> list[str]:
     """Convert one case, whose files get their names only when all of them are complete; its notes."""
+    case, targets = work
     try:
         volumes = case.load(**case.sources, **case.parameters)
-        targets = _case_files(folder, case.name, len(volumes.channels))
-        with partial_folder(folder, case.name) as temporary:
+        with partial_folder(targets[0].parents[1], case.name) as temporary:
             for image, target in zip([volumes.label, *volumes.channels], targets, strict=True):
                 sitk.WriteImage(image, str(temporary / target.name), useCompression=True)
             for target in targets:
@@ -90,6 +184,18 @@ def _convert_case(case: CasePlan, folder: Path) -> list[str]:
         reason = (str(error).strip().splitlines() or ["no reason is given"])[-1]
         raise UserError(f"{type(error).__name__}: {reason}; correct it and repeat the command") from error
     return volumes.notes
+
+
+def _recipe(case: CasePlan) -> dict[str, Any]:
+    """What a case is made of, as JSON gives it back."""
+    stamps = {role: _stamp(path) for role, path in case.sources.items()}
+    return json.loads(json.dumps({"parameters": dict(case.parameters), "stamps": stamps}))
+
+
+def _stamp(path: Path) -> list[int]:
+    """Number of files, their size and latest change; of a folder those in it."""
+    stats = [file.stat() for file in ([i for i in path.iterdir() if i.is_file()] if path.is_dir() else [path])]
+    return [len(stats), sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)]
 
 
 def _write_dataset_json(plan: DatasetPlan, folder: Path, num_cases: int) -> None:

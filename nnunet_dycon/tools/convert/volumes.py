@@ -1,4 +1,4 @@
-"""Reading volumes and checking that they fit each other.
+"""Reading image files and checking that they fit each other.
 
 Arrays are (z, y, x) as SimpleITK has them; grids are SimpleITK images.
 """
@@ -6,7 +6,7 @@ Arrays are (z, y, x) as SimpleITK has them; grids are SimpleITK images.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from nnunet_dycon.dataset import reading
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.plan import CaseVolumes, spacing_text
+from nnunet_dycon.tools.convert.plan import CaseVolumes
 
 # A corner that lies further off than this means another grid, not a header that was rounded.
 MAX_CORNER_OFFSET_VOXELS = 1.0
@@ -22,6 +22,14 @@ MAX_CORNER_OFFSET_VOXELS = 1.0
 MIN_COVERED = 0.5
 # Below this the headers agree: float32 affines of a 500 mm volume.
 ROUNDING_VOXELS = 0.01
+
+
+def load_images(
+    mask: str, values: Mapping[int, int], check: bool, resampled: Collection[str] = (), **files: Path
+) -> CaseVolumes:
+    """A case of image files, as ``on_one_grid`` lays them on each other."""
+    images = {name: read_image(path) for name, path in files.items()}
+    return on_one_grid(images, mask, values, check=check, resampled=resampled)
 
 
 def on_one_grid(
@@ -48,9 +56,9 @@ def on_one_grid(
     grid, notes = images[first], []
     for name in (mask, *others):
         if name in resampled:
-            images[name], more = resample(images[name], grid, name, first, check=check)
+            images[name], more = _resampled(images[name], grid, name, first, check)
         else:
-            more = check_same_grid(grid, images[name], first, name, check=check)
+            more = _differences(grid, images[name], first, name, check)
             images[name].CopyInformation(grid)
         notes += more
     label = label_on_grid(sitk.GetArrayViewFromImage(images[mask]), values, grid)
@@ -91,34 +99,35 @@ def label_on_grid(label: np.ndarray, values: Mapping[int, int], grid: sitk.Image
             f"the label has {label.shape[::-1]} voxels (x, y, z) and the image {shape[::-1]}; they do not belong "
             "together: download both again"
         )
-    known = np.isin(label, list(values))
-    if not known.all():
-        listed = ", ".join(f"{value:g}" for value in np.unique(label[~known])[:5])
-        expected = ", ".join(map(str, sorted(values)))
-        raise UserError(
-            f"the label holds values that are no labels ({listed}, ...; expected {expected}): it was interpolated or "
-            "belongs to another dataset; use the mask of the original download"
-        )
     converted = np.zeros(label.shape, dtype=np.uint8)
     for old, new in values.items():
         converted[label == old] = new
+    if wrong := np.unique(label[~np.isin(label, list(values))]).tolist():
+        raise UserError(
+            f"the label holds values that are no labels ({', '.join(f'{value:g}' for value in wrong[:5])}, ...; "
+            f"expected {', '.join(map(str, sorted(values)))}): it was interpolated or belongs to another dataset; use "
+            "the mask of the original download"
+        )
     result = sitk.GetImageFromArray(converted)
     result.CopyInformation(grid)
     return result
 
 
-def check_same_grid(
-    image: sitk.Image, other: sitk.Image, name: str, other_name: str, *, check: bool = True
-) -> list[str]:
+def empty_mask_note(label: sitk.Image) -> list[str]:
+    """Said of a case without foreground; it is kept."""
+    return [] if sitk.GetArrayViewFromImage(label).any() else ["the mask is empty"]
+
+
+def spacing_text(spacing_mm: Sequence[float]) -> str:
+    """``0.625 x 0.625 x 0.625 mm``."""
+    return " x ".join(f"{value:g}" for value in spacing_mm) + " mm"
+
+
+def _differences(image: sitk.Image, other: sitk.Image, name: str, other_name: str, check: bool) -> list[str]:
     """Notes on two images that have to share a grid, the header of the first being kept.
 
-    Args:
-        image, other: What is compared.
-        name, other_name: How messages call them.
-        check: Else only the sizes are compared, and it is said.
-
     Raises:
-        UserError: The sizes differ, or the headers put a corner more than a voxel apart.
+        UserError: The sizes differ, or, if ``check``, the headers put a corner more than a voxel apart.
     """
     if image.GetSize() != other.GetSize():
         raise UserError(
@@ -132,8 +141,7 @@ def check_same_grid(
     ]
     offset_voxels = _corner_offset_mm(image, other) / min(image.GetSpacing())
     if offset_voxels > MAX_CORNER_OFFSET_VOXELS:
-        differences = _differences(image, other)
-        apart = f"the headers of {name} and {other_name} lie {offset_voxels:.1f} voxels apart ({differences})"
+        apart = f"the headers of {name} and {other_name} lie {offset_voxels:.1f} voxels apart ({_why(image, other)})"
         if check:
             raise UserError(
                 f"{apart} though they ought to share a grid; check that both belong to this case, download them again. "
@@ -152,7 +160,7 @@ def _corner_offset_mm(image: sitk.Image, other: sitk.Image) -> float:
     return float(max(np.linalg.norm(np.subtract(*pair)) for pair in points))
 
 
-def _differences(image: sitk.Image, other: sitk.Image) -> str:
+def _why(image: sitk.Image, other: sitk.Image) -> str:
     """What differs between two headers, in words."""
     spacings = image.GetSpacing(), other.GetSpacing()
     words = []
@@ -163,8 +171,8 @@ def _differences(image: sitk.Image, other: sitk.Image) -> str:
     return ", ".join(words) or "another origin"
 
 
-def resample(
-    image: sitk.Image, grid: sitk.Image, name: str, grid_name: str, *, check: bool = True
+def _resampled(
+    image: sitk.Image, grid: sitk.Image, name: str, grid_name: str, check: bool
 ) -> tuple[sitk.Image, list[str]]:
     """An image on another grid, linearly by the headers, 0 where it does not reach, and notes.
 
@@ -184,8 +192,3 @@ def resample(
             )
         notes.append(f"{problem} (--accept)")
     return sitk.Resample(image, grid, identity, sitk.sitkLinear), notes
-
-
-def empty_mask_note(label: sitk.Image) -> list[str]:
-    """Said of a case without foreground; it is kept."""
-    return [] if sitk.GetArrayViewFromImage(label).any() else ["the mask is empty"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +13,6 @@ from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.text import few, nearest
 from nnunet_dycon.tools.split.options import SplitOptions, count_of, is_amount
 
-Volumes = Callable[[Sequence[str]], dict[str, float]]
-
 
 @dataclass(frozen=True)
 class CasePool:
@@ -23,14 +21,12 @@ class CasePool:
     Attributes:
         name: How messages call the dataset.
         training: Cases that may be labelled, unlabelled or tested, sorted.
-        volumes_mm3: Foreground volume of cases, read from their masks; called only to stratify.
         validation: Cases that stay validation cases.
         test: Cases that are test cases unless a protocol or list says otherwise.
     """
 
     name: str
     training: Sequence[str]
-    volumes_mm3: Volumes
     validation: Sequence[str] = ()
     test: Sequence[str] = ()
 
@@ -77,10 +73,7 @@ def divide(pool: CasePool, options: SplitOptions) -> Division:
         UserError: A case of a list is missing or in two sets, or more cases are asked for than there are.
     """
     train, validation, test = _sets(pool, options)
-    if options.labeled_list:
-        labeled = _listed_cases(options.labeled_list, train, pool)
-    else:
-        labeled = _choose(train, options, pool.volumes_mm3)
+    labeled = _listed_cases(options.labeled_list, train, pool) if options.labeled_list else _choose(train, options)
     unlabeled = [case for case in train if case not in set(labeled)]
     used = {*train, *validation, *test}
     left_out = [case for case in [*pool.training, *pool.validation, *pool.test] if case not in used]
@@ -131,7 +124,7 @@ def _listed_cases(path: Path, train: Sequence[str], pool: CasePool) -> list[str]
     return listed
 
 
-def _choose(cases: Sequence[str], options: SplitOptions, volumes_mm3: Volumes) -> list[str]:
+def _choose(cases: Sequence[str], options: SplitOptions) -> list[str]:
     """Labelled cases: of a protocol whole patients, else single cases."""
     protocol = options.protocol
     if protocol is None:
@@ -140,24 +133,8 @@ def _choose(cases: Sequence[str], options: SplitOptions, volumes_mm3: Volumes) -
         n, size = protocol.n_labeled, protocol.volumes_per_patient
     patients = {cases[i]: cases[i : i + size] for i in range(0, len(cases), size)}  # by their first case
     random = _random(options.seed, 0)
-    if options.stratify:
-        volumes = volumes_mm3(cases)
-        sums = {first: sum(map(volumes.__getitem__, patient)) for first, patient in patients.items()}
-        chosen = stratified(sums, n // size, random)
-    else:
-        chosen = list(patients)[: n // size] if random is None else _drawn(list(patients), n // size, random)
+    chosen = list(patients)[: n // size] if random is None else _drawn(list(patients), n // size, random)
     return [case for first in chosen for case in patients[first]]
-
-
-def stratified(volumes_mm3: dict[str, float], n: int, random: np.random.RandomState | None) -> list[str]:
-    """One case from each of ``n`` equally large groups of cases of similar volume, by rising volume.
-
-    ``random`` draws the case of a group; None takes the middle one.
-    """
-    by_volume = sorted(volumes_mm3, key=lambda case: (volumes_mm3[case], case))
-    groups = np.array_split(np.arange(len(by_volume)), n)
-    picked = [g[(len(g) - 1) // 2] if random is None else g[random.randint(len(g))] for g in groups]
-    return [by_volume[i] for i in picked]
 
 
 def _random(seed: int | None, stream: int) -> np.random.RandomState | None:

@@ -10,7 +10,6 @@ from nnunetv2.paths import nnUNet_raw
 
 from nnunet_dycon.dataset.raw_dataset import (
     RawDataset,
-    channel_names,
     dataset_name,
     environment_folder,
     masks_in,
@@ -25,6 +24,12 @@ from nnunet_dycon.tools.split.masks import Masks
 from nnunet_dycon.tools.split.options import SplitOptions
 from nnunet_dycon.tools.split.report import Split
 
+_WARNING = (
+    "the dataset was planned with all its masks, also those of cases that are unlabelled now: the CT normalisation, "
+    "where a channel is CT, is taken from them (mean, spread and range of foreground intensities). Their masks stay on "
+    "disk; that they are not used rests on the trainer alone. For published results make a new dataset with -t"
+)
+
 
 def split_in_place(
     dataset: int | str,
@@ -32,8 +37,6 @@ def split_in_place(
     *,
     fold: int = 0,
     overwrite: bool = False,
-    num_processes: int = 1,
-    progress: bool = False,
 ) -> Split:
     """Make cases unlabelled for one fold of a preprocessed dataset (other folds stay as they are), or for all folds.
 
@@ -46,7 +49,6 @@ def split_in_place(
         options: How to divide.
         fold: The fold that is written.
         overwrite: Replace this fold of a ``splits_final.json`` that differs.
-        num_processes, progress: As for ``Masks``.
 
     Raises:
         UserError: The dataset is not preprocessed or has imagesUn, or ``splits_final.json`` would change.
@@ -57,7 +59,7 @@ def split_in_place(
     if not 0 <= fold <= len(splits):
         raise UserError(f"-f {fold}: {splits_file} has {len(splits)} folds; give one from 0 to {len(splits)}")
     files = masks_in(preprocessed.folder / "gt_segmentations", preprocessed.file_ending)
-    masks = Masks(preprocessed, files, num_processes, progress)
+    masks = Masks(preprocessed, files)
     division = divide(_pool(masks, splits[fold : fold + 1], options), options)
     division = replace(division, test=[*dict.fromkeys([*division.test, *_raw_test_cases(preprocessed)])])
     folds = division.folds(options.folds)
@@ -74,7 +76,7 @@ def split_in_place(
         dataset_name=preprocessed.name, source=preprocessed.name, options=options, division=division, first_fold=fold,
         configuration=_preprocessed_for(preprocessed.folder, configuration),
         split_file=preprocessed.folder / "split.json", splits_final_file=splits_file,
-        warnings=[*options.warnings(), _fingerprint_warning(preprocessed), *missing],
+        warnings=[*options.warnings(), _WARNING, *missing],
         notes=[f"there is no validation set: fold {fold} validates on its labelled cases"] * on_training,
     )  # fmt: skip
     write_json(split.record(), split.split_file)
@@ -85,11 +87,11 @@ def split_in_place(
 def _pool(masks: Masks, old: list[dict[str, Any]], options: SplitOptions) -> CasePool:
     """All cases, or those of the fold that is replaced, which keeps its validation cases."""
     if options.protocol or options.folds or not old:
-        return CasePool(masks.dataset.name, sorted(masks.files), masks.volumes_mm3)
+        return CasePool(masks.dataset.name, sorted(masks.files))
     (old_fold,) = old
     validation = [case for case in old_fold["val"] if case not in old_fold["train"]]
     divided = masks.files if options.test else {*old_fold["train"], *old_fold.get("unlabeled", [])}
-    return CasePool(masks.dataset.name, sorted(set(divided) - set(validation)), masks.volumes_mm3, validation)
+    return CasePool(masks.dataset.name, sorted(set(divided) - set(validation)), validation)
 
 
 def _preprocessed_for(folder: Path, wanted: str) -> str:
@@ -118,17 +120,3 @@ def _open_preprocessed(dataset: int | str) -> RawDataset:
         )
     check_writable(folder)
     return RawDataset(folder, read_dataset_json(folder))
-
-
-def _fingerprint_warning(preprocessed: RawDataset) -> str:
-    has_ct = "ct" in (name.lower() for name in channel_names(preprocessed.dataset_json))
-    consequence = (
-        "its CT normalisation (mean, spread and range of foreground intensities) is taken from them"
-        if has_ct
-        else "no channel is CT, so the normalisation does not depend on them"
-    )
-    return (
-        "the dataset was planned with all its masks, also those of cases that are unlabelled now: "
-        f"{consequence}. Their masks stay on disk; that they are not used rests on the trainer alone. For published "
-        "results make a new dataset with -t"
-    )

@@ -1,10 +1,9 @@
-"""What a split reads of masks: whether the labelled ones have foreground and, to stratify, volumes of all."""
+"""What a split reads of masks: whether the labelled ones have foreground of every class."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 from nnunet_dycon.dataset.raw_dataset import RawDataset
 from nnunet_dycon.dataset.reading import read_volume, reader_of
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.pool import map_cases
 from nnunet_dycon.files.text import few
 
 
@@ -24,14 +22,10 @@ class Masks:
     Attributes:
         dataset: Decides on nnU-Net's reader and names the classes.
         files: Where the mask of each case is or should be.
-        num_processes: Worker processes, to measure volumes.
-        progress: Show a progress bar meanwhile.
     """
 
     dataset: RawDataset
     files: Mapping[str, Path]
-    num_processes: int = 1
-    progress: bool = False
     _read: dict[str, tuple[frozenset[int], bool]] = field(default_factory=dict)
 
     def check_there(self, cases: Sequence[str]) -> None:
@@ -55,17 +49,12 @@ class Masks:
             UserError: In a fold no mask has any foreground, so that nnU-Net can neither plan nor learn anything.
         """
         warnings = []
+        labels = self.dataset.dataset_json["labels"]
+        values = {name: {*value} if isinstance(value, list) else {value} for name, value in labels.items()}
         for number, fold in enumerate(folds, first_fold):
             missing = self._missing_values(fold["train"], number)
-            labels = {
-                name: {*values} if isinstance(values, list) else {values}
-                for name, values in self.dataset.dataset_json["labels"].items()
-            }
-            names = [name for name, values in labels.items() if values <= missing]
-            if names:
-                warnings.append(
-                    f"no mask of the labelled cases of fold {number} has {few(names)}: it cannot be learned"
-                )
+            if names := few(name for name in labels if values[name] <= missing):
+                warnings.append(f"no mask of the labelled cases of fold {number} has {names}: it cannot be learned")
         return warnings
 
     def _missing_values(self, cases: Sequence[str], fold: int) -> set[int]:
@@ -79,27 +68,10 @@ class Masks:
             raise UserError(
                 f"no mask of the {len(cases)} labelled cases of fold {fold} has foreground ({few(cases)}): they hold "
                 f"{few(sorted(found))}, dataset.json's labels are {few(sorted(wanted))}. Nothing can be learned from "
-                "them and nnU-Net's planning stops; choose other cases (--seed, --stratify, --labeled-list), or "
-                "correct the masks or dataset.json"
+                "them and nnU-Net's planning stops; choose other cases (--seed, --labeled-list), or correct the masks "
+                "or dataset.json"
             )
         return wanted - found
-
-    def volumes_mm3(self, cases: Sequence[str]) -> dict[str, float]:
-        """Volume of all foreground voxels of each mask, for stratified splits.
-
-        Raises:
-            UserError: There is no mask, or it cannot be read.
-        """
-        self.check_there(cases)
-        dataset = self.dataset
-        volumes = map_cases(
-            partial(_volume_mm3, dataset_json=dataset.dataset_json, foreground_values=dataset.foreground_values()),
-            [self.files[case] for case in cases],
-            num_processes=self.num_processes,
-            description="reading masks",
-            progress=self.progress,
-        )
-        return dict(zip(cases, volumes, strict=True))
 
 
 def mask_content(mask: Path, dataset_json: dict[str, Any]) -> tuple[frozenset[int], bool]:
@@ -110,8 +82,3 @@ def mask_content(mask: Path, dataset_json: dict[str, Any]) -> tuple[frozenset[in
     """
     voxels, _ = read_volume(mask, reader_of(mask, dataset_json), is_mask=True)
     return frozenset(int(value) for value in np.unique(voxels)), voxels.shape[1] == 1
-
-
-def _volume_mm3(mask: Path, dataset_json: dict[str, Any], foreground_values: Sequence[int]) -> float:
-    voxels, properties = read_volume(mask, reader_of(mask, dataset_json), is_mask=True)
-    return float(np.isin(voxels, foreground_values).sum() * np.prod(np.asarray(properties["spacing"], float)))

@@ -31,7 +31,6 @@ def split_into_new_dataset(
     options: SplitOptions,
     *,
     target_name: str | None = None,
-    num_processes: int = 1,
     progress: bool = False,
 ) -> Split:
     """Make ``nnUNet_raw/Dataset<target_id>_<target_name>`` and its ``splits_final.json`` in nnUNet_preprocessed.
@@ -45,7 +44,7 @@ def split_into_new_dataset(
         target_id: ID that no dataset has.
         options: How to divide.
         target_name: Part of the name after ``DatasetXXX_``; default: the source's with ``_<n>labeled``.
-        num_processes, progress: As for ``Masks``.
+        progress: Show a progress bar.
 
     Raises:
         UserError: The source is unfit, the target exists, or the division is impossible.
@@ -62,9 +61,9 @@ def split_into_new_dataset(
         for part, cases in images.items()
         for case in cases
     }
-    masks = Masks(source, files, num_processes, progress)
+    masks = Masks(source, files)
     scans = images["Tr"] | images["Ts"]
-    pool = CasePool(source.name, [*images["Tr"]], masks.volumes_mm3, test=[*images["Ts"]])
+    pool = CasePool(source.name, [*images["Tr"]], test=[*images["Ts"]])
     division = divide(pool, options)
     masks.check_there([*division.labeled, *division.validation])
     short_name = target_name or f"{source.name.split('_', 1)[-1]}_{len(division.labeled)}labeled"

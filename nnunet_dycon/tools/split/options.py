@@ -10,11 +10,6 @@ from typing import Any
 from nnunet_dycon.dataset.case_lists import Protocol
 from nnunet_dycon.errors import UserError
 
-STRATIFY_WARNING = (
-    "stratified by foreground volume: the masks of all training cases were read to choose, also those of cases that "
-    "are now unlabelled. This is fit for a simulation only; with truly unlabelled scans it cannot be done"
-)
-
 
 @dataclass(frozen=True)
 class SplitOptions:
@@ -26,7 +21,6 @@ class SplitOptions:
         labeled_list: File that names the labelled cases.
         test: Number or share of the cases, or a file that names them; None keeps the source's own test cases.
         seed: Draw at random with this seed; None takes the first cases (for ``test``: the last).
-        stratify: Labelled cases cover the range of foreground volumes.
         folds: So many folds over the labelled cases, each validating on its part of them; None is one fold.
     """
 
@@ -35,7 +29,6 @@ class SplitOptions:
     labeled_list: Path | None = None
     test: str | None = None
     seed: int | None = None
-    stratify: bool = False
     folds: int | None = None
 
     def __post_init__(self) -> None:
@@ -44,12 +37,16 @@ class SplitOptions:
             raise UserError("say how many cases are labelled: give one of --protocol, --labeled and --labeled-list")
         if self.protocol:
             self._check_with_protocol(self.protocol)
-        if self.labeled_list:
-            self._check_with_list()
-        if not 0 <= (self.seed or 0) < 2**32:
-            raise UserError(f"--seed {self.seed} is out of range; give a number from 0 to {2**32 - 1}")
+        if self.seed is not None:
+            self._check_seed(self.seed)
         if self.folds is not None and self.folds < 2:
             raise UserError(f"--folds {self.folds}: give 2 or more, as a rule 5, or leave it out for one fold")
+
+    def _check_seed(self, seed: int) -> None:
+        if self.labeled_list and not is_amount(self.test or ""):
+            raise UserError("--seed has no effect with --labeled-list; leave it out")
+        if not 0 <= seed < 2**32:
+            raise UserError(f"--seed {seed} is out of range; give a number from 0 to {2**32 - 1}")
 
     def _check_with_protocol(self, protocol: Protocol) -> None:
         if self.test:
@@ -60,16 +57,9 @@ class SplitOptions:
                 "cases for all trainings; leave --folds out, or use --labeled and --test"
             )
 
-    def _check_with_list(self) -> None:
-        if self.stratify:
-            raise UserError("--stratify has no effect with --labeled-list; leave one of them out")
-        if self.seed is not None and not is_amount(self.test or ""):
-            raise UserError("--seed has no effect with --labeled-list; leave it out")
-
     def warnings(self) -> list[str]:
         """What speaks against a split with these options."""
-        protocol = self.protocol.warning if self.protocol else ""
-        return [*[protocol] * bool(protocol), *[STRATIFY_WARNING] * self.stratify]
+        return [self.protocol.warning] if self.protocol and self.protocol.warning else []
 
     def configuration(self, *, flat: bool) -> str:
         """nnU-Net's configuration: a protocol's, else 2d where masks are single slices (``flat``)."""

@@ -53,7 +53,6 @@ class Split:
             "source": self.source,
             "in_place": self.in_place,
             "options": self.options.recorded(),
-            "masks_of_unlabeled_cases_read_to_choose": self.options.stratify,
             "validated_on": "validation cases" if self.division.validation else own_part,
             "cases": asdict(self.division),
             "folds": [fold | {"unlabeled": self.division.unlabeled} for fold in self.folds],

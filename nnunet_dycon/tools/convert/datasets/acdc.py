@@ -7,35 +7,24 @@ ignored), and the h5 files published with SSL4MIS: volumes ``patientXXX_frameYY.
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_dycon.tools.convert.download import recognise
-from nnunet_dycon.tools.convert.loaders import add_h5_cases, load_h5, load_images, refuse_spacing
-from nnunet_dycon.tools.convert.plan import Benchmark, CaseFile, CasePlan, DatasetPlan, Published, add_spacing
+from nnunet_dycon.tools.convert.plan import Benchmark, CaseFile, CasePlan, DatasetPlan, Published, recognise
 
 # The h5 files do not tell; the scans have 0.7 to 1.9 mm in plane and 5 to 10 mm between slices.
 SPACING_MM = (1.5, 1.5, 10.0)
 _LABEL_VALUES = {value: value for value in range(4)}
 _LAST_TRAINING_PATIENT = 100
-_LAYOUTS = {
-    "NIfTI": (
-        r"(?P<patient>patient\d{3})_frame(?P<frame>\d+)(?P<kind>_gt)?\.nii(\.gz)?",
-        "patientXXX/patientXXX_frameYY.nii.gz with patientXXX_frameYY_gt.nii.gz",
-    ),
-    "h5": (
-        r"(?P<patient>patient\d{3})_frame(?P<frame>\d+)(_slice_(?P<slice>\d+))?\.h5",
-        "patientXXX_frameYY.h5 or slices/patientXXX_frameYY_slice_N.h5",
-    ),
-}
 
 
-def plan(source: Path, *, spacing_mm: Sequence[float] | None = None) -> DatasetPlan:
-    """What a download of ACDC holds; ``spacing_mm`` (x, y, z) is that of h5 files, None is 1.5 x 1.5 x 10 mm."""
-    plan = recognise(BENCHMARK, source, _LAYOUTS)
+def plan(source: Path, *, spacing_mm: Sequence[float] = SPACING_MM) -> DatasetPlan:
+    """What a download of ACDC holds; ``spacing_mm`` (x, y, z) is that of h5 files."""
+    from nnunet_dycon.tools.convert.volumes import load_images
+
+    plan = recognise(BENCHMARK, source)
     plan.channel_names = ["cine MRI"]
     plan.labels = {"background": 0, "right ventricle": 1, "myocardium": 2, "left ventricle": 3}
     plan.notes.append(
@@ -43,10 +32,9 @@ def plan(source: Path, *, spacing_mm: Sequence[float] | None = None) -> DatasetP
     )
     files = _by_frame(plan)
     if plan.layout == "NIfTI":
-        refuse_spacing(spacing_mm, "NIfTI")
         plan.add_cases(files, ("image", "gt"), load_images, {"mask": "gt", "values": _LABEL_VALUES, "check": True})
     else:
-        _add_h5_cases(plan, files, spacing_mm or SPACING_MM)
+        _add_h5_cases(plan, files, spacing_mm)
     return plan
 
 
@@ -79,49 +67,42 @@ def _kind(path: Path, match: re.Match[str]) -> str:
 
 def _add_h5_cases(plan: DatasetPlan, files: Sequence[CaseFile], spacing_mm: Sequence[float]) -> None:
     """A volume's own file where there is one, else its slices."""
-    volumes: list[CaseFile] = []
+    from nnunet_dycon.tools.convert.h5 import add_h5_cases, load_h5
+
+    add_h5_cases(plan, [i for i in files if i[1] == "path"], "zyx", _LABEL_VALUES, spacing_mm)
     slices: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     for name, kind, path in sorted(files):
-        if kind == "path":
-            volumes.append((name, kind, path))
-        else:
+        if name not in {*plan.failures, *(case.name for case in plan.cases)}:
             slices[name].append((kind, path))
-    add_h5_cases(plan, volumes, "zyx", _LABEL_VALUES, spacing_mm)
     parameters = {"axes": "yx", "values": _LABEL_VALUES, "spacing_mm": [*spacing_mm]}
-    for name in sorted(slices.keys() - {name for name, _, _ in volumes}):
-        numbers = [int(kind[6:]) for kind, _ in slices[name]]
+    for name, of_case in slices.items():
+        numbers = [int(kind[6:]) for kind, _ in of_case]
         if numbers[0] > 1 or numbers != [*range(numbers[0], numbers[0] + len(numbers))]:
             reason = "its slices ought to be numbered without gaps, once each, from 0 or 1; there are "
             plan.failures[name] = reason + ", ".join(map(str, numbers))
         else:
-            plan.cases.append(CasePlan(name, load_h5, dict(slices[name]), parameters))
-    plan.cases.sort(key=lambda case: case.name)
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_spacing(parser, "h5 files; default: 1.5 1.5 10")
+            plan.cases.append(CasePlan(name, load_h5, dict(of_case), parameters))
 
 
 BENCHMARK = Benchmark(
-    name="acdc",
     title="ACDC",
     about="ACDC 2017: patientXXX_frameYY.nii.gz with _gt.nii.gz, or the h5 files of SSL4MIS",
     entry=r"(?i:patient)(?P<id>\d{3}_frame\d{2})(?:_gt|_slice_\d+)?",
     case="patient{id}",
     example="patient001_frame01",
     reference="Bernard et al., IEEE TMI 2018; https://www.creatis.insa-lyon.fr/Challenge/acdc",
-    plan=plan,
-    published=(
-        Published(
-            prefix="acdc",
-            labeled={"3": 6, "7": 14},
-            train=("acdc/train.list",),
-            validation=("acdc/val.list",),
-            test=("acdc/test.list",),
-            configuration="2d",
-            volumes_per_patient=2,
+    layouts={
+        "NIfTI": (
+            r"(?P<patient>patient\d{3})_frame(?P<frame>\d+)(?P<kind>_gt)?\.nii(\.gz)?",
+            "patientXXX/patientXXX_frameYY.nii.gz with patientXXX_frameYY_gt.nii.gz",
         ),
-    ),
+        "h5": (
+            r"(?P<patient>patient\d{3})_frame(?P<frame>\d+)(_slice_(?P<slice>\d+))?\.h5",
+            "patientXXX_frameYY.h5 or slices/patientXXX_frameYY_slice_N.h5",
+        ),
+    },
+    spacing_mm=SPACING_MM,
+    plan=plan,
+    published=(Published("acdc", {"3": 6, "7": 14}, configuration="2d", volumes_per_patient=2),),
     suggested="acdc-7",
-    add_arguments=_add_arguments,
 )

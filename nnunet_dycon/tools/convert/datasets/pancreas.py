@@ -6,89 +6,51 @@ Distributions: TCIA's DICOM series with separate label files, and two incompatib
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.download import check_folder, find_files, recognise
-from nnunet_dycon.tools.convert.loaders import add_h5_cases, refuse_spacing
-from nnunet_dycon.tools.convert.plan import Benchmark, CaseVolumes, DatasetPlan, Published, add_spacing
+from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan, Published, find_files, recognise
 
 WITHDRAWN = ("pancreas_0025", "pancreas_0070")
 _WITHDRAWN_REASON = (
     "withdrawn by TCIA, the scan of pancreas_0002 again (--keep-withdrawn converts it where it is there)"
 )
-_LAYOUTS = {
-    "DICOM": (r".+\.dcm", "PANCREAS_00XX/.../*.dcm"),
-    "image00XX_norm.h5": (r"(?P<case>image\d{4}_norm)\.h5", "image00XX_norm.h5"),
-    "00XX.h5": (r"(?P<case>\d{4})\.h5", "00XX.h5"),
-}
 # The values of the h5 files are windowed already: named "CT", nnU-Net would apply its CT normalisation to them.
 _CHANNEL = {"DICOM": "CT", "image00XX_norm.h5": "CT window z-scored", "00XX.h5": "CT window 0 to 1"}
+_SPACING_MM = (1.0, 1.0, 1.0)  # what both kinds of h5 files are said to have been resampled to
 
 
-def plan(
-    source: Path,
-    *,
-    labels: Path | None = None,
-    spacing_mm: Sequence[float] | None = None,
-    keep_withdrawn: bool = False,
-) -> DatasetPlan:
+def plan(source: Path, *, spacing_mm: Sequence[float] = _SPACING_MM, keep_withdrawn: bool = False) -> DatasetPlan:
     """What a download of Pancreas-CT holds.
 
     Args:
         source: A folder with ``PANCREAS_00XX`` folders and the label files, or with one of the h5 distributions.
-        labels: Folder of ``label00XX.nii.gz`` where they do not lie in ``source``.
-        spacing_mm: (x, y, z) of the h5 files; None is 1 mm, what both are said to have been resampled to.
+        spacing_mm: (x, y, z) of the h5 files.
         keep_withdrawn: Convert cases 25 and 70 too, which TCIA withdrew because they show the scan of case 2.
     """
-    plan = recognise(BENCHMARK, source, _LAYOUTS)
+    from nnunet_dycon.tools.convert.h5 import add_h5_cases
+
+    plan = recognise(BENCHMARK, source)
     plan.channel_names, plan.labels = [_CHANNEL[plan.layout]], {"background": 0, "pancreas": 1}
     if plan.layout == "DICOM":
-        refuse_spacing(spacing_mm, "DICOM")
-        _add_dicom_cases(plan, labels or source)
+        _add_dicom_cases(plan)
     else:
-        if labels is not None:
-            raise UserError("--labels is for the DICOM download; h5 files hold their labels: drop it")
-        add_h5_cases(plan, plan.files(), "xyz", {0: 0, 1: 1}, spacing_mm or (1.0, 1.0, 1.0))
+        add_h5_cases(plan, plan.files(), "xyz", {0: 0, 1: 1}, spacing_mm)
     if not keep_withdrawn:
-        _leave_out_withdrawn(plan)
+        there = {*plan.failures, *(case.name for case in plan.cases)}
+        plan.skipped = {name: _WITHDRAWN_REASON for name in WITHDRAWN if name in there}
+        plan.cases = [case for case in plan.cases if case.name not in WITHDRAWN]
+        plan.failures = {name: reason for name, reason in plan.failures.items() if name not in WITHDRAWN}
+        plan.published = plan.published[:1]
     return plan
 
 
-def _leave_out_withdrawn(plan: DatasetPlan) -> None:
-    there = {*plan.failures, *(case.name for case in plan.cases)}
-    plan.skipped = {name: _WITHDRAWN_REASON for name in WITHDRAWN if name in there}
-    plan.cases = [case for case in plan.cases if case.name not in WITHDRAWN]
-    plan.failures = {name: reason for name, reason in plan.failures.items() if name not in WITHDRAWN}
-    plan.published = plan.published[:1]
-
-
-def load_dicom(series: Path, label: Path, check: bool) -> CaseVolumes:
-    """A case of TCIA: label voxel [x, y, k] belongs to pixel [y, x] of InstanceNumber k + 1.
-
-    The label's header is ignored; it gets the geometry of the DICOM. ``check`` asks for ``check_pairing``.
-    """
-    import SimpleITK as sitk
-
-    from nnunet_dycon.tools.convert import volumes
-    from nnunet_dycon.tools.convert.dicom import read_series
-    from nnunet_dycon.tools.convert.pairing import check_pairing
-
-    scan, notes = read_series(series)
-    mask = volumes.label_on_grid(sitk.GetArrayFromImage(volumes.read_image(label)), {0: 0, 1: 1}, scan)
-    if check:
-        check_pairing(sitk.GetArrayViewFromImage(scan), sitk.GetArrayViewFromImage(mask))
-    else:
-        notes = [*notes, "not checked against its label (--accept)"]
-    return CaseVolumes([scan], mask, notes)
-
-
-def _add_dicom_cases(plan: DatasetPlan, labels: Path) -> None:
+def _add_dicom_cases(plan: DatasetPlan) -> None:
     """A case needs one series and one label."""
-    check_folder(labels, "--labels")
+    from nnunet_dycon.tools.convert.dicom import load_dicom
+
     files = []
     for folder in sorted({path.parent for path, _ in plan.found}):
         patients = [part for part in folder.parts if re.fullmatch(r"(?i)PANCREAS_\d{4}", part)]
@@ -97,57 +59,43 @@ def _add_dicom_cases(plan: DatasetPlan, labels: Path) -> None:
         raise UserError(
             f"--source {plan.source} holds DICOM files, but in no folder called PANCREAS_00XX; keep TCIA's folders"
         )
-    for path, match in find_files(labels, r"(label\d{4})\.nii(\.gz)?"):
+    for path, match in find_files(plan.source, r"(label\d{4})\.nii(\.gz)?"):
         files.append((BENCHMARK.case_name(match[1]), "label", path))
-    fixes = {
-        "label": f"unpack TCIA_pancreas_labels-02-05-2017 into {labels}, or name its folder with --labels",
-        "series": f"download its PANCREAS folder into {plan.source}",
-    }
-    plan.add_cases(files, ("series", "label"), load_dicom, {"check": True}, fixes)
+    fix = f"put or link its PANCREAS folder and TCIA_pancreas_labels-02-05-2017, unpacked, below {plan.source}"
+    plan.add_cases(files, ("series", "label"), load_dicom, {"check": True}, fix)
     plan.notes.append(
         "headers of the label files are not read, since they disagree with the DICOM's in every case; the values under "
         "each mask are compared with those around it and under its mirror images instead"
     )
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_spacing(parser, "h5 files; default: 1 each")
-    parser.add_argument(
-        "--labels", type=Path, metavar="FOLDER", help="label00XX.nii.gz files that do not lie below --source"
-    )
-    parser.add_argument(
-        "--keep-withdrawn",
-        action="store_true",
-        help="also convert cases 25 and 70, copies of case 2 that TCIA withdrew; the MC-Net lists contain them",
-    )
-
-
 BENCHMARK = Benchmark(
-    name="pancreas",
     title="Pancreas",
     about="Pancreas-CT: TCIA DICOM and label files, image00XX_norm.h5, or 00XX.h5",
     entry=r"(?i:image|label|pancreas_)?(?P<id>\d{4})(?i:_norm)?",
     case="pancreas_{id}",
     example="image0001, PANCREAS_0001 or 0001",
     reference="Roth et al., Data from Pancreas-CT, The Cancer Imaging Archive, 2016; doi 10.7937/K9/TCIA.2016.tNB1kqBU",
+    layouts={
+        "DICOM": (r".+\.dcm", "PANCREAS_00XX/.../*.dcm"),
+        "image00XX_norm.h5": (r"(?P<case>image\d{4}_norm)\.h5", "image00XX_norm.h5"),
+        "00XX.h5": (r"(?P<case>\d{4})\.h5", "00XX.h5"),
+    },
+    spacing_mm=_SPACING_MM,
+    flags={
+        "keep_withdrawn": "also convert cases 25 and 70, copies of case 2 that TCIA withdrew; the MC-Net lists contain "
+        "them"
+    },
     plan=plan,
     published=(
+        Published("pancreas", {"10": 6, "20": 12}),
         Published(
-            prefix="pancreas",
-            labeled={"10": 6, "20": 12},
-            train=("pancreas/coranet/train_lab.txt", "pancreas/coranet/train_unlab.txt"),
-            test=("pancreas/coranet/test.txt",),
-        ),
-        Published(
-            prefix="pancreas-mcnet",
-            labeled={"10": 6, "20": 12},
-            train=("pancreas/mcnet/train.list",),
-            test=("pancreas/mcnet/test.list",),
+            "pancreas-mcnet",
+            {"10": 6, "20": 12},
             warning="pancreas_0002, pancreas_0025 and pancreas_0070 are one scan (TCIA withdrew 25 and 70); this "
             "protocol has 2 among the training cases, 25 among the test cases and 70 in the first 12 labelled ones, "
             "so its test result is biased. Prefer pancreas-10 or pancreas-20, which leave 25 and 70 out",
         ),
     ),
     suggested="pancreas-20",
-    add_arguments=_add_arguments,
 )

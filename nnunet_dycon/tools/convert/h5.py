@@ -1,38 +1,21 @@
-"""Cases of image files and of the h5 distributions. What reads them is imported when they are read."""
+"""Cases of the h5 distributions, which hold no geometry."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+import SimpleITK as sitk
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.plan import CaseFile, CaseVolumes, DatasetPlan, spacing_text
-
-if TYPE_CHECKING:
-    import numpy as np
-
-
-def load_images(
-    mask: str, values: Mapping[int, int], check: bool, resampled: Collection[str] = (), **files: Path
-) -> CaseVolumes:
-    """A case whose mask and images are files with headers, as ``volumes.on_one_grid`` lays them on each other.
-
-    Raises:
-        UserError: A file cannot be read, or they do not fit each other.
-    """
-    from nnunet_dycon.tools.convert.volumes import on_one_grid, read_image
-
-    images = {name: read_image(path) for name, path in files.items()}
-    return on_one_grid(images, mask, values, check=check, resampled=resampled)
+from nnunet_dycon.tools.convert.plan import CaseFile, CaseVolumes, DatasetPlan
+from nnunet_dycon.tools.convert.volumes import check_finite, empty_mask_note, label_on_grid, spacing_text
 
 
 def add_h5_cases(
-    plan: DatasetPlan,
-    files: Iterable[CaseFile],
-    axes: str,
-    values: Mapping[int, int],
-    spacing_mm: Sequence[float],
+    plan: DatasetPlan, files: Iterable[CaseFile], axes: str, values: Mapping[int, int], spacing_mm: Sequence[float]
 ) -> None:
     """Plan cases of one file of the kind ``path`` each, for ``load_h5``."""
     plan.add_cases(files, ("path",), load_h5, {"axes": axes, "values": values, "spacing_mm": [*spacing_mm]})
@@ -42,30 +25,19 @@ def add_h5_cases(
     )
 
 
-def refuse_spacing(spacing_mm: Sequence[float] | None, files: str) -> None:
-    """Raise a UserError where ``--spacing`` has no effect."""
-    if spacing_mm is not None:
-        raise UserError(f"--spacing is for h5 files; the {files} files have their own spacing: drop it")
-
-
 def load_h5(axes: str, values: Mapping[int, int], spacing_mm: Sequence[float], **paths: Path) -> CaseVolumes:
     """h5 files as a case with origin 0 and identity direction.
 
     Args:
         axes: Order of the stored axes: ``xyz`` or ``zyx`` of a file with all of it, ``yx`` of files of slices.
-        values: As for ``on_one_grid``.
+        values: As for ``load_images``.
         spacing_mm: (x, y, z).
         paths: The file, or those of the slices in order.
 
     Raises:
         UserError: A file cannot be read, its label holds other values, or slices differ in size.
     """
-    import numpy as np
-    import SimpleITK as sitk
-
-    from nnunet_dycon.tools.convert.volumes import empty_mask_note, label_on_grid
-
-    pairs = [read_h5(path, len(axes)) for path in paths.values()]
+    pairs = [_read(path, len(axes)) for path in paths.values()]
     if len({image.shape for image, _ in pairs}) > 1:
         raise UserError(f"{next(iter(paths.values()))} and the other slices differ in size; download them again")
     image, label = (np.stack(arrays) if axes == "yx" else arrays[0] for arrays in zip(*pairs, strict=True))
@@ -77,16 +49,8 @@ def load_h5(axes: str, values: Mapping[int, int], spacing_mm: Sequence[float], *
     return CaseVolumes([scan], mask, empty_mask_note(mask))
 
 
-def read_h5(path: Path, dimensions: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """The arrays ``image`` and ``label``, axes as stored.
-
-    Raises:
-        UserError: The file cannot be read, lacks one of them, or they are not of one shape with so many dimensions.
-    """
-    import h5py
-
-    from nnunet_dycon.tools.convert.volumes import check_finite
-
+def _read(path: Path, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays ``image`` and ``label``, axes as stored."""
     try:
         with h5py.File(path, "r") as file:
             missing = [key for key in ("image", "label") if key not in file]
