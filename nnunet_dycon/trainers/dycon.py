@@ -37,9 +37,10 @@ class DyCONSettings(MeanTeacherSettings):
     top_k: int = setting(10, "Teacher patches of another class that FeCL pushes an anchor away from.", low=1)
     lambda_cross: float = setting(1.0, "Weight of FeCL's teacher term; 0 spares the teacher's projection.", low=0)
     uncertainty_weighting: bool = setting(True, "Whether uncertain patches count up to twice in FeCL.")
-    max_patches: int = setting(
-        4096,
-        "FeCL reads the shallowest encoder stage with at most this many positions for the plan's patch size.",
+    max_patches: int | None = setting(
+        None,
+        "FeCL reads the shallowest encoder stage with at most this many positions for the plan's patch size; none: "
+        "4096 in 3D, 1024 in 2D, where a batch has more crops.",
         low=2,
         paper=4096,
     )
@@ -92,7 +93,8 @@ class nnUNetTrainerDyCON(nnUNetTrainerMeanTeacher):
         )
 
     def embedding_patches(self) -> int:
-        return self.settings.max_patches if self.settings.weight_fecl > 0 else 0
+        settings, is_3d = self.settings, len(self.configuration_manager.patch_size) == 3
+        return (settings.max_patches or (4096 if is_3d else 1024)) if settings.weight_fecl > 0 else 0
 
     def semi_supervised_losses(self, step: Step) -> dict[str, torch.Tensor]:
         """Mean Teacher's, on all crops that the teacher has seen UnCL, and on all crops FeCL."""

@@ -193,6 +193,15 @@ def test_lengths_set_in_a_subclass_are_respected(dataset, monkeypatch):
     assert len(trainer.logger.get_value("uncl", None)) == 2
 
 
+@pytest.mark.parametrize(
+    ("configuration", "asked", "most"), [("2d", None, 1024), ("3d_fullres", None, 4096), ("2d", 9, 9)]
+)
+def test_a_crop_of_a_2d_batch_has_fewer_patches(dataset, configuration, asked, most):
+    trainer = make_trainer(dataset, configuration=configuration)
+    trainer.use_settings(trainer.settings.override({"max_patches": asked}))
+    assert trainer.embedding_patches() == most
+
+
 def test_two_dimensional_configuration(dataset):
     trainer = make_trainer(dataset, configuration="2d")
     shutil.copytree(dataset.images, dataset.preprocessed / "nnUNetPlans_2d")
