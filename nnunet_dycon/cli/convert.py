@@ -54,11 +54,6 @@ def _add_common(parser: argparse.ArgumentParser, title: str) -> None:
     parser.add_argument("--name", default=title, help=f"dataset name after the ID (default: {title})")
     options.processes(parser)
     parser.add_argument(
-        "--allow-missing",
-        action="store_true",
-        help="do without cases that the published lists name and the download lacks",
-    )
-    parser.add_argument(
         "--accept",
         nargs="+",
         default=[],
@@ -95,15 +90,15 @@ def run(args: argparse.Namespace) -> int:
     print(report.summary())
     if not report.cases:
         raise UserError("no case was converted; correct what is said above and repeat the command")
-    incomplete = report.missing and not args.allow_missing
-    if incomplete:
-        print("Complete the download and repeat the command (finished cases are kept), or pass --allow-missing.")
     how = f"--protocol {benchmark.suggested}"
     if report.missing or report.failures:
-        print("The published protocols need all cases of their lists; what there is can be split by number.")
+        print(
+            "The published protocols need all cases of their lists: complete the download and repeat the command, "
+            "which keeps finished cases, or split what there is by number."
+        )
         how = "--labeled 10% --test 20%"
     print(
         f"{folder} has {len(report.cases)} labelled cases. Next: nnunet-dycon split -d {args.new_dataset} "
         f"-t {next_free_id(args.new_dataset)} {how}"
     )
-    return 1 if report.failures or incomplete else 0
+    return 1 if report.failures else 0

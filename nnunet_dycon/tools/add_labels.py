@@ -250,22 +250,21 @@ def preprocessing_commands(folder: Path | None, name: str) -> str:
 
 
 def _notes(raw: RawDataset, folder: Path | None, splits: Sequence[dict], scans: Sequence[Scan]) -> list[str]:
-    if folder is None:
-        notes = [
-            "nnUNet_preprocessed has no folder of this dataset; a splits_final.json kept elsewhere does not name the "
-            "new cases, so no fold would train on them: add them to 'train' there"
-        ]
-    else:
+    notes = [
+        "there is no splits_final.json in nnUNet_preprocessed: nnU-Net draws folds of all labelled cases when training "
+        "starts, so validation cases may be new ones. Add the new cases to 'train' of a file kept elsewhere"
+    ]
+    if splits:
         folds = [str(i) for i, fold in enumerate(splits) if {scan.case for scan in scans} & {*fold["train"]}]
         notes = [
             f"splits_final.json: training cases of fold {', '.join(folds) or 'none'} include the new ones; no "
             "validation case was changed, so validation stays comparable. Fold 'all' trains on every labelled case"
-            if splits
-            else "there is no splits_final.json: nnU-Net draws folds of all labelled cases when training starts, so "
-            "validation cases may be new ones",
-            "the plans stay as they are, so that results compare. To plan anew with the new cases (which matters for "
-            "CT intensities): nnUNetv2_plan_and_preprocess --clean",
         ]
+    if folder:
+        notes.append(
+            "the plans stay as they are, so that results compare. To plan anew with the new cases (which matters for "
+            "CT intensities): nnUNetv2_plan_and_preprocess --clean"
+        )
     if not raw.images("Un"):
         notes.append("imagesUn has no case left: train with nnUNetTrainerSupervised or stock nnU-Net")
     return notes
