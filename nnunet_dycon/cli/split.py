@@ -27,13 +27,15 @@ are the five folds that nnU-Net would draw of the labelled cases; imagesUn count
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
+    from nnunet_dycon.tools.convert.protocols import PROTOCOLS
+
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     options.dataset(parser, help="fully labelled dataset, ID or name")
     options.new_dataset(parser, "-t", required=False, old=["--target-id"])
     parser.add_argument("--name", help="name of the new dataset after DatasetXXX_ (default: SOURCE_<n>labeled)")
     how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument("--protocol", help="a published protocol: " + ", ".join(_protocols()))
+    how.add_argument("--protocol", help="a published protocol: " + ", ".join(PROTOCOLS))
     how.add_argument("--labeled", metavar="N|P%", help="number or share of the training cases that are labelled")
     how.add_argument("--labeled-list", type=Path, metavar="FILE", help="file with the labelled cases, one a line")
     parser.add_argument("--test", metavar="N|P%|FILE", help="test cases: number, share, or file with their names")
@@ -74,12 +76,6 @@ def run(args: argparse.Namespace) -> None:
     else:
         split = split_into_new_dataset(args.dataset, args.new_dataset, choice, target_name=args.name, progress=True)
     print_report(*split.lines(), warnings=split.warnings, notes=split.notes)
-
-
-def _protocols() -> list[str]:
-    from nnunet_dycon.tools.convert.protocols import PROTOCOLS
-
-    return list(PROTOCOLS)
 
 
 def _check(args: argparse.Namespace) -> None:

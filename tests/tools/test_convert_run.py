@@ -119,7 +119,7 @@ def test_a_killed_process_is_a_failure_not_a_crash(tmp_path: Path, folder: Path)
     cases = [CasePlan(name, _die, {}) for name in NAMES[:2]]
     labels = {"background": 0, "left atrium": 1}
     plan = DatasetPlan(
-        benchmark=la.BENCHMARK, layout="NRRD", source=tmp_path, channel_names=["MRI"], labels=labels, published=(),
+        benchmark=la.BENCHMARK, layout="NRRD", source=tmp_path, channel_names=["MRI"], labels=labels,
         cases=cases,
     )  # fmt: skip
     report = convert(plan, folder, num_processes=2)

@@ -103,8 +103,6 @@ def test_impossible_amounts_are_refused(amount):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "one of --protocol"),
-        ({"protocol": get_protocol("la-10"), "labeled": "8"}, "one of --protocol"),
         ({"protocol": get_protocol("la-10"), "test": "3"}, "--test contradicts --protocol"),
         ({"labeled_list": Path("a"), "seed": 1}, "--seed has no effect"),
         ({"labeled_list": Path("a"), "seed": 1, "test": "b.txt"}, "--seed has no effect"),
@@ -322,12 +320,6 @@ def _nothing_written(roots) -> bool:
             {"labeled": "2"},
             501,
             "case_03 in imagesTr and in imagesTs",
-        ),
-        (
-            lambda raw: add(raw / "imagesTr" / "case_07_0001.nii.gz"),
-            {"labeled": "2"},
-            501,
-            "case_07 have not 1 channel files",
         ),
         (lambda raw: None, {"labeled": "2"}, 500, "-t 500 is in use by Dataset500_Toy"),
         (lambda raw: None, {"labeled": "2"}, 1000, "no dataset ID"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 from nnunet_dycon.dataset.comparison import LABELED, Comparison, ScanFacts
@@ -86,37 +87,36 @@ def _comparison(raw: RawDataset, contents: list[ScanContent]) -> Comparison:
     return Comparison(groups, raw.dataset_json)
 
 
-def _scan_findings(raw: RawDataset, contents: list[ScanContent], uses: list[Use]) -> list[Finding]:
+def _scan_findings(raw: RawDataset, contents: list[ScanContent], uses: list[Use]) -> Iterator[Finding]:
     """Findings on single scans: files, grids, missing and empty masks."""
-    findings = [finding for content in contents for finding in content.findings]
-    training = [i for i in contents if i.scan.part == "Tr"]
-    for case in (i.scan.case for i in training if i.scan.mask is None):
-        fix = f"add labelsTr/{case}{raw.file_ending}, or move the images to imagesUn"
-        findings.append(Finding("error", "no-mask", f"imagesTr/{case} has no mask", [case], fix))
-    return findings + _empty_mask_findings(training, frozenset().union(*(use.in_place for use in uses)))
+    unlabeled = frozenset().union(*(use.in_place for use in uses))
+    labeled = []
+    for content in contents:
+        yield from content.findings
+        case = content.scan.case
+        if content.scan.part == "Tr" and content.scan.mask is None:
+            fix = f"add labelsTr/{case}{raw.file_ending}, or move the images to imagesUn"
+            yield Finding("error", "no-mask", f"imagesTr/{case} has no mask", [case], fix)
+        elif content.scan.part == "Tr" and case not in unlabeled:
+            labeled.append(content)
+    yield from _empty_mask_findings(labeled)
 
 
-def _empty_mask_findings(training: list[ScanContent], unlabeled: frozenset[str]) -> list[Finding]:
-    labeled = [i for i in training if i.scan.mask and i.scan.case not in unlabeled]
+def _empty_mask_findings(labeled: list[ScanContent]) -> Iterator[Finding]:
     empty = [i.scan.case for i in labeled if i.facts and i.mask_hash is None]
     if empty and len(labeled) == len(empty):
-        return [Finding("error", "no-foreground", str(no_foreground(empty)), empty)]
-    fix = "check that this is true; such a case teaches background only"
-    text = "the mask of training case {} has no foreground"
-    return [Finding("warning", "empty-mask", text.format(case), [case], fix) for case in empty]
+        yield Finding("error", "no-foreground", str(no_foreground(empty)), empty)
+        return
+    for case in empty:
+        fix = "check that this is true; such a case teaches background only"
+        yield Finding("warning", "empty-mask", f"the mask of training case {case} has no foreground", [case], fix)
 
 
-def _mask_like_findings(contents: list[ScanContent], comparison: Comparison) -> list[Finding]:
+def _mask_like_findings(contents: list[ScanContent], comparison: Comparison) -> Iterator[Finding]:
     """Unlabelled scans that are masks, unless the labelled scans look like masks, too."""
-    if comparison.labeled_look_like_masks:
-        return []
-    findings = []
+    unlabeled = [i for i in contents if i.scan.part == "Un" and i.facts and not comparison.labeled_look_like_masks]
     for verdict, severity, what in (("surely", "error", "are"), ("perhaps", "warning", "may be")):
-        cases = [
-            i.scan.case for i in contents if i.scan.part == "Un" and i.facts and i.facts.likeness_to_mask == verdict
-        ]
-        if cases:
+        if cases := [i.scan.case for i in unlabeled if i.facts and i.facts.likeness_to_mask == verdict]:
             message = f"scans in imagesUn {what} masks, judged by their few values: {few(cases)}"
             fix = "look at them; put the images there, and keep masks out of imagesUn"
-            findings.append(Finding(severity, "mask-as-scan", message, cases, fix))
-    return findings
+            yield Finding(severity, "mask-as-scan", message, cases, fix)

@@ -155,7 +155,6 @@ class DatasetPlan:
         channel_names: In the order of the channels; nnU-Net derives the normalisation from them.
         labels: nnU-Net's ``labels``: name to value, or to a list of values for regions.
         regions_class_order: nnU-Net's key of this name; None without regions.
-        published: Divisions whose cases all ought to be there.
         cases: The cases to convert.
         failures: Cases that cannot be converted, and why.
         skipped: Cases that are left out on purpose, and why.
@@ -169,7 +168,6 @@ class DatasetPlan:
     channel_names: Sequence[str] = ()
     labels: Mapping[str, int | list[int]] = field(default_factory=dict)
     regions_class_order: tuple[int, ...] | None = None
-    published: tuple[Published, ...]
     cases: list[CasePlan] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -241,7 +239,7 @@ class DatasetPlan:
         known = {*(case.name for case in self.cases), *self.failures, *self.skipped, *present}
         return {
             case: f"in the list {division.prefix}/{part}.txt but not in the download"
-            for division in self.published
+            for division in reversed(self.benchmark.published)
             for part in ("train", "validation", "test")
             for case in sorted({*self.benchmark.cases(division, part)} - known)
         }
@@ -273,9 +271,7 @@ def recognise(benchmark: Benchmark, source: Path) -> DatasetPlan:
             "of one"
         )
     (layout,) = there
-    return DatasetPlan(
-        benchmark=benchmark, layout=layout, source=source, found=found[layout], published=benchmark.published
-    )
+    return DatasetPlan(benchmark=benchmark, layout=layout, source=source, found=found[layout])
 
 
 def _nothing_found(benchmark: Benchmark, source: Path) -> UserError:

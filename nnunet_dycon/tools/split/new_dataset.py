@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -99,10 +98,6 @@ def _check_source(source: RawDataset) -> None:
         raise UserError(f"{source.folder / 'imagesTr'} has no images CASE_0000{source.file_ending}; nothing to split")
     if both := sorted(set(training) & set(test)):
         raise UserError(f"{source.name} has {few(both)} in imagesTr and in imagesTs; remove one of the two")
-    numbers = {case: len(files) for case, files in (training | test).items()}
-    usual = Counter(numbers.values()).most_common(1)[0][0]
-    if other := [case for case, number in numbers.items() if number != usual]:
-        raise UserError(f"{source.name}: {few(other)} have not {usual} channel files as the other cases; complete them")
 
 
 def _parts(

@@ -32,9 +32,6 @@ class SplitOptions:
     folds: int | None = None
 
     def __post_init__(self) -> None:
-        given = [self.protocol, self.labeled, self.labeled_list]
-        if sum(i is not None for i in given) != 1:
-            raise UserError("say how many cases are labelled: give one of --protocol, --labeled and --labeled-list")
         if self.protocol:
             self._check_with_protocol(self.protocol)
         if self.seed is not None:

@@ -39,11 +39,9 @@ def plan(source: Path, *, spacing_mm: Sequence[float] = _SPACING_MM, keep_withdr
     else:
         add_h5_cases(plan, plan.files(), "xyz", {0: 0, 1: 1}, spacing_mm)
     if not keep_withdrawn:
-        there = {*plan.failures, *(case.name for case in plan.cases)}
-        plan.skipped = {name: _WITHDRAWN_REASON for name in WITHDRAWN if name in there}
+        plan.skipped |= dict.fromkeys(WITHDRAWN, _WITHDRAWN_REASON)
         plan.cases = [case for case in plan.cases if case.name not in WITHDRAWN]
         plan.failures = {name: reason for name, reason in plan.failures.items() if name not in WITHDRAWN}
-        plan.published = plan.published[:1]
     return plan
 
 
