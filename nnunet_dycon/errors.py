@@ -1,6 +1,9 @@
-"""The one exception for input that a user can correct."""
+"""The one exception for input that a user can correct, and a guess at what was meant."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -8,3 +11,10 @@ class UserError(ValueError):
 
     The command line prints the message alone; in Python it is an ordinary ``ValueError``.
     """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean X?)`` for a message, with the known name most like a wrong one; empty where none is."""
+    names = {i.lower(): i for i in known}
+    near = difflib.get_close_matches(name.lower(), names, n=1)
+    return f" (did you mean {names[near[0]]}?)" if near else ""

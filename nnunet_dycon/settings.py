@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 import operator
@@ -12,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
-from nnunet_dycon.errors import UserError
+from nnunet_dycon.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -251,7 +250,8 @@ class SemiSupervisedSettings(Settings):
     )
     source_shares: str = setting(
         "equal",
-        "Crops from each folder in imagesUn: equal shares, cases (every case alike), or site_a:3;site_b:1.",
+        "Whether crops come from each folder in imagesUn in equal shares, or from all cases alike.",
+        choices=("equal", "cases"),
     )
     predict_with: str = setting(
         "teacher", "Network that validation and inference use.", choices=("teacher", "student"), free=True
@@ -335,9 +335,7 @@ def _unknown(name: str, trainer: str, names: list[str]) -> str:
     advice = "nnunet-dycon settings -tr NAME lists the settings of a trainer"
     if name in _names_of_all(Settings):
         return f"setting {name} has no effect on {trainer}, which does not use it; leave it out ({advice})"
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    return f"unknown setting {name!r}; {hint}({advice})"
+    return f"unknown setting {name!r}{did_you_mean(name, names)}; {advice}"
 
 
 def _names_of_all(kind: type[Settings]) -> set[str]:

@@ -52,7 +52,7 @@ def test_optional_values():
 
 
 def test_unknown_setting_is_refused_and_the_nearest_named():
-    with pytest.raises(UserError, match=r"'weight_fcl'.*mean 'weight_fecl'"):
+    with pytest.raises(UserError, match=r"'weight_fcl'.*mean weight_fecl"):
         DyCONSettings().override({"weight_fcl": 1})
 
 

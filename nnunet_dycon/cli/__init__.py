@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from nnunet_dycon import __version__
-from nnunet_dycon.cli.options import DID_YOU_MEAN, Parser
-from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.text import nearest
+from nnunet_dycon.cli.options import Parser
+from nnunet_dycon.errors import UserError, did_you_mean
 
 COMMANDS = {
     "convert": "make a raw nnU-Net dataset out of a downloaded benchmark dataset",
@@ -81,5 +80,5 @@ def _no_command(prog: str, name: str) -> NoReturn:
     parser.add_argument("--version", action="version", version=f"nnunet-dycon {__version__}")
     if name.startswith("-"):
         parser.parse_args([name])
-    near = nearest(name.lower(), COMMANDS, DID_YOU_MEAN)
+    near = did_you_mean(name, COMMANDS)
     parser.error(f"{name!r} is no command{near or '; there are ' + ', '.join(COMMANDS)}" if name else "give a command")

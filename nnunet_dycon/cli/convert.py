@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         own = subparsers.add_parser(benchmark.name, help=benchmark.about, description=f"{benchmark.about}.")
         _add_common(own, benchmark.title)
         if names := [*benchmark.channels]:
-            options.add(
-                own, "--channels", old=["--modalities"], type=_comma_separated, default=names[:1],
+            own.add_argument(
+                "--channels", type=_comma_separated, default=names[:1],
                 help=f"{', '.join(names)}, comma-separated, or all (default: {names[0]})",
             )  # fmt: skip
         if default := benchmark.spacing_mm:
@@ -50,7 +50,7 @@ def _positive_mm(text: str) -> float:
 
 def _add_common(parser: argparse.ArgumentParser, title: str) -> None:
     parser.add_argument("--source", required=True, type=Path, metavar="FOLDER", help="unpacked download")
-    options.new_dataset(parser, old=["--dataset-id"])
+    options.new_dataset(parser)
     parser.add_argument("--name", default=title, help=f"dataset name after the ID (default: {title})")
     options.processes(parser)
     parser.add_argument(

@@ -1,18 +1,14 @@
-"""The options that several commands share: one spelling, nnU-Net's, one meaning, one default.
-
-A spelling of former versions is still read, but shown nowhere (``old``).
-"""
+"""The options that several commands share: one spelling, nnU-Net's, one meaning, one default."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.text import nearest
+from nnunet_dycon.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +17,6 @@ if TYPE_CHECKING:
 
 CONFIGURATION, PLANS, TRAINER = "3d_fullres", "nnUNetPlans", "nnUNetTrainerDyCON"
 CHECKPOINT = "checkpoint_final.pth"
-DID_YOU_MEAN = "; did you mean {}?"
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,25 +33,18 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             options = [i for action in self._actions for i in action.option_strings]
             wrong = next((i for i in unknown if i.startswith("-")), "")
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{nearest(wrong.lower(), options, DID_YOU_MEAN)}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{did_you_mean(wrong, options)}")
         return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (all options: {self.prog} -h)")
 
 
-def add(parser: argparse.ArgumentParser, *names: str, old: Sequence[str] = (), **options: Any) -> argparse.Action:
-    """``add_argument``, with spellings of former versions that neither help nor messages show."""
-    action = parser.add_argument(*names, *old, **options)
-    action.option_strings = list(names)
-    return action
-
-
-def _option(*names: str, old: Sequence[str] = (), **fixed: Any) -> Callable[..., argparse.Action]:
+def _option(*names: str, **fixed: Any) -> Callable[..., argparse.Action]:
     """A function that declares an option; a command may give it another help, or whatever else differs there."""
 
     def declare(parser: argparse.ArgumentParser, help: str = "", **own: Any) -> argparse.Action:
-        return add(parser, *names, old=old, **fixed | own | ({"help": help} if help else {}))
+        return parser.add_argument(*names, **fixed | own | ({"help": help} if help else {}))
 
     return declare
 
@@ -85,21 +73,18 @@ configurations = _option(
 )  # fmt: skip
 plans = _option("-p", dest="plans", default=PLANS, help="plans identifier (default: %(default)s)")
 trainer = _option("-tr", dest="trainer", default=TRAINER, help="trainer (default: %(default)s)")
-fold = _option("-f", old=["--fold"], dest="fold", type=fold_name, help="fold, or all (default: 0)")
+fold = _option("-f", dest="fold", type=fold_name, help="fold, or all (default: 0)")
 folds = _option(
     "-f", dest="folds", nargs="+", type=fold_name, metavar="FOLD",
     help="folds that predict together, or all for the fold of that name (default: every finished fold)",
 )  # fmt: skip
 
 
-def new_dataset(
-    parser: argparse.ArgumentParser, flag: str = "-d", *, required: bool = True, old: Sequence[str]
-) -> None:
+def new_dataset(parser: argparse.ArgumentParser, flag: str = "-d", *, required: bool = True) -> None:
     """``-d``, or ``-t`` beside a source (as nnUNetv2_move_plans_between_datasets has it), as ``args.new_dataset``."""
-    add(
-        parser, flag, old=old, dest="new_dataset", type=int, required=required, metavar="ID",
-        help="free ID of the new dataset, 1 to 999",
-    )  # fmt: skip
+    parser.add_argument(
+        flag, dest="new_dataset", type=int, required=required, metavar="ID", help="free ID of the new dataset, 1 to 999"
+    )
 
 
 # ------------------------------------------------------------------------------------------------- trained models
@@ -114,10 +99,8 @@ step_size = _option(
 device = _option("-device", choices=("cuda", "cpu", "mps"), help="(default: cuda where there is one, else cpu)")
 
 
-def model(parser: argparse.ArgumentParser, *, was_positional: bool = False) -> None:
-    """``-m``, or ``-d -tr -p -c``, and ``-chk``, for ``opened_model``; in former versions the folder had no name."""
-    if was_positional:
-        parser.add_argument("former_model", nargs="?", type=Path, help=argparse.SUPPRESS)
+def model(parser: argparse.ArgumentParser) -> None:
+    """``-m``, or ``-d -tr -p -c``, and ``-chk``, for ``opened_model``."""
     parser.add_argument(
         "-m", dest="model", type=Path, metavar="FOLDER",
         help="trained model, nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION; or name it by -d -tr -p -c",
@@ -135,8 +118,6 @@ def model_folder(args: argparse.Namespace) -> Path:
     Raises:
         UserError: both or neither are given, the dataset does not exist, or nnUNet_results is not set.
     """
-    if former := getattr(args, "former_model", None):
-        return former
     if (args.model is None) == (args.dataset is None):
         raise UserError("name the model by -m FOLDER, or by -d ID with -tr, -p and -c (one of both)")
     if args.model is not None:
@@ -183,7 +164,7 @@ def chosen_device(args: argparse.Namespace) -> torch.device:
 
 # ---------------------------------------------------------------------------------------------- processes and files
 
-output = _option("-o", old=["--output"], dest="output", type=Path, metavar="FOLDER")
+output = _option("-o", dest="output", type=Path, metavar="FOLDER")
 overwrite = _option("--overwrite", action="store_true")
 
 
@@ -198,7 +179,4 @@ def processes(parser: argparse.ArgumentParser) -> None:
 
 def count(parser: argparse.ArgumentParser, default: int, help: str) -> None:
     """``--count``, as ``args.count``."""
-    add(
-        parser, "--count", old=["-n", "--n"], type=at_least_one, default=default, metavar="N",
-        help=f"{help} (default: {default})",
-    )  # fmt: skip
+    parser.add_argument("--count", type=at_least_one, default=default, metavar="N", help=f"{help} (default: {default})")

@@ -20,12 +20,11 @@ def run(args: argparse.Namespace) -> int:
     """Preprocess imagesUn for each configuration, after a check of all that names and small files tell."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_dycon.dataset.before_training import check_before_training
     from nnunet_dycon.dataset.commands import training
     from nnunet_dycon.dataset.raw_dataset import dataset_name, environment_folder, read_dataset_json
+    from nnunet_dycon.dataset.splits import check_before_training
     from nnunet_dycon.dataset.unlabeled_preprocessing import preprocess_unlabeled
     from nnunet_dycon.dataset.unlabeled_scans import (
-        check_images_un,
         configuration_of,
         preprocessed_unlabeled_folder,
         read_plans,
@@ -35,7 +34,6 @@ def run(args: argparse.Namespace) -> int:
     name = dataset_name(args.dataset)
     base = environment_folder("nnUNet_preprocessed") / name
     plans, dataset_json = read_plans(base / f"{args.plans}.json"), read_dataset_json(base)
-    check_images_un(name)
     for configuration in args.configurations:
         check_before_training(name, configuration, plans, dataset_json, base)
     for configuration in args.configurations:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.device(parser)
     options.disable_tta(parser)
     parser.add_argument("-s", dest="source", metavar="ID", help="dataset with the labelled cases (default: that of -d)")
-    options.new_dataset(parser, "-t", old=())
+    options.new_dataset(parser, "-t")
     parser.add_argument("-i", dest="images", type=Path, metavar="FOLDER", help="scans (default: the source's imagesUn)")
     parser.add_argument("--name", help="name of the new dataset (default: the source's and _pseudo)")
     parser.add_argument(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +24,6 @@ from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, 
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from threadpoolctl import threadpool_limits
 
-from nnunet_dycon.data.sources import case_probabilities
 from nnunet_dycon.data.strong_view import StrongViewTransform
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.errors import UserError
@@ -31,6 +31,17 @@ from nnunet_dycon.errors import UserError
 _GEOMETRY = (SpatialTransform, MirrorTransform, Convert3DTo2DTransform, Convert2DTo3DTransform)
 # Voxels outside the body are 0 after mask normalisation; resampling leaves a little ringing around it.
 _OUTSIDE_TOLERANCE = 1e-3
+
+
+def case_probabilities(sources: Mapping[str, str], shares: str) -> list[float] | None:
+    """Probability of each case given its source, so that every source is drawn alike (``equal``), or every case.
+
+    ``shares`` is ``equal`` or ``cases``; None is returned where all cases are equal.
+    """
+    counts = Counter(sources.values())
+    if shares == "cases" or len(counts) < 2:
+        return None
+    return [1 / len(counts) / counts[source] for source in sources.values()]
 
 
 class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
@@ -41,9 +52,7 @@ class nnUNetUnlabeledDataLoader(nnUNetDataLoader):
     augmentations only the student's view gets those beyond geometry.
 
     Args:
-        data: the unlabelled images.
         labeled: nnU-Net's loader of labelled crops, whose patch size and augmentation are taken over.
-        batch_size: crops in a batch.
         shares: how often crops come from each source, see ``case_probabilities``.
         weak_view: also return the crops as they are before intensity augmentation.
         strong_view: transforms that change the appearance of the crops further, see ``strong_view``.
@@ -125,8 +134,6 @@ class TwoStreamDataLoader(DataLoader):
     each takes the number of the next step from a counter that they share, and the batch carries it as ``step``.
 
     Args:
-        labeled: nnU-Net's own loader, used as it is.
-        unlabeled: loader of unlabelled crops.
         uses_unlabeled: whether each training step, counted from 0, uses unlabelled crops; later ones do.
         first_step: of the batches to come.
     """
@@ -249,13 +256,13 @@ def _piles(transforms: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any], 
     """nnU-Net's transforms of images: geometry, intensity, masks of the body, and a cascade's from one-hot on."""
     images = [i for i in transforms if not isinstance(i, (SegOnlyTransform, StrongViewTransform))]
     end = next((place for place, i in enumerate(images) if isinstance(i, MoveSegAsOneHotToDataTransform)), len(images))
-    images, cascade = images[:end], images[end:]
-    geometry, masks = _of(images, _GEOMETRY), _of(images, MaskImageTransform)
-    return geometry, [i for i in images if i not in geometry and i not in masks], masks, cascade
-
-
-def _of(transforms: Sequence[Any], kinds: type | tuple[type, ...]) -> list[Any]:
-    return [i for i in transforms if isinstance(i, kinds)]
+    geometry: list[Any] = []
+    intensity: list[Any] = []
+    masks: list[Any] = []
+    for i in images[:end]:
+        is_mask = isinstance(i, MaskImageTransform)
+        (geometry if isinstance(i, _GEOMETRY) else masks if is_mask else intensity).append(i)
+    return geometry, intensity, masks, images[end:]
 
 
 def _check_finite(crops: torch.Tensor, keys: Sequence[str]) -> None:

@@ -16,10 +16,8 @@ class Protocol:
         name: As given to ``nnunet-dycon split --protocol``.
         train: Labelled and unlabelled cases, in published order.
         validation: Validation cases; may be empty.
-        test: Test cases.
         n_labeled: How many training cases are labelled; the first ones, unless they are drawn.
         volumes_per_patient: So many neighbours in ``train`` are of one patient, and drawn together.
-        configuration: nnU-Net's configuration of the literature.
         warning: What speaks against the protocol, or an empty string.
     """
 
@@ -39,15 +37,14 @@ def read_list(path: Path) -> list[str]:
     Raises:
         UserError: The file is missing, empty or no text, or names a case twice.
     """
-    if not path.is_file():
-        raise UserError(f"the case list {path} does not exist; give a text file with one case name a line")
+    fix = "give a text file with one case name a line"
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"the case list {path} is no text file; write one case name a line") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the case list {path} cannot be read ({error}); {fix}") from error
     entries = parse_list(text, str(path))
     if not entries:
-        raise UserError(f"the case list {path} is empty; write one case name a line")
+        raise UserError(f"the case list {path} is empty; {fix}")
     return entries
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import SimpleITK
 
 from nnunet_dycon.dataset.raw_dataset import channel_names
-from nnunet_dycon.dataset.reading import read_header, reader_of
-from nnunet_dycon.dataset.scan_checks import likeness_to_mask
-from nnunet_dycon.dataset.scan_files import read_file
+from nnunet_dycon.dataset.reading import reader_of
+from nnunet_dycon.dataset.scan_files import Volume, likeness_to_mask, read_file
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.pool import map_cases
 from nnunet_dycon.files.text import text_table
@@ -33,11 +32,8 @@ class ScanFacts:
     """What is compared of one scan, axes in array order.
 
     Attributes:
-        spacing_mm: size of a voxel.
-        shape: number of voxels.
         orientation: such as LPS, where the index grows to (x, y, z); empty where the format stores none.
         quantiles: (channels, 3): the 1st, 50th and 99th percentile of the voxels.
-        likeness_to_mask: see ``likeness_to_mask``.
     """
 
     spacing_mm: tuple[float, ...]
@@ -47,21 +43,19 @@ class ScanFacts:
     likeness_to_mask: str | None = None
 
 
-def facts_of(
-    file: Path, channels: Sequence[np.ndarray], spacing_mm: tuple[float, ...], dataset_json: dict[str, Any]
-) -> ScanFacts:
-    """The facts of a scan that has been read: channels (X, Y, Z) each; the header of its first file orients it."""
+def facts_of(volumes: Sequence[Volume], dataset_json: dict[str, Any]) -> ScanFacts:
+    """The facts of a scan's channel files; the first one orients it."""
+    channels = [channel for volume in volumes for channel in volume.voxels]
     samples = (i.ravel()[:: max(1, i.size // 100_000)] for i in channels)
     quantiles = np.array([np.quantile(np.nan_to_num(i), _QUANTILES) for i in samples])
     verdict = likeness_to_mask(channels, dataset_json)
-    return ScanFacts(spacing_mm, channels[0].shape, _orientation(file), quantiles, verdict)
+    return ScanFacts(volumes[0].spacing_mm, channels[0].shape, _orientation(volumes[0].position), quantiles, verdict)
 
 
-def _orientation(file: Path) -> str:
-    try:
-        direction = read_header(file).GetDirection()
-    except UserError:
-        return ""
+def _orientation(position: Mapping[str, np.ndarray]) -> str:
+    if "original_affine" in position:
+        return "".join(i or "-" for i in nibabel.aff2axcodes(position["original_affine"]))
+    direction = position.get("direction", np.empty(0)).tolist()
     name = SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines
     return name(direction) if len(direction) == 9 else ""
 
@@ -72,7 +66,6 @@ class Comparison:
 
     Attributes:
         groups: facts by group, the labelled ones called ``LABELED``; a group without readable scan is left out.
-        dataset_json: of the dataset.
     """
 
     groups: Mapping[str, Sequence[ScanFacts]]
@@ -93,19 +86,12 @@ class Comparison:
 
     def warnings(self) -> list[str]:
         """What differs so much that a user should know, with what to do."""
-        labeled = self.groups.get(LABELED, ())
         return [
             f"{group} scans differ from the labelled ones: {warning}"
             for group, facts in self.groups.items()
-            if labeled and group != LABELED
-            for warning in _differences(labeled, facts, self.dataset_json)
+            if group != LABELED and LABELED in self.groups
+            for warning in _differences(self.groups[LABELED], facts, self.dataset_json)
         ]
-
-    def lines(self) -> list[str]:
-        """Table and warnings for a log."""
-        table = self.table()
-        lines = [f"Some labelled and unlabelled scans, medians:\n{table}"] if table else []
-        return lines + [f"warning: {i}" for i in self.warnings()]
 
 
 def compare(
@@ -119,39 +105,36 @@ def compare(
     some = [  # at most so many, from first to last
         (group, files) for group, scans in groups.items() for files in scans[:: max(1, -(-len(scans) // _MOST_SCANS))]
     ]
-    facts = map_cases(
+    read = map_cases(
         partial(_scan_facts, dataset_json=dataset_json),
         [files for _, files in some],
         num_processes=num_processes,
         description="Comparing labelled and unlabelled scans",
         progress=progress,
     )
-    found: dict[str, list[ScanFacts]] = defaultdict(list)
-    for (group, _), of_scan in zip(some, facts, strict=True):
-        if of_scan is not None:
-            found[group].append(of_scan)
+    found: dict[str, list[ScanFacts]] = {}
+    for (group, _), facts in zip(some, read, strict=True):
+        if facts is not None:
+            found.setdefault(group, []).append(facts)
     return Comparison(found, dataset_json)
 
 
 def _scan_facts(files: Sequence[Path], dataset_json: dict[str, Any]) -> ScanFacts | None:
     """Read a scan; None if that is not possible, which others tell."""
     try:
-        volumes = [read_file(file, reader_of(file, dataset_json)) for file in files]
+        return facts_of([read_file(file, reader_of(file, dataset_json)) for file in files], dataset_json)
     except UserError:
         return None
-    channels = [channel for volume in volumes for channel in volume.voxels]
-    return facts_of(files[0], channels, volumes[0].spacing_mm, dataset_json)
 
 
 def _row(group: str, facts: Sequence[ScanFacts], num_channels: int) -> list[str]:
-    codes = Counter(i.orientation or "-" for i in facts).most_common(3)
-    medians = [_median(facts, value) for value in (lambda i: i.spacing_mm, lambda i: i.shape, lambda i: i.quantiles)]
-    quantiles = [" / ".join(f"{i:.4g}" for i in channel) for channel in medians.pop()]
+    quantiles = [" / ".join(f"{i:.4g}" for i in channel) for channel in _median(facts, lambda i: i.quantiles)]
     return [
         group,
         str(len(facts)),
-        *map(_times, medians),
-        ", ".join(code if len(codes) == 1 else f"{code} ({n})" for code, n in codes),
+        _times(_median(facts, lambda i: i.spacing_mm)),
+        _times(_median(facts, lambda i: i.shape)),
+        ", ".join(sorted({i.orientation or "-" for i in facts})),
         *[*quantiles, *["-"] * num_channels][:num_channels],
     ]
 

@@ -59,23 +59,24 @@ def check_labeled_cases(folder: Path, cases: Iterable[str]) -> None:
 
 def _problems(folder: Path, case: str) -> list[str]:
     properties = folder / f"{case}.pkl"
-    problems = []
-    if not properties.is_file() or properties.stat().st_size == 0:
-        problems.append(f"{properties} is missing or empty")
+    there = properties.is_file() and properties.stat().st_size > 0
+    fault = fault_of_labels(folder / f"{case}.b2nd", folder / f"{case}_seg.b2nd")
+    return [*([] if there else [f"{properties} is missing or empty"]), *([fault] if fault else [])]
+
+
+def fault_of_labels(image: Path, labels: Path) -> str | None:
+    """Why preprocessed labels, ([1,] X, Y, Z), cannot be those of an image, (channels, X, Y, Z); None if they can."""
     try:
-        image, mask = (open_image(folder / name) for name in (f"{case}.b2nd", f"{case}_seg.b2nd"))
+        expected, found = open_image(image).shape[1:], open_image(labels).shape[-3:]
     except UserError as error:
-        return [*problems, str(error)]
-    if image.shape[1:] != mask.shape[1:]:
-        problems.append(f"{case}: the image has {image.shape[1:]} voxels, its segmentation {mask.shape[1:]}")
-    return problems
+        return str(error)
+    return None if found == expected else f"{labels} has {found} voxels, the preprocessed image {expected}"
 
 
 def check_preprocessed_foreground(folder: Path, cases: Iterable[str]) -> None:
     """Check preprocessed cases, whose ``CASE.pkl`` says where the foreground is.
 
     Args:
-        folder: of the configuration's labelled cases.
         cases: the labelled training cases of a fold; no other case's file is opened.
 
     Raises:

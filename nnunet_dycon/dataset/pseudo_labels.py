@@ -42,11 +42,7 @@ def write_pseudo_labeled_dataset(
 
     Args:
         source: The dataset. Its scans that get no mask stay in imagesUn, its test cases in imagesTs and labelsTs.
-        target: New folder.
-        masks: Folder of the predicted masks.
-        scans: Channel files of the predicted cases.
         entry: What dataset.json and ``labelsTr/pseudo_labels.json`` say of the predictions, beside their cases.
-        labels: Those of the new dataset.json.
     """
     images: dict[str, Mapping[str, Sequence[Path]]] = {
         "Tr": source.images("Tr") | dict(scans),

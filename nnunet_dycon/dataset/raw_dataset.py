@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -60,7 +59,7 @@ class RawDataset:
 
     def _scans(self, part: str) -> tuple[dict[str, list[Path]], list[Path]]:
         folder = self.folder / f"images{part}"
-        return scans_in(folder, self.file_ending, with_sources=part == "Un") if folder.is_dir() else ({}, [])
+        return scans_in(folder, self.file_ending) if folder.is_dir() else ({}, [])
 
     def labels(self, part: str) -> dict[str, Path]:
         """Mask file of each case in ``labels<part>``, sorted by name."""
@@ -83,20 +82,22 @@ def masks_in(folder: Path, file_ending: str) -> dict[str, Path]:
     return {i.name.removesuffix(file_ending): i for i in files if i.name.endswith(file_ending)}
 
 
-def scans_in(folder: Path, file_ending: str, *, with_sources: bool) -> tuple[dict[str, list[Path]], list[Path]]:
+def scans_in(folder: Path, file_ending: str) -> tuple[dict[str, list[Path]], list[Path]]:
     """Paths in a folder that are named ``CASE_0000.nii.gz``, by case and sorted, and those that are named otherwise.
 
-    Hidden files (macOS adds ``._FILE``) and the spacings of TIFF files, ``CASE.json``, are neither. ``with_sources``
-    takes the folders in it as well, each a source of scans, such as a site.
+    Hidden files (macOS adds ``._FILE``) and the spacings of TIFF files, ``CASE.json``, are neither. Each
+    folder in ``imagesUn`` is a source of scans, such as a site (``imagesUn/site_a/CASE_0000.nii.gz``).
 
     Raises:
         UserError: a folder cannot be read, or two have files of one case.
     """
     pattern = re.compile(rf"(.+)_\d{{4}}{re.escape(file_ending)}")
-    sources = [i for i in _paths(folder) if not pattern.fullmatch(i.name) and i.is_dir()]
+    paths = _paths(folder)
+    if folder.name == "imagesUn":
+        paths += [file for i in paths if i.is_dir() for file in _paths(i)]
     cases: dict[str, list[Path]] = defaultdict(list)
     others: list[Path] = []
-    for path in itertools.chain(_paths(folder), *map(_paths, sources if with_sources else [])):
+    for path in paths:
         match = pattern.fullmatch(path.name)
         (cases[match[1]] if match else others).append(path)
     _check_one_source(cases, folder)
@@ -104,8 +105,7 @@ def scans_in(folder: Path, file_ending: str, *, with_sources: bool) -> tuple[dic
 
 
 def _check_one_source(cases: Mapping[str, Sequence[Path]], folder: Path) -> None:
-    twice = [case for case, paths in cases.items() if len({path.parent for path in paths}) > 1]
-    if twice:
+    if twice := [case for case, files in cases.items() if len({file.parent for file in files}) > 1]:
         raise UserError(f"several folders in {folder} have files of {few(twice)}; name every scan differently")
 
 
@@ -148,16 +148,15 @@ def dataset_name(id_or_name: int | str) -> str:
     Raises:
         UserError: No dataset, or several, have this ID.
     """
-    if str(id_or_name).startswith("Dataset"):
-        return str(id_or_name)
-    if not str(id_or_name).isdecimal():
-        raise UserError(f"-d {id_or_name} is no dataset; give its number (501) or its name (Dataset501_LA)")
-    found = _datasets_of(int(id_or_name))
+    name = str(id_or_name)
+    if name.startswith("Dataset"):
+        return name
+    found = _datasets_of(int(name)) if name.isdecimal() else []
     if len(found) != 1:
-        state = f"several datasets: {', '.join(found)}; give the name" if found else "no dataset; check the number"
+        what = f"several datasets, {', '.join(found)}" if found else "no dataset"
         raise UserError(
-            f"ID {id_or_name} has {state} (looked in nnUNet_raw={paths.nnUNet_raw.get()} and "
-            f"nnUNet_preprocessed={paths.nnUNet_preprocessed.get()})"
+            f"-d {name} is {what}; give the number (501) or the name (Dataset501_LA) of one in "
+            f"nnUNet_raw={paths.nnUNet_raw.get()} or nnUNet_preprocessed={paths.nnUNet_preprocessed.get()}"
         )
     return found[0]
 
@@ -228,16 +227,12 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     missing = [key for key in ("labels", "file_ending") if key not in content]
     if missing:
         raise UserError(f"{file} lacks {' and '.join(missing)}; add it as nnU-Net's dataset format asks for")
-    _check_values(file, content)
-    return content
-
-
-def _check_values(file: Path, content: dict[str, Any]) -> None:
     ending, labels = content["file_ending"], content["labels"]
     if not isinstance(ending, str) or not re.fullmatch(r"(\.\w+)+", ending):
         raise UserError(f"{file} has the file_ending {ending!r}; it must be one such as .nii.gz")
     if not isinstance(labels, dict) or not all(isinstance(i, (int, list)) for i in labels.values()):
         raise UserError(f'{file} has labels that are not like {{"background": 0, "tumour": 1}}; correct them')
+    return content
 
 
 def link_dataset(
@@ -251,10 +246,7 @@ def link_dataset(
     """Fill the folder of a new dataset with links to files of others, or copies where links are not possible.
 
     Args:
-        folder: an existing one.
         dataset_json: its dataset.json but for numTraining.
-        images, masks: by part and case.
-        progress: show a progress bar.
     """
     files = [(f"images{part}", case, scan) for part, cases in images.items() for case, scan in cases.items()]
     files += [(f"labels{part}", case, [mask]) for part, cases in masks.items() for case, mask in cases.items()]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +17,6 @@ import nibabel
 import numpy as np
 import SimpleITK
 import tifffile
-from nibabel.filebasedimages import ImageFileError
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
@@ -28,19 +26,6 @@ from nnunet_dycon.errors import UserError
 ITK_REPAIR = "ITK_NIFTI_SFORM_PERMISSIVE"
 _SHEARED_KEY = "ITK_sform_corrected"
 _CHUNK_BYTES = 2**24
-# what nnU-Net's readers raise for files they cannot read
-_READ_ERRORS: tuple[type[Exception], ...] = (
-    RuntimeError,
-    OSError,
-    ValueError,
-    AssertionError,
-    EOFError,
-    IndexError,
-    MemoryError,
-    zlib.error,
-    ImageFileError,
-    tifffile.TiffFileError,
-)
 
 
 def reader_of(file: Path, dataset_json: dict[str, Any]) -> Any:
@@ -62,13 +47,10 @@ def read_volume(file: Path, reader: Any, *, is_mask: bool = False) -> tuple[np.n
     Raises:
         UserError: the file cannot be read, ends too early, or holds colours where its format has one value a voxel.
     """
-    with _naming(file, "copy or write it again"), sheared_affines_mended():
+    fix = "copy or write it again"
+    with _naming(file, fix), sheared_affines_mended():
         _check_whole(file)
-        sheared = False
-        if isinstance(reader, SimpleITKIO):
-            header = _header(file)
-            _check_scalar(file, header.GetNumberOfComponents())
-            sheared = is_sheared(header)
+        sheared = isinstance(reader, SimpleITKIO) and is_sheared(read_header(file, fix))
         voxels, properties = reader.read_seg(str(file)) if is_mask else reader.read_images((str(file),))
     return voxels, properties | ({"sheared": True} if sheared else {})
 
@@ -87,8 +69,10 @@ def read_image(file: Path, fix: str = "write it again or remove it") -> SimpleIT
 
 def read_header(file: Path, fix: str = "write it again or remove it") -> SimpleITK.ImageFileReader:
     """Size, spacing, origin and direction of a file, as ``read_image`` has them, without its voxels."""
-    with _naming(file, fix):
-        header = _header(file)
+    header = SimpleITK.ImageFileReader()
+    header.SetFileName(str(file))
+    with _naming(file, fix), sheared_affines_mended():
+        header.ReadImageInformation()
     _check_scalar(file, header.GetNumberOfComponents())
     return header
 
@@ -114,14 +98,6 @@ def sheared_affines_mended() -> Iterator[None]:
             os.environ[ITK_REPAIR] = before
 
 
-def _header(file: Path) -> SimpleITK.ImageFileReader:
-    header = SimpleITK.ImageFileReader()
-    header.SetFileName(str(file))
-    with sheared_affines_mended():
-        header.ReadImageInformation()
-    return header
-
-
 def _check_scalar(file: Path, number: int) -> None:
     if number != 1:
         raise UserError(
@@ -137,7 +113,7 @@ def _naming(file: Path, fix: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except _READ_ERRORS as error:
+    except Exception as error:  # each reader raises its own kinds for files that it cannot read
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise UserError(f"{file} cannot be read ({reason}); {fix}") from error
 

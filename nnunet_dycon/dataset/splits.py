@@ -1,4 +1,4 @@
-"""Which cases are labelled and which are not: the key ``unlabeled`` in ``splits_final.json``."""
+"""Which cases are labelled and which are not: the key ``unlabeled`` in ``splits_final.json``, and imagesUn."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_dycon.errors import UserError
+from nnunetv2.paths import nnUNet_raw
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_dycon.dataset.preprocessed_files import check_preprocessed_foreground, labeled_cases_in
+from nnunet_dycon.dataset.raw_dataset import RawDataset
+from nnunet_dycon.dataset.unlabeled_scans import cases_of_images_un, configuration_of
+from nnunet_dycon.errors import UserError, did_you_mean
 from nnunet_dycon.files.json_files import read_json, read_json_object
-from nnunet_dycon.files.text import few, nearest
+from nnunet_dycon.files.text import few
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 
@@ -113,18 +119,53 @@ def check_fold(
         UserError: no training or validation case, a name that does not exist, or a case with two roles.
     """
     check_disjoint(train, val, unlabeled)
-    for role, cases in (("training", train), ("validation", val)):
-        key = "train" if role == "training" else "val"
+    for role, key, cases in (("training", "train", train), ("validation", "val", val)):
         if not cases:
             raise UserError(
-                f"fold {fold} of splits_final.json has no {role} case; name labelled cases under '{key}' (with few "
+                f"fold {fold} has no {role} case; name labelled cases under '{key}' in splits_final.json (with few "
                 "labels the training cases may validate, too)"
-                if fold != "all"
-                else "fold all has no labelled case; see splits_final.json and labelsTr"
             )
-        unknown = sorted(set(cases) - set(known))
-        if unknown:
+        if unknown := sorted(set(cases) - set(known)):
             raise UserError(
                 f"fold {fold} of splits_final.json names {few(unknown)} under '{key}', but there is no such labelled "
-                f"case{nearest(unknown[0], known)}; correct the name, or preprocess the case"
+                f"case{did_you_mean(unknown[0], known)}; correct the name, or preprocess the case"
+            )
+
+
+def check_before_training(
+    dataset_name: str,
+    configuration_name: str,
+    plans: dict[str, Any],
+    dataset_json: dict[str, Any],
+    base: Path,
+    *,
+    fold: int | str | None = None,
+) -> None:
+    """Refuse what training would stumble over: in imagesUn, the labelled cases and splits_final.json.
+
+    Args:
+        base: the dataset's folder in nnUNet_preprocessed.
+        fold: the fold that is trained; None checks all that splits_final.json has.
+
+    Raises:
+        UserError: naming file or case, cause and fix.
+    """
+    manager = PlansManager(plans)
+    folder = base / configuration_of(manager, configuration_name).data_identifier
+    unlabeled = cases_of_images_un(dataset_name, dataset_json, manager, folder)
+    preprocessed = labeled_cases_in(folder)
+    raw = RawDataset(Path(nnUNet_raw.get() or "nnUNet_raw", dataset_name), dataset_json)
+    check_disjoint([*preprocessed, *raw.images("Tr")], (), unlabeled)
+    splits = read_splits(base) or []
+    for i in [fold] if fold is not None else range(len(splits)) or ["all"]:
+        in_splits = unlabeled_in_splits(splits, i)
+        if i != "all" and int(i) < len(splits):
+            train, val = splits[int(i)]["train"], splits[int(i)]["val"]
+            check_fold(train, val, [*unlabeled, *in_splits], known=preprocessed or raw.images("Tr"), fold=i)
+            check_preprocessed_foreground(folder, train)
+        if not {*unlabeled, *in_splits}:
+            raise UserError(
+                f"{dataset_name} has no unlabelled case in fold {i}: no scan in {raw.folder / 'imagesUn'}, nor "
+                "a fold of splits_final.json that names cases under 'unlabeled'. Put scans without masks there, or "
+                "train on the labelled cases alone with -tr nnUNetTrainerSupervised"
             )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import random
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,21 +18,19 @@ from nnunet_dycon.dataset.comparison import LABELED, compare
 from nnunet_dycon.dataset.preprocessed_files import is_whole, open_image
 from nnunet_dycon.dataset.raw_dataset import RawDataset
 from nnunet_dycon.dataset.reading import sheared_affines_mended
-from nnunet_dycon.dataset.scan_checks import check_scan
+from nnunet_dycon.dataset.scan_files import check_scan
 from nnunet_dycon.dataset.unlabeled_scans import (
-    configuration_of,
     find_raw_scans,
     preprocessed_unlabeled_folder,
     raw_unlabeled_folder,
+    record_of,
     source_of,
 )
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.json_files import read_json_object, write_json
+from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.pool import completed
 from nnunet_dycon.files.text import by_text
 from nnunet_dycon.files.whole_files import check_writable, partial_folder, remove_leftovers
-
-_LOG = logging.getLogger(__name__)
 
 # What a preprocessed scan depends on; patch size, batch size and network may change without it.
 _PLANS_KEYS = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
@@ -59,14 +55,12 @@ class _Job(NamedTuple):
 
     def is_done(self) -> bool:
         """Whether the case is there, made with these plans from these files; a new source is written down."""
-        file = self.folder / f"{self.case}.json"
-        found = _record(file)
+        image = self.folder / f"{self.case}.b2nd"
+        found = record_of(image)
         same = all(found.get(key) == self.record[key] for key in ("plans", "files"))
-        if not same or not is_whole(self.folder / f"{self.case}.b2nd"):
-            return False
-        if found != self.record:
-            write_json(self.record, file)
-        return True
+        if same and is_whole(image) and found != self.record:
+            write_json(self.record, image.with_suffix(".json"))
+        return same and is_whole(image)
 
 
 def preprocessing_fingerprint(plans: PlansManager, configuration_name: str) -> str:
@@ -88,7 +82,7 @@ def preprocess_unlabeled(
     *,
     num_processes: int,
     progress: bool = True,
-    tell: Callable[[str], Any] = _LOG.warning,
+    tell: Callable[[str], Any] = print,
 ) -> dict[str, str]:
     """Preprocess what is missing or outdated of a dataset's ``imagesUn``.
 
@@ -107,46 +101,66 @@ def preprocess_unlabeled(
         UserError: wrong files in imagesUn, or cases that cannot be preprocessed; the other cases are kept.
     """
     manager = PlansManager(plans)
-    configuration_of(manager, configuration_name)
     folder = preprocessed_unlabeled_folder(preprocessed_dataset_folder)
     fingerprint = preprocessing_fingerprint(manager, configuration_name)
     raw_folder = raw_unlabeled_folder(dataset_name)
     if raw_folder is None:
         return _cases_without_raw_images(folder, fingerprint)
-    scans = find_raw_scans(raw_folder, dataset_json, manager, with_sources=True)
-    sources = {case: source_of(files, raw_folder) for case, files in scans.items()}
-    jobs = [_Job(case, files, folder, _wanted(fingerprint, files, sources[case])) for case, files in scans.items()]
+    scans = find_raw_scans(raw_folder, dataset_json, manager)
     remove_leftovers(folder)
-    todo = [job for job in jobs if not job.is_done()]
-    if todo:
+    jobs = [_Job(case, files, folder, _wanted(fingerprint, files)) for case, files in scans.items()]
+    if todo := [job for job in jobs if not job.is_done()]:
         check_writable(folder)
-        comparison = compare(
-            _groups(raw_folder, todo, dataset_json), dataset_json, num_processes=num_processes, progress=progress
-        )
-        for line in comparison.lines():
-            tell(line)
-        random.Random().shuffle(todo)  # so that processes that start together work on different cases
-        work = partial(
-            _preprocess_case, plans=plans, configuration_name=configuration_name, dataset_json=dataset_json,
-            may_be_masks=comparison.labeled_look_like_masks,
-        )  # fmt: skip
-        description = "Preprocessing unlabelled cases"
-        outcomes = completed(work, todo, num_processes=num_processes, description=description, progress=progress)
-        _collect({todo[i].case: future for i, future in outcomes}, tell)
-    return sources
+        groups = {LABELED: [*RawDataset(raw_folder.parent, dataset_json).images("Tr").values()]}
+        for job in todo:
+            groups.setdefault(job.record.get("source", "imagesUn"), []).append(job.files)
+        _preprocess(todo, groups, plans, configuration_name, dataset_json, num_processes, progress, tell)
+    return {job.case: job.record.get("source", "") for job in jobs}
 
 
-def _wanted(fingerprint: str, files: list[Path], source: str) -> dict[str, Any]:
+def _wanted(fingerprint: str, files: list[Path]) -> dict[str, Any]:
     """A case's record; the source only where there is one, as older records have none."""
+    source = source_of(files)
     return {"plans": fingerprint, "files": _signature(files)} | ({"source": source} if source else {})
 
 
-def _groups(raw_folder: Path, jobs: list[_Job], dataset_json: dict[str, Any]) -> dict[str, list[list[Path]]]:
-    """Scans to compare: the labelled ones, and the new ones of each source."""
-    groups = {LABELED: [*RawDataset(raw_folder.parent, dataset_json).images("Tr").values()]}
-    for job in jobs:
-        groups.setdefault(job.record.get("source", "imagesUn"), []).append(job.files)
-    return groups
+def _preprocess(
+    jobs: list[_Job],
+    groups: dict[str, list[list[Path]]],
+    plans: dict,
+    configuration_name: str,
+    dataset_json: dict,
+    num_processes: int,
+    progress: bool,
+    tell: Callable[[str], Any],
+) -> None:
+    """Compare the labelled and the new scans, in ``groups``, then preprocess these; errors and notes are told once."""
+    comparison = compare(groups, dataset_json, num_processes=num_processes, progress=progress)
+    if table := comparison.table():
+        tell(f"Some labelled and unlabelled scans, medians:\n{table}")
+    for warning in comparison.warnings():
+        tell(f"warning: {warning}")
+    random.Random().shuffle(jobs)  # so that processes that start together work on different cases
+    work = partial(
+        _preprocess_case, plans=plans, configuration_name=configuration_name, dataset_json=dataset_json,
+        may_be_masks=comparison.labeled_look_like_masks,
+    )  # fmt: skip
+    description = "Preprocessing unlabelled cases"
+    outcomes = completed(work, jobs, num_processes=num_processes, description=description, progress=progress)
+    notes, errors = {}, {}
+    for i, future in outcomes:
+        if error := future.exception():
+            errors[jobs[i].case] = [str(error) or type(error).__name__]
+        else:
+            notes[jobs[i].case] = future.result()
+    for note, cases in sorted(by_text(notes)):
+        tell(f"warning: {cases}: {note}")
+    if errors:
+        raise UserError(
+            f"{len(errors)} of {len(jobs)} unlabelled cases could not be preprocessed. Correct what follows, or "
+            "remove their images from imagesUn, and run the same command again (finished cases are kept):\n"
+            + "\n".join(sorted(f"{cases}: {text}" for text, cases in by_text(errors)))
+        )
 
 
 def _signature(files: list[Path]) -> list[list[Any]]:
@@ -158,38 +172,14 @@ def _signature(files: list[Path]) -> list[list[Any]]:
 
 def _cases_without_raw_images(folder: Path, fingerprint: str) -> dict[str, str]:
     """Cases preprocessed earlier; a UserError if their plans were others, as they cannot be made anew."""
-    records = {file.stem: record for file in folder.glob("*.json") if (record := _record(file))}
-    stale = sorted(case for case, record in records.items() if record.get("plans") != fingerprint)
+    records = {file.stem: record for file in sorted(folder.glob("*.json")) if (record := record_of(file))}
+    stale = [case for case, record in records.items() if record.get("plans") != fingerprint]
     if stale:
         raise UserError(
             f"{len(stale)} cases in {folder} were preprocessed with other plans, first {stale[0]}, and their raw "
             "images are not here. Run nnunet-dycon preprocess where imagesUn is, or delete them if they are not wanted"
         )
-    return {case: record.get("source", "") for case, record in sorted(records.items())}
-
-
-def _record(file: Path) -> dict[str, Any]:
-    """A case's record; empty where it is missing or unreadable."""
-    try:
-        return read_json_object(file, "preprocess again")
-    except UserError:
-        return {}
-
-
-def _collect(outcomes: Mapping[str, Future[list[str]]], tell: Callable[[str], Any]) -> None:
-    """Errors and notes of the cases, each told once."""
-    errors = {
-        case: [str(error) or type(error).__name__] for case, future in outcomes.items() if (error := future.exception())
-    }
-    notes = {case: future.result() for case, future in outcomes.items() if case not in errors}
-    for note, cases in sorted(by_text(notes)):
-        tell(f"warning: {cases}: {note}")
-    if errors:
-        raise UserError(
-            f"{len(errors)} of {len(outcomes)} unlabelled cases could not be preprocessed. Correct what follows, or "
-            "remove their images from imagesUn, and run the same command again (finished cases are kept):\n"
-            + "\n".join(sorted(f"{cases}: {text}" for text, cases in by_text(errors)))
-        )
+    return {case: record.get("source", "") for case, record in records.items()}
 
 
 def _preprocess_case(

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -34,44 +35,20 @@ def raw_unlabeled_folder(dataset_name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def check_images_un(dataset_name: str) -> None:
-    """Raise a UserError where there is no imagesUn, as for a command that reads it."""
-    if raw_unlabeled_folder(dataset_name) is None:
-        raise UserError(
-            f"{dataset_name} has {where_unlabeled_scans_belong(dataset_name)}; put the unlabelled scans there, or "
-            "train on the labelled cases alone with -tr nnUNetTrainerSupervised"
-        )
-
-
-def where_unlabeled_scans_belong(dataset_name: str) -> str:
-    """What was looked for and not found, for messages."""
-    if not nnUNet_raw.is_set():
-        return "nnUNet_raw is not set, so there is no imagesUn"
-    folder = Path(nnUNet_raw) / dataset_name / "imagesUn"
-    return f"no scan in {folder}" if folder.is_dir() else f"no folder {folder}"
-
-
 def preprocessed_unlabeled_folder(preprocessed_dataset_folder: str | Path) -> Path:
     """Folder beside a configuration's preprocessed labelled cases that holds the unlabelled ones."""
     folder = Path(preprocessed_dataset_folder)
     return folder.with_name(folder.name + "_unlabeled")
 
 
-def find_raw_scans(
-    folder: Path, dataset_json: dict, plans: PlansManager, *, with_sources: bool = False
-) -> dict[str, list[Path]]:
-    """Image files of each case in a folder such as ``imagesUn``, channels in order, cases sorted.
-
-    Args:
-        dataset_json: for file ending and channels.
-        plans: for the image reader.
-        with_sources: take the folders in it as well (``imagesUn/site_a/CASE_0000.nii.gz``).
+def find_raw_scans(folder: Path, dataset_json: dict, plans: PlansManager) -> dict[str, list[Path]]:
+    """Image files of each case in a folder such as ``imagesUn``, as ``scans_in`` has them.
 
     Raises:
         UserError: files with a wrong name, broken links, cases with missing or superfluous channels, or in two folders.
     """
     ending = dataset_json["file_ending"]
-    cases, others = scans_in(folder, ending, with_sources=with_sources)
+    cases, others = scans_in(folder, ending)
     if strangers := [path.relative_to(folder) for path in others if path.is_file() or path.parent != folder]:
         raise UserError(
             f"{folder} holds files that are not named CASE_0000{ending}: {few(strangers)}. "
@@ -95,15 +72,28 @@ def _check_files(cases: dict[str, list[Path]], folder: Path, dataset_json: dict,
         )
 
 
-def source_of(files: Sequence[Path], folder: Path) -> str:
+def source_of(files: Sequence[Path]) -> str:
     """Name of the folder in imagesUn where a scan lies; empty for imagesUn itself."""
-    return "" if files[0].parent == folder else files[0].parent.name
+    return "" if (folder := files[0].parent).name == "imagesUn" else folder.name
 
 
-def recorded_source(image: Path) -> str:
-    """Source of a preprocessed unlabelled case by the record beside its image; empty for any other case."""
-    file = image.with_suffix(".json")
-    return str(read_json_object(file, "preprocess again").get("source", "")) if file.is_file() else ""
+def record_of(image: Path) -> dict[str, Any]:
+    """What a preprocessed scan of imagesUn was made from, written beside it; empty where missing or unreadable."""
+    try:
+        return read_json_object(image.with_suffix(".json"), "preprocess again")
+    except UserError:
+        return {}
+
+
+def cases_of_images_un(dataset_name: str, dataset_json: dict, plans: PlansManager, folder: Path) -> list[str]:
+    """The cases of imagesUn; where that is not here, those preprocessed beside the labelled ones of ``folder``.
+
+    Raises:
+        UserError: as ``find_raw_scans``.
+    """
+    if raw_folder := raw_unlabeled_folder(dataset_name):
+        return list(find_raw_scans(raw_folder, dataset_json, plans))
+    return sorted(file.stem for file in preprocessed_unlabeled_folder(folder).glob("*.json"))
 
 
 def sources_text(sources: Mapping[str, str]) -> str:

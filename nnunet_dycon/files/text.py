@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,12 +10,6 @@ def few(names: Iterable[object], most: int = 5, between: str = ", ") -> str:
     """Names for a message, the rest as a number: ``a, b, c and 4 more``."""
     texts = [str(name) for name in names]
     return between.join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
-
-
-def nearest(name: str, known: Iterable[str], form: str = " (nearest name: {})") -> str:
-    """The known name that is most like a wrong one, for a message; nothing where none is."""
-    near = difflib.get_close_matches(name, [*known], n=1)
-    return form.format(near[0]) if near else ""
 
 
 def by_text(texts: Mapping[str, Iterable[str]], most: int = 5) -> list[tuple[str, str]]:

@@ -32,7 +32,12 @@ def partial_folder(folder: Path, name: str) -> Iterator[Path]:
     """
     with _full_disk_explained(folder):
         remove_leftovers(folder)
-        temporary = _hidden_folder(folder, name)
+        try:
+            temporary = Path(tempfile.mkdtemp(prefix=f".{name[:80]}.partial-", dir=folder))
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            raise _not_writable(folder, error) from error
         try:
             yield temporary
         finally:
@@ -91,15 +96,6 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _hidden_folder(folder: Path, name: str) -> Path:
-    try:
-        return Path(tempfile.mkdtemp(prefix=f".{name[:80]}.partial-", dir=folder))
-    except OSError as error:
-        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise
-        raise _not_writable(folder, error) from error
-
-
 def _not_writable(folder: Path, error: OSError) -> UserError:
     return UserError(f"{folder} cannot be written ({error.strerror}); see to its permissions, or name another folder")
 
@@ -109,11 +105,7 @@ def _full_disk_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:  # blosc2 and torch raise RuntimeError when they cannot write
-        if not _is_disk_full(error, folder):
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and not (folder.is_dir() and shutil.disk_usage(folder).free < _DISK_FULL_BYTES):
             raise
         raise UserError(f"the disk of {folder} is full; make room there") from error
-
-
-def _is_disk_full(error: Exception, folder: Path) -> bool:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or (folder.is_dir() and shutil.disk_usage(folder).free < _DISK_FULL_BYTES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,6 @@ from nnunet_dycon.files.whole_files import whole
 Weights = dict[str, torch.Tensor]
 OTHER_NETWORK = {"teacher": "student", "student": "teacher"}
 
-# what torch.load raises for a file that is truncated, damaged, or no checkpoint
-_READ_ERRORS = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    pickle.UnpicklingError,
-)
 _FIX = "copy it again, or remove it and continue the training with --c from the checkpoint before"
 
 
@@ -38,7 +25,7 @@ def load_checkpoint_file(file: Path, device: torch.device | str = "cpu") -> dict
     """
     try:
         checkpoint = torch.load(file, map_location=device, weights_only=False)
-    except _READ_ERRORS as error:
+    except Exception as error:  # whatever damaged bytes make the unpickler do
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{file} cannot be read as a checkpoint ({reason}); {_FIX}") from error
     if not isinstance(checkpoint, dict) or "trainer_name" not in checkpoint:
@@ -50,7 +37,6 @@ def save_checkpoint_file(file: Path, written: io.BytesIO, state: dict[str, Any])
     """Write nnU-Net's checkpoint with another state added, whole or not at all; its network is the one that predicts.
 
     Args:
-        file: the checkpoint.
         written: what nnU-Net has written, with the student's weights.
         state: among other things ``settings`` and ``teacher``, which get ``student_weights`` beside them.
     """

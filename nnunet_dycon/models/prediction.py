@@ -1,27 +1,37 @@
-"""Prediction through nnU-Net's own predictor, with an entropy map and numbers of the uncertainty for every case."""
+"""Prediction through nnU-Net's own predictor, with an entropy map and numbers of the uncertainty for every case.
+
+The table ``uncertainty.csv`` has a row a case; an empty cell (NaN) is a number that does not exist:
+
+- ``mean_entropy_nats``: over all voxels of the scan.
+- ``boundary_entropy_nats``: over the voxels on both sides of the predicted borders; none where nothing is predicted.
+- ``foreground_ml``: predicted volume of all classes together; none for two-dimensional images.
+- ``student_teacher_disagreement``: 1 - mean Dice of the two predictions; none for a model that has one network.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
+from skimage.segmentation import find_boundaries
 from tqdm import tqdm
 
 from nnunet_dycon.dataset.unlabeled_scans import find_raw_scans
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json, write_json
+from nnunet_dycon.files.text import text_table
 from nnunet_dycon.files.whole_files import whole
 from nnunet_dycon.losses.entropy import entropy_of_probabilities
-from nnunet_dycon.models import measures
-from nnunet_dycon.models.maps import map_ending, write_map
-from nnunet_dycon.models.segmentation import predicted, preprocessed, written_mask
-from nnunet_dycon.models.table import CaseUncertainty, ranked, read_table, write_table
+from nnunet_dycon.models.segmentation import map_ending, predicted, preprocessed, write_map, written_mask
 from nnunet_dycon.models.trained_model import TrainedModel
 
 TABLE, RECORD, MAPS = "uncertainty.csv", "uncertainty.json", "entropy"
+COLUMNS = ["case", "mean_entropy_nats", "boundary_entropy_nats", "foreground_ml", "student_teacher_disagreement"]
 
 
 def predict_folder(
@@ -33,17 +43,14 @@ def predict_folder(
     with_disagreement: bool = True,
     overwrite: bool = False,
     progress: bool = False,
-) -> list[CaseUncertainty]:
-    """Predict a folder of scans that are named as nnU-Net wants them; the rows of the table, sorted by case.
+) -> pd.DataFrame:
+    """Predict a folder of scans that are named as nnU-Net wants them; their rows of the table, sorted by case.
 
     Writes ``CASE.ENDING``, ``entropy/CASE_entropy.ENDING`` and the table ``uncertainty.csv``, each whole or not at
     all. Cases that are complete from an earlier call with the same model are not predicted again, unless ``overwrite``
     is set. Scans that cannot be predicted are named in the end, when all others are done.
 
     Args:
-        images: folder of the scans.
-        output: new or existing folder.
-        model: what predicts.
         cases: only these cases; none named is all.
         with_disagreement: also predict with the network that does not predict, which takes as long again.
 
@@ -65,14 +72,15 @@ def predict_folder(
         except UserError as error:
             failures.append(f"{case}: {error}")
             continue
-        rows[case] = _predict(case, image, properties, model, output, with_disagreement=with_disagreement)
-        write_table(ranked(rows.values()), output / TABLE)
+        numbers = _predict(case, image, properties, model, output, with_disagreement=with_disagreement)
+        rows[case] = dict(zip(COLUMNS, (case, *numbers), strict=True))
+        write_table(rows.values(), output / TABLE)
     if failures:
         raise UserError(
             f"{len(failures)} of {len(scans)} scans could not be predicted. Correct what follows, or remove the scans, "
             f"and run the same command again (finished cases are kept):\n" + "\n".join(failures)
         )
-    return [rows[case] for case in scans]
+    return pd.DataFrame([rows[case] for case in scans], columns=COLUMNS)
 
 
 def _predict(
@@ -83,22 +91,21 @@ def _predict(
     output: Path,
     *,
     with_disagreement: bool,
-) -> CaseUncertainty:
-    """Write segmentation and entropy map of a preprocessed case, both or none."""
+) -> tuple[float, float, float, float]:
+    """Write segmentation and entropy map of a preprocessed case, both or none; the numbers of its row."""
     labels, probabilities = predicted(model, image, properties, probabilities=True)
     entropy = entropy_of_probabilities(torch.from_numpy(probabilities), model.nonlinearity).numpy()
     differs = math.nan
     if with_disagreement:
         manager = model.predictor.label_manager
         classes = manager.foreground_regions if manager.has_regions else manager.foreground_labels
-        differs = measures.disagreement(labels, predicted(model, image, properties, model.other_weights), classes)
+        differs = disagreement(labels, predicted(model, image, properties, model.other_weights), classes)
     file, map_file = output_files(output, case, model)
     map_file.parent.mkdir(exist_ok=True)
     with written_mask(model, labels, properties, output, file.name) as segmentation, whole(map_file) as partial:
         write_map(entropy, partial, segmentation, model.predictor.plans_manager.image_reader_writer_class)
-    border = measures.boundary_entropy(entropy, labels)
-    volume_ml = measures.foreground_ml(labels, properties["spacing"])
-    return CaseUncertainty(case, float(entropy.mean()), border, volume_ml, differs)
+    volume_ml = foreground_ml(labels, properties["spacing"])
+    return float(entropy.mean()), boundary_entropy(entropy, labels), volume_ml, differs
 
 
 def output_files(output: Path, case: str, model: TrainedModel) -> tuple[Path, Path]:
@@ -120,7 +127,7 @@ def _scans(images: Path, model: TrainedModel, cases: Sequence[str]) -> dict[str,
     return {case: files for case, files in scans.items() if not cases or case in cases}
 
 
-def _rows_to_keep(output: Path, record: dict[str, Any], overwrite: bool) -> dict[str, CaseUncertainty]:
+def _rows_to_keep(output: Path, record: dict[str, Any], overwrite: bool) -> dict[str, dict[str, Any]]:
     """Rows of an earlier call with the same model; others are refused, or forgotten with ``overwrite``."""
     file, table = output / RECORD, output / TABLE
     if overwrite:
@@ -133,4 +140,80 @@ def _rows_to_keep(output: Path, record: dict[str, Any], overwrite: bool) -> dict
             "replace them with --overwrite"
         )
     write_json(record, file)
-    return read_table(table) if table.is_file() else {}
+    return {row["case"]: row for row in read_table(table).to_dict("records")} if table.is_file() else {}
+
+
+# ------------------------------------------------------------------------------------------------------ the table
+
+
+def write_table(rows: Iterable[dict[str, Any]], file: Path) -> None:
+    """Write the CSV, ranked, whole or not at all."""
+    with whole(file) as partial:
+        ranked(pd.DataFrame([*rows], columns=COLUMNS)).to_csv(partial, index=False, float_format="%.6g")
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """A table that ``write_table`` has written.
+
+    Raises:
+        UserError: another table, or a damaged one.
+    """
+    types = {name: str if name == "case" else float for name in COLUMNS}
+    try:
+        table = pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is damaged ({error}); delete it, and its cases are predicted again") from error
+    if [*table] != COLUMNS:
+        raise UserError(f"{file} has the columns {[*table]}, not {COLUMNS}; choose another output folder")
+    return table
+
+
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """The least sure case first: most entropy at the border; a case without any prediction before all."""
+    by = ["boundary_entropy_nats", "case"]
+    return table.sort_values(by, ascending=[False, True], na_position="first", ignore_index=True)
+
+
+def uncertainty_table(table: pd.DataFrame) -> str:
+    """The ranking for a terminal; columns without any number are left out."""
+    table = ranked(table).dropna(axis="columns", how="all")
+    rows = [[str(rank), *map(_cell, row)] for rank, row in enumerate(table.itertuples(index=False), 1)]
+    return text_table(["rank", *table], rows, right=True)
+
+
+def _cell(value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+# -------------------------------------------------------------------------------------- its numbers; volumes (Z, Y, X)
+
+
+def boundary_entropy(entropy: np.ndarray, labels: np.ndarray) -> float:
+    """Mean entropy in nats over the voxels on both sides of predicted borders; NaN where nothing is predicted."""
+    border = find_boundaries(labels, connectivity=1, mode="thick")
+    return float(entropy[border].mean()) if border.any() else math.nan
+
+
+def foreground_ml(labels: np.ndarray, spacing_mm: Sequence[float]) -> float:
+    """Volume of all labels above 0 in millilitres.
+
+    NaN for a two-dimensional image, whose slice nnU-Net makes 999 times as thick as a pixel is wide.
+    """
+    if len(labels) == 1 and spacing_mm[0] >= 999 * max(spacing_mm[1:]):
+        return math.nan
+    return int((labels > 0).sum()) * float(np.prod(spacing_mm)) / 1000
+
+
+def disagreement(first: np.ndarray, second: np.ndarray, classes: Sequence[int | Sequence[int]]) -> float:
+    """1 - Dice between two label maps, averaged over the classes (one label value, or several) that either has.
+
+    It is 0 (the same) to 1 (nothing in common), and 0 where neither has any of the classes.
+    """
+    scores = []
+    for values in classes:
+        a, b = np.isin(first, values), np.isin(second, values)
+        if total := int(a.sum()) + int(b.sum()):
+            scores.append(1 - 2 * int((a & b).sum()) / total)
+    return float(np.mean(scores)) if scores else 0.0

@@ -1,4 +1,4 @@
-"""Scans through nnU-Net's own predictor, case by case in this process, and their masks on disk."""
+"""Scans through nnU-Net's own predictor, case by case in this process, and their masks and maps on disk."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
+import tifffile
 import torch
 from nnunetv2.configuration import default_num_processes
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIOWithReorient
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from tqdm import tqdm
 
-from nnunet_dycon.dataset.scan_checks import read_scan
+from nnunet_dycon.dataset.reading import sheared_affines_mended
+from nnunet_dycon.dataset.scan_files import read_scan
 from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.whole_files import partial_folder
 from nnunet_dycon.models.checkpoints import Weights
@@ -61,7 +69,8 @@ def preprocessed(model: TrainedModel, files: Sequence[Path]) -> tuple[torch.Tens
     plans, configuration = predictor.plans_manager, predictor.configuration_manager
     read_scan(names, plans, configuration, predictor.dataset_json)
     preprocessor = configuration.preprocessor_class(verbose=False)
-    data, _, properties = preprocessor.run_case(names, None, plans, configuration, predictor.dataset_json)
+    with sheared_affines_mended():
+        data, _, properties = preprocessor.run_case(names, None, plans, configuration, predictor.dataset_json)
     return torch.from_numpy(data).to(dtype=torch.float32, memory_format=torch.contiguous_format), properties
 
 
@@ -76,7 +85,6 @@ def predicted(
     """Labels (Z, Y, X) on the scan's grid, by sliding window and mirroring.
 
     Args:
-        model: what predicts.
         image, properties: what ``preprocessed`` returns.
         weights: of each fold, in place of those that predict.
         probabilities: also return them, (C, Z, Y, X), of the classes with the background, or of the regions.
@@ -104,3 +112,29 @@ def written_mask(
         yield temporary / name
         for file in temporary.iterdir():  # some readers write a second file with the spacing
             os.replace(file, output / file.name)
+
+
+def map_ending(reader: type[BaseReaderWriter], file_ending: str) -> str:
+    """Ending of a map's file: the dataset's, but .tif where that format holds no real numbers."""
+    return ".tif" if issubclass(reader, NaturalImage2DIO) else file_ending
+
+
+def write_map(values: np.ndarray, file: Path, segmentation_file: Path, reader: type[BaseReaderWriter]) -> None:
+    """Write a map of real numbers on the grid of a segmentation; nnU-Net itself writes label maps only.
+
+    ``values`` are (Z, Y, X) as nnU-Net orders its arrays, which some readers turn to a common orientation; the file's
+    name ends in ``map_ending``.
+    """
+    if issubclass(reader, (Tiff3DIO, NaturalImage2DIO)):
+        tifffile.imwrite(file, values.astype(np.float32), photometric="minisblack", compression="zlib")
+        return
+    grid = sitk.ReadImage(str(segmentation_file))
+    array = values[0] if grid.GetDimension() == 2 else values
+    turned = issubclass(reader, (SimpleITKIOWithReorient, NibabelIOWithReorient))
+    reference = sitk.DICOMOrient(grid, "RAS") if turned else grid
+    image = sitk.GetImageFromArray(array.astype(np.float32))
+    image.CopyInformation(reference)
+    if turned:
+        code = sitk.DICOMOrientImageFilter_GetOrientationFromDirectionCosines(grid.GetDirection())
+        image = sitk.DICOMOrient(image, code)
+    sitk.WriteImage(image, str(file), True)

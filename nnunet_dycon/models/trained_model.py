@@ -1,7 +1,9 @@
-"""A trained model folder, opened once for all who need it: checkpoints, curves, nnU-Net's predictor."""
+"""A trained model folder, opened once for all: checkpoints, curves, nnU-Net's predictor, a plain copy of it."""
 
 from __future__ import annotations
 
+import shlex
+import shutil
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -16,9 +18,12 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json_object
+from nnunet_dycon.files.whole_files import whole
 from nnunet_dycon.models.checkpoints import OTHER_NETWORK, Weights, load_checkpoint_file, networks_of
 
 CHECKPOINT = "checkpoint_final.pth"
+_COPIED = ("dataset.json", "plans.json", "dataset_fingerprint.json")
+_KEPT = ("init_args", "inference_allowed_mirroring_axes", "current_epoch", "_best_ema", "logging")
 _FIX = "copy it from the preprocessed dataset, or train again"
 
 
@@ -29,8 +34,6 @@ class TrainedModel:
     Attributes:
         folder: ``nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION``.
         folds: the folds that predict together; their logits are averaged, as nnU-Net does.
-        checkpoint_name: file in the folds' folders.
-        device: where to predict.
         tile_step_size: step of the sliding window in patches.
         mirroring: average over mirrored images where the training allows it.
     """
@@ -143,21 +146,19 @@ def open_model(
     Args:
         folder: ``fold_X`` in it may be given for the model of this fold alone.
         folds: numbers or "all"; None takes every numbered fold that has the checkpoint, else "all".
-        checkpoint_name, tile_step_size, mirroring: as there.
         device: None is the CPU.
 
     Raises:
         UserError: no such model, fold or checkpoint.
     """
-    if folder.name.startswith("fold_") and not (folder / "plans.json").exists():
-        own = _fold(folder.name)
-        if folds is not None and list(folds) != [own]:
-            raise UserError(
-                f"-f {' '.join(map(str, folds))} contradicts {folder}; leave -f out, or give {folder.parent}"
-            )
-        folder, folds = folder.parent, [own]
+    if folder.name.startswith("fold_"):
+        own = folder.name.removeprefix("fold_")
+        folder, folds = folder.parent, folds or [int(own) if own.isdecimal() else own]
     if missing := [name for name in ("plans.json", "dataset.json") if not (folder / name).is_file()]:
-        raise UserError(f"{folder} is no trained model folder (it has no {' and no '.join(missing)}); {_there(folder)}")
+        raise UserError(
+            f"{folder} is no trained model folder (it has no {' and no '.join(missing)}); give "
+            "nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION"
+        )
     chosen = tuple(finished_folds(folder, checkpoint_name) if folds is None else folds)
     _check_folds(folder, chosen, checkpoint_name)
     return TrainedModel(folder, chosen, checkpoint_name, device or torch.device("cpu"), tile_step_size, mirroring)
@@ -172,19 +173,56 @@ def _check_folds(folder: Path, folds: Sequence[int | str], checkpoint_name: str)
 
 def finished_folds(folder: Path, checkpoint_name: str = CHECKPOINT) -> list[int | str]:
     """The numbered folds of a model folder that have the checkpoint; without any, "all" if that has it."""
-    folds = [_fold(file.parent.name) for file in folder.glob(f"fold_*/{checkpoint_name}")]
-    return sorted(i for i in folds if isinstance(i, int)) or [i for i in folds if i == "all"]
+    names = [file.parent.name.removeprefix("fold_") for file in folder.glob(f"fold_*/{checkpoint_name}")]
+    return sorted(int(i) for i in names if i.isdecimal()) or [i for i in names if i == "all"]
 
 
-def _fold(folder_name: str) -> int | str:
-    name = folder_name.removeprefix("fold_")
-    return int(name) if name.isdecimal() else name
+# ---------------------------------------------------------------------------------- as a plain model of nnU-Net
 
 
-def _there(folder: Path) -> str:
-    """What to give instead of a folder that holds no model."""
-    files = [i for place in (folder.parent, folder) for i in sorted(place.glob("*__*__*/fold_*/*.pth"))]
-    models = list(dict.fromkeys(str(file.parent.parent) for file in files))
-    return (
-        f"there is {', '.join(models[:5])}" if models else "give nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION"
-    )
+def plain_checkpoint(checkpoint: dict[str, Any], weights: str) -> dict[str, Any]:
+    """A semi-supervised trainer's checkpoint as if ``nnUNetTrainer`` had written it with the teacher or the student.
+
+    Raises:
+        UserError: a checkpoint of another trainer.
+    """
+    networks = networks_of(checkpoint)
+    if not networks:
+        raise UserError(
+            f"the checkpoint was written by {checkpoint.get('trainer_name')}, which has neither teacher nor student; "
+            "nnU-Net predicts with it as it is"
+        )
+    kept = {key: checkpoint[key] for key in _KEPT if key in checkpoint}
+    return {**kept, "network_weights": networks[weights], "trainer_name": "nnUNetTrainer"}
+
+
+def export_model(model: TrainedModel, output_folder: Path, weights: str) -> list[Path]:
+    """Write a plain nnU-Net model folder, whole or not at all, with the teacher or the student of each fold.
+
+    Returns:
+        The checkpoints written.
+
+    Raises:
+        UserError: a damaged checkpoint, a model of one network, or ``output_folder`` exists.
+    """
+    if output_folder.exists():
+        raise UserError(f"{output_folder} exists; choose another folder or remove it")
+    output_folder.parent.mkdir(parents=True, exist_ok=True)
+    with whole(output_folder) as folder:
+        folder.mkdir()
+        for name in _COPIED:
+            if (model.folder / name).is_file():
+                shutil.copy(model.folder / name, folder / name)
+        for file in model.files:
+            checkpoint = plain_checkpoint(load_checkpoint_file(file), weights)
+            (folder / file.parent.name).mkdir()
+            torch.save(checkpoint, folder / file.parent.name / file.name)
+    return [output_folder / file.parent.name / file.name for file in model.files]
+
+
+def predict_command(model: TrainedModel, output_folder: Path) -> str:
+    """nnU-Net's command that predicts with the exported model."""
+    parts = ["nnUNetv2_predict_from_modelfolder", "-i", "IN", "-o", "OUT", "-m", str(output_folder)]
+    parts += ["-f", *map(str, model.folds)]
+    parts += [] if model.checkpoint_name == CHECKPOINT else ["-chk", model.checkpoint_name]
+    return shlex.join(parts + ([] if torch.cuda.is_available() else ["-device", "cpu"]))

@@ -15,8 +15,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from torch import nn
 
-from nnunet_dycon.data.previous_stage import network_input
-from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
+from nnunet_dycon.data.unlabeled_dataset import network_input, nnUNetDatasetUnlabeled
 from nnunet_dycon.losses import entropy
 from nnunet_dycon.losses.patches import predicted_labels
 from nnunet_dycon.pictures.canvas import Slice, save_figure

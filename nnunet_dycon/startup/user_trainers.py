@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.whole_files import whole
+from nnunet_dycon.files.whole_files import write_text
 from nnunet_dycon.settings import overrides_from_pairs
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ def write_trainer(name: str, base: str, settings: Sequence[str], *, overwrite: b
     if file.is_file() and file.read_text() != text and not overwrite:
         raise UserError(f"{file} exists with other settings; choose another name, or give --overwrite")
     file.parent.mkdir(parents=True, exist_ok=True)
-    with whole(file) as partial:
-        partial.write_text(text)
+    write_text(text, file)
     return file
 
 

@@ -20,10 +20,10 @@ from nnunet_dycon.dataset.commands import PLANS, planning, preprocessing
 from nnunet_dycon.dataset.raw_dataset import RawDataset, channel_files, label_values, masks_in, open_raw_dataset
 from nnunet_dycon.dataset.scan_files import Scan, file_findings, read_files
 from nnunet_dycon.dataset.splits import read_split_record, read_splits
-from nnunet_dycon.errors import UserError
+from nnunet_dycon.errors import UserError, did_you_mean
 from nnunet_dycon.files.json_files import read_json, write_json
 from nnunet_dycon.files.pool import map_cases
-from nnunet_dycon.files.text import few, nearest
+from nnunet_dycon.files.text import few
 from nnunet_dycon.files.whole_files import whole
 
 # What nnU-Net leaves beside its predictions, which are often what is corrected by hand.
@@ -109,7 +109,7 @@ def _name_faults(scan: Scan, raw: RawDataset, images: dict[str, dict[str, list[P
     elif (raw.folder / "labelsTr" / f"{case}{raw.file_ending}").exists():
         yield f"{scan.mask}: labelsTr/{case}{raw.file_ending} exists already; remove one of the two"
     elif not names:
-        near = nearest(case, images["Un"])
+        near = did_you_mean(case, images["Un"])
         yield f"{scan.mask}: imagesUn has no case {case}{near}; name the mask as its images, without channel number"
     elif names != channel_files(case, len(names), raw.file_ending):
         yield f"case {case} has the channel files {few(names)}; number them from 0000"
@@ -142,10 +142,9 @@ def _check_scan(scan: Scan, raw: RawDataset) -> tuple[list[str], list[str]]:
     except UserError as error:
         return [str(error)], []
     assert scan.mask is not None
-    name = f"{scan.mask.parent.name}/{scan.mask.name} "
     # nnU-Net takes channels whose positions differ among themselves, so only the mask's position is a fault
-    findings = file_findings(scan, volumes, raw.n_channels)
-    faults = [f"{i.message}; {i.fix}" for i in findings if i.severity == "error" or i.message.startswith(name)]
+    findings, of_mask = file_findings(scan, volumes, raw.n_channels), f"{scan.mask} "
+    faults = [f"{i.message}; {i.fix}" for i in findings if i.severity == "error" or i.message.startswith(of_mask)]
     values, allowed = {*np.unique(volumes[-1].voxels).tolist()}, label_values(raw.dataset_json)
     if wrong := few(f"{value:g}" for value in sorted(values - {*allowed})):
         faults.append(f"{scan.mask} has the values {wrong}; dataset.json names {few(allowed)}: correct the mask")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from nnunet_dycon.dataset.unlabeled_scans import find_raw_scans
 from nnunet_dycon.losses import max_entropy
-from nnunet_dycon.models.prediction import MAPS, output_files
-from nnunet_dycon.models.table import CaseUncertainty, ranked
+from nnunet_dycon.models.prediction import MAPS, output_files, ranked
 from nnunet_dycon.models.trained_model import TrainedModel
 from nnunet_dycon.pictures.canvas import Slice, save_figure
 from nnunet_dycon.pictures.cases import CaseFiles, classes_of, read_case
@@ -20,9 +21,7 @@ _MARGIN_MM = 20.0
 _DPI = 160
 
 
-def draw_least_sure(
-    rows: Sequence[CaseUncertainty], images: Path, output: Path, model: TrainedModel, count: int
-) -> Path:
+def draw_least_sure(rows: pd.DataFrame, images: Path, output: Path, model: TrainedModel, count: int) -> Path:
     """Draw the first cases of the ranking, each where its entropy is largest, into the folder of the entropy maps.
 
     Args:
@@ -36,7 +35,7 @@ def draw_least_sure(
         UserError: a file that cannot be drawn.
     """
     scans = find_raw_scans(images, model.dataset_json, model.predictor.plans_manager)
-    chosen = ranked(rows)[:count]
+    chosen = list(ranked(rows).head(count).itertuples())
     views = [_view(rank, row, scans[row.case][0], output, model) for rank, row in enumerate(chosen, start=1)]
     highest = max_entropy(model.predictor.label_manager.num_segmentation_heads, model.nonlinearity)
     title = f"the least sure {len(chosen)} of {len(rows)} cases; mean entropy of the scan"
@@ -44,7 +43,7 @@ def draw_least_sure(
     return output / FILE
 
 
-def _view(rank: int, row: CaseUncertainty, scan: Path, output: Path, model: TrainedModel) -> Slice:
+def _view(rank: int, row: Any, scan: Path, output: Path, model: TrainedModel) -> Slice:
     segmentation, entropy_map = output_files(output, row.case, model)
     files = CaseFiles(row.case, scan, segmentation, (segmentation,))
     case = read_case(files, *classes_of(model.dataset_json), entropy_map)

@@ -13,8 +13,8 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nn
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon.data.places import ORGAN, overlap_of_places
-from nnunet_dycon.data.previous_stage import check_previous_predictions
 from nnunet_dycon.data.strong_view import add_strong_view, strong_view
+from nnunet_dycon.data.unlabeled_dataset import check_previous_predictions
 from nnunet_dycon.dataset.commands import preprocessing, training
 from nnunet_dycon.dataset.preprocessed_files import check_labeled_cases
 from nnunet_dycon.dataset.splits import check_fold, read_splits, unlabeled_in_splits

@@ -9,11 +9,12 @@ from typing import Any
 
 from nnunetv2.configuration import default_num_processes
 
-from nnunet_dycon.data.previous_stage import check_previous_predictions, unlabeled_predictions_folder
-from nnunet_dycon.data.sources import case_probabilities
-from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
-from nnunet_dycon.dataset.before_training import check_before_training
-from nnunet_dycon.dataset.splits import check_disjoint, read_splits, unlabeled_in_splits
+from nnunet_dycon.data.unlabeled_dataset import (
+    check_previous_predictions,
+    nnUNetDatasetUnlabeled,
+    unlabeled_predictions_folder,
+)
+from nnunet_dycon.dataset.splits import check_before_training, check_disjoint, read_splits, unlabeled_in_splits
 from nnunet_dycon.dataset.unlabeled_preprocessing import preprocess_unlabeled
 from nnunet_dycon.dataset.unlabeled_scans import preprocessed_unlabeled_folder, sources_text
 from nnunet_dycon.training.processes import left_together
@@ -38,17 +39,14 @@ class UnlabeledCases:
     tell: Callable[[str], Any] = print
     """Gets what is worth a look in the scans."""
 
-    def check(self, shares: str) -> None:
+    def check(self) -> None:
         """Check all that names and small files tell.
 
         Raises:
-            UserError: as ``check_before_training`` and, for the ``shares`` of the sources, ``case_probabilities``.
+            UserError: as ``check_before_training``.
         """
         name, plans = self.plans_manager.dataset_name, self.plans_manager.plans
-        sources = check_before_training(
-            name, self.configuration_name, plans, self.dataset_json, self.folder, fold=self.fold
-        )
-        case_probabilities(sources, shares)
+        check_before_training(name, self.configuration_name, plans, self.dataset_json, self.folder, fold=self.fold)
 
     def for_training(self, train: Sequence[str], val: Sequence[str]) -> nnUNetDatasetUnlabeled:
         """The dataset of all cases, given the labelled training and validation cases.

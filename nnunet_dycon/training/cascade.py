@@ -10,8 +10,7 @@ from nnunetv2.inference.export_prediction import resample_and_save
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
-from nnunet_dycon.data.previous_stage import network_input, unlabeled_predictions_folder
-from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
+from nnunet_dycon.data.unlabeled_dataset import network_input, nnUNetDatasetUnlabeled, unlabeled_predictions_folder
 from nnunet_dycon.dataset.preprocessed_files import open_image
 from nnunet_dycon.files.whole_files import whole
 from nnunet_dycon.training.processes import process
@@ -29,11 +28,7 @@ def predict_for_next_stages(
     Masks are not read: the size of a next stage's image is all that is needed of it.
 
     Args:
-        predictor: nnU-Net's, initialised with the network that predicts.
-        data: the cases, preprocessed for this stage.
         targets: preprocessed image of each case by next stage.
-        fold_folder: of the training.
-        log: gets a line a case.
     """
     first, number = process()
     for case in data.identifiers[first::number]:

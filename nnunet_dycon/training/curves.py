@@ -30,8 +30,7 @@ class SemiSupervisedLogger(LocalLogger):
     """Keeps one value an epoch of each curve, as nnU-Net's logger does for its own.
 
     Args:
-        loss_names: names of the semi-supervised losses.
-        curves: other names, by the title of their panel.
+        curves: names beside those of the losses, by the title of their panel.
     """
 
     def __init__(self, loss_names: Sequence[str], curves: Mapping[str, Sequence[str]]) -> None:
@@ -83,11 +82,8 @@ class SemiSupervisedLogger(LocalLogger):
         with Image.open(file) as image:
             upper = image.convert("RGB")
         lower = lower.resize((upper.width, round(lower.height * upper.width / lower.width)))
-        picture = Image.new("RGB", (upper.width, upper.height + lower.height), "white")
-        picture.paste(upper, (0, 0))
-        picture.paste(lower, (0, upper.height))
         with whole_files.whole(file) as partial:
-            picture.save(partial, compress_level=1)
+            Image.fromarray(np.vstack([np.asarray(upper), np.asarray(lower)])).save(partial, compress_level=1)
 
     def panels(self) -> Figure:
         """The added panels: losses, the method's own curves, pseudo Dice; each as large as one of nnU-Net's."""
@@ -103,7 +99,8 @@ class SemiSupervisedLogger(LocalLogger):
                 if np.isfinite(values).any():
                     marker = "o" if len(values) < 20 else None
                     axis.plot(values, color=colour, linestyle=line, linewidth=4, label=self._label(key), marker=marker)
-            axis.set(xlabel="epoch", ylabel=self._title(title))
+            trained_on = title == "pseudo Dice" and self.validates_on_training_cases
+            axis.set(xlabel="epoch", ylabel=f"{title} (of cases that are trained on)" if trained_on else title)
             axis.xaxis.get_major_locator().set_params(integer=True)
             if title == "loss":
                 axis.set_yscale("symlog", linthresh=0.01)  # UnCL is small, nnU-Net's loss negative
@@ -111,10 +108,6 @@ class SemiSupervisedLogger(LocalLogger):
                 axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2)
         figure.tight_layout()
         return figure
-
-    def _title(self, panel: str) -> str:
-        trained_on = panel == "pseudo Dice" and self.validates_on_training_cases
-        return "pseudo Dice (of cases that are trained on)" if trained_on else panel
 
     def _label(self, key: str) -> str:
         if key == "train_losses":

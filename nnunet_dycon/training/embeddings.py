@@ -21,7 +21,6 @@ class ProjectionHead(nn.Module):
 
     Args:
         channels: channels of the feature map; also the embedding's size D.
-        dim: 2 or 3 spatial axes.
 
     Shape: (B, channels, X, Y[, Z]) to (B, N, channels) of unit length, N = X * Y [* Z] in C order.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-import re
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +16,6 @@ from nnunet_dycon.errors import UserError
 from nnunet_dycon.models.checkpoints import load_checkpoint_file
 from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, SemiSupervisedSettings
 
-_SHAPES = re.compile(r"size mismatch for (\S+): .*? shape torch.Size\((.*?)\) from checkpoint, .* torch.Size\((.*?)\)")
 _OF_A_STATE = ("loading state_dict", "loaded state dict", "parameter group")
 
 
@@ -58,10 +57,7 @@ def check_overwriting(
     """Check that a new training overwrites none with other settings; nnU-Net starts over without a word.
 
     Args:
-        folder: of the fold.
-        settings: of the new training.
         resumed: makes the settings of the other one, given what its checkpoint stored.
-        trainer: who trains, for the message.
 
     Raises:
         UserError: there is a checkpoint of one.
@@ -92,18 +88,11 @@ def loading(source: str, fix: str) -> Iterator[None]:
         text = str(error)
         if not any(i in text for i in _OF_A_STATE):
             raise
-        raise UserError(f"{source} does not fit: {_difference(text)}. {fix}") from error
-
-
-def _difference(text: str) -> str:
-    """The first of torch's complaints, and the number of all."""
-    if found := _SHAPES.search(text):
-        name, there, here = found.groups()
-        more = len(_SHAPES.findall(text)) - 1
-        return f"{name} has the shape {there}, here {here}" + (f" (and {more} more weights)" if more else "")
-    if "parameter group" in text:
-        return "it was trained with or without projection head, unlike here (weight_fecl)"
-    return "it lacks layers of this network, or has others"
+        lines = [i.strip() for i in text.splitlines()]
+        first = textwrap.shorten(lines[min(1, len(lines) - 1)], 200).rstrip(".")
+        if "parameter group" in text:
+            first = "it was trained with or without projection head, unlike here (weight_fecl)"
+        raise UserError(f"{source} does not fit: {first}. {fix}") from error
 
 
 def get_random_state() -> dict[str, Any]:

@@ -18,21 +18,15 @@ class StepLog:
         self.values[name].append(value.detach() if isinstance(value, torch.Tensor) else value)
 
     def means(self) -> dict[str, float]:
-        """Mean of each name; a device is read once for all."""
-        tensors = [i for values in self.values.values() for i in values if isinstance(i, torch.Tensor)]
-        read = _read(tensors)
-        numbers = {name: [read.get(id(i), i) for i in values] for name, values in self.values.items()}
-        return {name: float(sum(map(float, i)) / len(i)) for name, i in numbers.items()}
+        """Mean of each name; a device is read once a name."""
+        return {name: _mean(values) for name, values in self.values.items()}
 
     def clear(self) -> None:
         """Forget all."""
         self.values.clear()
 
 
-def _read(tensors: list[torch.Tensor]) -> dict[int, float]:
-    """Value of each scalar by its id, each device's in one transfer."""
-    found: dict[int, float] = {}
-    for device in {i.device for i in tensors}:
-        mine = [i for i in tensors if i.device == device]
-        found |= zip(map(id, mine), torch.stack([i.float() for i in mine]).tolist(), strict=True)
-    return found
+def _mean(values: list[torch.Tensor | float]) -> float:
+    tensors = [i.float() for i in values if isinstance(i, torch.Tensor)]
+    numbers = [float(i) for i in values if not isinstance(i, torch.Tensor)]
+    return sum(numbers + (torch.stack(tensors).tolist() if tensors else [])) / len(values)

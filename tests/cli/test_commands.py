@@ -17,8 +17,7 @@ import torch
 
 from nnunet_dycon.cli import main
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.models.export import export_model, plain_checkpoint
-from nnunet_dycon.models.trained_model import open_model
+from nnunet_dycon.models.trained_model import export_model, open_model, plain_checkpoint
 from tests.conftest import blob, write_image
 
 TRAINER = "nnUNetTrainerDyCON_2epochs_NoMirroring"  # made on demand, found by each of the commands

@@ -164,8 +164,8 @@ def test_voxels_that_are_not_finite_are_refused(dataset, in_process, value):
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        (replace_by(IMAGE[:20]), r"_0001.nii.gz has \(24, 24, 20\) voxels .*resample it to the grid"),
-        (with_spacing(1, 1, 2), r"_0001.nii.gz has .* of \(2.0, 1.0, 1.0\) mm, .*resample it to the grid"),
+        (replace_by(IMAGE[:20]), r"_0001.nii.gz has shape \(24, 24, 20\).*resample the file to the grid"),
+        (with_spacing(1, 1, 2), r"_0001.nii.gz has spacing \(2.0, 1.0, 1.0\).*resample the file to the grid"),
         (four_dimensional, r"has 3 channels, dataset.json names 2"),
     ],
     ids=["size", "spacing", "channels"],

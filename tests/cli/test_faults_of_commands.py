@@ -54,8 +54,8 @@ def readers_of_a_checkpoint(dataset, model):
     """Each command that reads one, by name."""
     out = str(dataset.root / "out")
     return {
-        "export": lambda: main(["export", str(model), "-o", out]),
-        "figures": lambda: main(["figures", str(model / "fold_0"), "-o", out]),
+        "export": lambda: main(["export", "-m", str(model), "-o", out]),
+        "figures": lambda: main(["figures", "-m", str(model / "fold_0"), "-o", out]),
         "predict-uncertainty": lambda: predict(dataset, model),
     }
 
@@ -130,8 +130,8 @@ BAD_RECORDS = {
     "no JSON": ("uncertainty.json", b"{", "is no valid JSON"),
     "no text": ("uncertainty.json", b"\xff\xfe", "is no valid JSON"),
     "no number": ("uncertainty.csv", f"{HEADER}\ntest_00,a lot,,,\n".encode(), "is damaged (could not convert"),
-    "cut off": ("uncertainty.csv", f"{HEADER}\ntest_00,0.5\n".encode(), "is damaged (test_00 has 2 columns of 5)"),
-    "empty table": ("uncertainty.csv", b"", "has the columns []"),
+    "another table": ("uncertainty.csv", b"a,b", "has the columns ['a', 'b']"),
+    "empty table": ("uncertainty.csv", b"", "is damaged ("),
     "table of bytes": ("uncertainty.csv", b"\xff\xfe\x00", "is damaged ("),
 }
 

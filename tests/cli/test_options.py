@@ -68,16 +68,6 @@ def parse(*arguments, declare):
     return parser.parse_args(arguments)
 
 
-def test_old_spellings_are_read_and_not_shown():
-    def declare(parser):
-        options.count(parser, 3, "cases")
-
-    assert [parse(i, "7", declare=[declare]).count for i in ("--count", "-n", "--n")] == [7, 7, 7]
-    parser = options.Parser(prog="x")
-    declare(parser)
-    assert "-n" not in parser.format_help().replace("--count", "")
-
-
 @pytest.mark.parametrize("arguments", [["-d", "501"], ["-dev", "cpu"], ["--disable", "-device", "cpu"], ["-f0"]])
 def test_nothing_is_abbreviated(arguments):
     with pytest.raises(UserError, match="unrecognized arguments"):
@@ -87,11 +77,11 @@ def test_nothing_is_abbreviated(arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["spilt"], "'spilt' is no command; did you mean split?"),
+        (["spilt"], "'spilt' is no command (did you mean split?)"),
         (["Audit"], "did you mean audit?"),
         (["predict"], "'predict' is no command"),
         ([], "give a command"),
-        (["audit", "-d", "1", "--treshold", "1"], "--treshold 1; did you mean --threshold?"),
+        (["audit", "-d", "1", "--treshold", "1"], "--treshold 1 (did you mean --threshold?)"),
         (["convert", "pancras", "--source", "x"], "pancras"),
         (["export", "-o", "x"], "name the model by -m FOLDER, or by -d ID"),
         (["export", "-o", "x", "-m", "y", "-d", "1"], "name the model by -m FOLDER, or by -d ID"),

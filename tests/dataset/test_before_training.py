@@ -49,11 +49,11 @@ FAULTS = {
         f"unlabelled cases are also labelled for training: {LABELED[0]}",
     ),
     "an unlabelled case that validates": (lambda d: write_splits(d, val=UNLABELED[:1]), "also a validation case"),
-    "no validation case": (lambda d: write_splits(d, val=[]), "fold 0 of splits_final.json has no validation case"),
-    "no training case": (lambda d: write_splits(d, train=[]), "fold 0 of splits_final.json has no training case"),
+    "no validation case": (lambda d: write_splits(d, val=[]), "fold 0 has no validation case"),
+    "no training case": (lambda d: write_splits(d, train=[]), "fold 0 has no training case"),
     "a misspelt name": (
         lambda d: write_splits(d, val=[f"{LABELED[0]}0"]),
-        f"names {LABELED[0]}0 under 'val', but there is no such labelled case (nearest name: ",
+        f"names {LABELED[0]}0 under 'val', but there is no such labelled case (did you mean ",
     ),
     "no unlabelled case": (
         lambda d: [i.unlink() for i in (d.raw / "imagesUn").iterdir()],

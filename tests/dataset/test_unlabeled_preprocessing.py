@@ -120,4 +120,4 @@ def test_command_without_unlabelled_scans(dataset, capsys):
     os.rename(dataset.raw / "imagesUn", dataset.raw / "elsewhere")
     assert main(["preprocess", "-d", "901"]) == 2
     error = capsys.readouterr().err
-    assert f"no folder {dataset.raw / 'imagesUn'}" in error and "nnUNetTrainerSupervised" in error
+    assert f"no scan in {dataset.raw / 'imagesUn'}" in error and "nnUNetTrainerSupervised" in error

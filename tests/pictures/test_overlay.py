@@ -202,7 +202,7 @@ def test_classes_and_ignored_voxels_are_those_of_dataset_json(tmp_path: Path) ->
 def test_folders_give_a_picture_with_cases_from_best_to_worst(
     folders: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    command(*folders, "-o", tmp_path / "new" / "out.png", "-n", 3)
+    command(*folders, "-o", tmp_path / "new" / "out.png", "--count", 3)
     assert "3 case(s): case0, case2, case4" in capsys.readouterr().out
     with Image.open(tmp_path / "new" / "out.png") as picture:
         assert picture.width > 1000

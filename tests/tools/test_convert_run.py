@@ -207,7 +207,7 @@ def test_command_options(tmp_path: Path, raw: Path, capsys: pytest.CaptureFixtur
     brats_case(tmp_path / "brats", "BraTS19_2013_10_1")
     common = ("-np", 1)
     assert _main("isles22", "--source", tmp_path / "isles", "-d", 4, "--channels", "DWI,adc", *common) == 0
-    options = ("--modalities", "all", "--regions", "--name", "Tumour")
+    options = ("--channels", "all", "--regions", "--name", "Tumour")
     assert _main("brats19", "--source", tmp_path / "brats", "-d", 3, *options, *common) == 0
     assert len(list((raw / "Dataset004_ISLES22" / "imagesTr").iterdir())) == 2
     assert len(list((raw / "Dataset003_Tumour" / "imagesTr").iterdir())) == 4

@@ -146,7 +146,7 @@ def test_command_draws_everything_a_run_allows(dataset, references, tmp_path, ca
     assert (out / "predictions" / "entropy" / "test_00_entropy.nii.gz").is_file()
     # the same predictions, as overlay draws them: no second Dice
     given = ["--predictions", str(out / "predictions")]
-    assert main(["figures", str(model / "fold_0"), "-o", str(tmp_path / "again"), *given, *cases]) == 0
+    assert main(["figures", "-m", str(model / "fold_0"), "-o", str(tmp_path / "again"), *given, *cases]) == 0
     assert not (tmp_path / "again" / "predictions").exists()
     assert notes == [
         "Predicted anew by fold_0, checkpoint_final.pth, without mirroring. Dice: whole volume",
@@ -166,7 +166,7 @@ def test_film_strip_of_the_pictures_that_the_training_saved(dataset, tmp_path, c
     monkeypatch.setattr(
         make, "film_strip_figure", lambda *a, **k: drawn.append(film_strip_figure(*a, **k)) or drawn[-1]
     )
-    assert main(["figures", str(run), "-o", str(tmp_path / "out")]) == 0
+    assert main(["figures", "-m", str(run), "-o", str(tmp_path / "out")]) == 0
     assert "not drawn: film_strip" not in capsys.readouterr().out
     assert [axis.get_title() for axis in drawn[0].axes if axis.get_title()] == ["epoch 0", "epoch 7"]
     assert (tmp_path / "out" / "film_strip.pdf").read_bytes().startswith(b"%PDF")
@@ -176,7 +176,7 @@ def test_film_strip_of_the_pictures_that_the_training_saved(dataset, tmp_path, c
 
 def test_plain_training_has_fewer_figures(dataset, tmp_path, capsys):
     run = write_model(dataset, nnUNetTrainerSupervised, student_differs=False) / "fold_0"
-    assert main(["figures", str(run), "-o", str(tmp_path / "out")]) == 0
+    assert main(["figures", "-m", str(run), "-o", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert [line.split(": ", 2)[2] for line in out.splitlines() if line.startswith("note: not drawn")] == [
         "entropy: nnUNetTrainerSupervised logged none; the semi-supervised trainers do",
@@ -209,14 +209,14 @@ def test_masks_of_unlabelled_cases_stay_closed(dataset, tmp_path, capsys):
     (tmp_path / "masks" / f"{UNLABELED[0]}.nii.gz").write_bytes(b"no mask")
     images = str(dataset.raw / "imagesUn")
     cases = ["--images", images, "--references", str(tmp_path / "masks"), "-device", "cpu"]
-    assert main(["figures", str(run), "-o", str(tmp_path / "out"), *cases]) == 2
+    assert main(["figures", "-m", str(run), "-o", str(tmp_path / "out"), *cases]) == 2
     assert f"{UNLABELED[0]}: unlabelled in this training" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_errors_say_what_to_give(dataset, references, tmp_path):
     model = write_model(dataset)
-    run = ["figures", str(model / "fold_0"), "-o", str(tmp_path / "out")]
+    run = ["figures", "-m", str(model / "fold_0"), "-o", str(tmp_path / "out")]
     assert main([*run, "--images", str(dataset.raw / "imagesTs")]) == 2
     both = ["--images", str(dataset.raw / "imagesTs"), "--references", str(references), "-device", "cpu"]
     assert main([*run, *both, "--cases", "test_09"]) == 2

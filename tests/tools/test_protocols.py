@@ -33,7 +33,7 @@ def test_windows_line_ends_blanks_and_byte_order_mark_are_normalised(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"a\nb\na.h5\n", "names a more than once"), (b"\r\n \n", "is empty"), (b"\xff\xfe\x00", "no text file")],
+    [(b"a\nb\na.h5\n", "names a more than once"), (b"\r\n \n", "is empty"), (b"\xff\xfe\x00", "cannot be read")],
 )
 def test_bad_list_files_are_refused(tmp_path, content, message):
     file = tmp_path / "cases.txt"
@@ -43,7 +43,7 @@ def test_bad_list_files_are_refused(tmp_path, content, message):
 
 
 def test_missing_list_file_is_refused(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="cannot be read"):
         read_list(tmp_path / "none.txt")
 
 

@@ -167,7 +167,7 @@ def test_labelled_list_with_windows_line_ends(tmp_path):
 @pytest.mark.parametrize(
     ("labeled", "test", "message"),
     [
-        ("case_00\ncase_0X\n", None, "lacks 1 of the 2 cases .*case_0X .nearest to the first: case_0"),
+        ("case_00\ncase_0X\n", None, "lacks 1 of the 2 cases .*case_0X .did you mean case_0"),
         ("case_06\n", None, "names test cases: case_06"),
         ("case_00\n", "case_00\n", "names test cases: case_00"),
         ("case_07\n", "case_00\n", "in imagesTs only"),
@@ -643,7 +643,7 @@ def test_command_in_place_warns_on_stderr(roots, capsys):
         (["--labeled", "2"], "give -t"),
         (["--labeled", "2", "--in-place", "-t", "501"], "makes no new dataset"),
         (["--labeled", "2", "-t", "501", "--overwrite"], "with --in-place only"),
-        (["--labeled", "2", "-t", "501", "--fold", "0"], "with --in-place only"),
+        (["--labeled", "2", "-t", "501", "-f", "0"], "with --in-place only"),
         (["--labeled", "2", "-t", "501", "--name", "../x"], "no part of a folder name"),
         (["--labeled", "2", "--in-place", "--folds", "2", "-f", "1"], "--folds writes all folds"),
         (["--protocol", "la-11", "-t", "501"], "unknown protocol"),

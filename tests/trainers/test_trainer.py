@@ -439,7 +439,7 @@ def test_both_kinds_of_unlabelled_cases_are_joined(dataset):
 def test_no_unlabelled_case_is_refused(dataset):
     os.rename(dataset.raw / "imagesUn", dataset.raw / "elsewhere")
     shutil.rmtree(dataset.preprocessed / "nnUNetPlans_3d_fullres_unlabeled")
-    with pytest.raises(UserError, match=r"no unlabelled case in fold 0: no folder .*imagesUn, nor a fold"):
+    with pytest.raises(UserError, match=r"no unlabelled case in fold 0: no scan in .*imagesUn, nor a fold"):
         make_trainer(dataset).on_train_start()
 
 

@@ -82,7 +82,7 @@ def _comparison(raw: RawDataset, contents: list[ScanContent]) -> Comparison:
     groups: dict[str, list[ScanFacts]] = {}
     for content in contents:
         if content.facts is not None and content.scan.part != "Ts":
-            source = source_of(content.scan.images, raw.folder / "imagesUn") or "imagesUn"
+            source = source_of(content.scan.images) or "imagesUn"
             groups.setdefault(LABELED if content.scan.part == "Tr" else source, []).append(content.facts)
     return Comparison(groups, raw.dataset_json)
 

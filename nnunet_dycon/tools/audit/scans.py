@@ -63,7 +63,7 @@ def read_scan(
         image_hashes=frozenset((i, _hash(channel)) for i, channel in enumerate(channels) if np.ptp(channel) != 0),
         mask_hash=_hash(mask) if scan.mask and np.isin(mask, foreground_values).any() else None,
         signature=signature_of(np.nan_to_num(channels[0]), spacing_mm, target_mm),
-        facts=facts_of(scan.images[0], channels, spacing_mm, dataset_json),
+        facts=facts_of(volumes[: len(scan.images)], dataset_json),
         findings=list(file_findings(scan, volumes, n_channels)),
     )
 

@@ -8,8 +8,7 @@ first.
 from __future__ import annotations
 
 from nnunet_dycon.dataset.case_lists import Protocol
-from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.text import nearest
+from nnunet_dycon.errors import UserError, did_you_mean
 from nnunet_dycon.tools.convert.datasets import BENCHMARKS
 
 _PUBLISHED = {
@@ -28,8 +27,7 @@ def get_protocol(name: str) -> Protocol:
         UserError: There is none; the message names the nearest one.
     """
     if name not in _PUBLISHED:
-        hint = nearest(name, PROTOCOLS, "did you mean {}? ")
-        raise UserError(f"unknown protocol {name!r}; {hint}There are {', '.join(PROTOCOLS)}")
+        raise UserError(f"unknown protocol {name!r}{did_you_mean(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}")
     benchmark, published, n_labeled = _PUBLISHED[name]
     return Protocol(
         name=name,

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_dycon.dataset.case_lists import read_list
-from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.text import few, nearest
+from nnunet_dycon.errors import UserError, did_you_mean
+from nnunet_dycon.files.text import few
 from nnunet_dycon.tools.split.options import SplitOptions, count_of, is_amount
 
 
@@ -151,7 +151,7 @@ def _check_known(cases: Collection[str], pool: CasePool, source: str) -> None:
     if missing := [case for case in cases if case not in known]:
         raise UserError(
             f"{pool.name} lacks {len(missing)} of the {len(cases)} cases of {source}: {few(missing)}"
-            f"{nearest(missing[0], known, ' (nearest to the first: {})')}; add them to the dataset (convert the whole "
+            f"{did_you_mean(missing[0], known)}; add them to the dataset (convert the whole "
             "download), or correct the names"
         )
 
