@@ -22,14 +22,11 @@ from nnunet_dycon.models.trained_model import TrainedModel
 
 
 class PseudoLabels(NamedTuple):
-    """What was written."""
+    """The new raw dataset, the cases whose mask is a prediction, and the value of the voxels left out, if any."""
 
     folder: Path
-    """The new raw dataset."""
     cases: list[str]
-    """Those whose mask is a prediction."""
     ignore_label: int | None
-    """Value of the voxels that the model was not sure of, or None where all count."""
 
 
 def new_pseudo_labeled_dataset(

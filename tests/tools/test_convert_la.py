@@ -129,7 +129,7 @@ def test_bad_h5_files(tmp_path: Path) -> None:
     write_h5(la_h5(tmp_path, "23X6SY44VT9KFHR7S7OC"), image=image[1:], label=corner_label())
     failures = convert(la.plan(tmp_path), tmp_path / "Dataset001_LA").failures
     assert "cannot be read" in failures[NAMES[0]]
-    assert "has no 'label' (but image)" in failures[NAMES[1]]
+    assert "'label' doesn't exist" in failures[NAMES[1]]
     assert "NaN" in failures[NAMES[2]]
     assert "image (3, 5, 6) and label (4, 5, 6)" in failures["LA_23X6SY44VT9KFHR7S7OC"]
 

@@ -49,13 +49,26 @@ def read_series(folder: Path) -> tuple[sitk.Image, list[str]]:
         UserError: A file cannot be read, slices are missing or double, or they do not form one regular stack.
     """
     files = [path for path in folder.iterdir() if path.suffix.lower() == ".dcm" and not path.name.startswith("._")]
-    slices = sorted(map(_read_slice, files), key=lambda item: int(item.InstanceNumber))
+    read = sorted(map(_read_slice, files), key=lambda pair: int(pair[0].InstanceNumber))
+    slices, planes = [item for item, _ in read], [plane for _, plane in read]
     _check_complete(slices, folder)
-    planes = [_plane(item, folder) for item in slices]
     if len({plane.shape for plane in planes}) > 1:
         raise UserError(f"{folder} holds slices of different size; download the series again")
     image = sitk.GetImageFromArray(np.stack(planes))
     return image, _set_geometry(image, slices, folder)
+
+
+def _read_slice(path: Path) -> tuple[pydicom.Dataset, np.ndarray]:
+    """A slice, and its (y, x) in Hounsfield units, int16 where they are whole numbers that fit, else float32."""
+    try:
+        item = pydicom.dcmread(path)
+        if missing := [keyword for keyword in _NEEDED if item.get(keyword) is None]:
+            raise AttributeError(f"it has no {missing[0]}")
+        values = item.pixel_array * float(item.RescaleSlope) + float(item.RescaleIntercept)
+    except (InvalidDicomError, OSError, EOFError, ValueError, RuntimeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); download the series again") from error
+    whole = values.astype(np.int16)
+    return item, whole if np.array_equal(whole, values) else values.astype(np.float32)
 
 
 def _check_complete(slices: list[pydicom.Dataset], folder: Path) -> None:
@@ -67,29 +80,6 @@ def _check_complete(slices: list[pydicom.Dataset], folder: Path) -> None:
             f"{folder} holds {len(numbers)} slices, InstanceNumber {numbers[0]} to {numbers[-1]}, where 1 to "
             f"{len(numbers)} are expected, once each; download the series again, or remove copies"
         )
-
-
-def _read_slice(path: Path) -> pydicom.Dataset:
-    try:
-        dataset = pydicom.dcmread(path)
-    except (InvalidDicomError, OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read ({error}); download the series again") from error
-    missing = [keyword for keyword in _NEEDED if dataset.get(keyword) is None]
-    if missing:
-        raise UserError(f"{path} has no {missing[0]}; download the series again")
-    return dataset
-
-
-def _plane(item: pydicom.Dataset, folder: Path) -> np.ndarray:
-    """(y, x) in Hounsfield units, int16 where they are whole numbers that fit, else float32."""
-    try:
-        stored = item.pixel_array
-    except (ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
-        reason = f"pixels of slice {item.InstanceNumber} cannot be decoded ({error})"
-        raise UserError(f"{folder}: {reason}; download the series again") from error
-    values = stored * float(item.RescaleSlope) + float(item.RescaleIntercept)
-    whole = values.astype(np.int16)
-    return whole if np.array_equal(whole, values) else values.astype(np.float32)
 
 
 def _set_geometry(image: sitk.Image, slices: list[pydicom.Dataset], folder: Path) -> list[str]:

@@ -53,11 +53,8 @@ def _read(path: Path, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
     """The arrays ``image`` and ``label``, axes as stored."""
     try:
         with h5py.File(path, "r") as file:
-            missing = [key for key in ("image", "label") if key not in file]
-            if missing:
-                raise UserError(f"{path} has no {missing[0]!r} (but {', '.join(file) or 'nothing'}); download it again")
             image, label = file["image"][()], file["label"][()]
-    except OSError as error:
+    except (OSError, KeyError) as error:
         raise UserError(f"{path} cannot be read ({error}); download it again") from error
     if image.ndim != dimensions or image.shape != label.shape:
         raise UserError(
