@@ -50,7 +50,7 @@ def _positive_mm(text: str) -> float:
 
 def _add_common(parser: argparse.ArgumentParser, title: str) -> None:
     parser.add_argument("--source", required=True, type=Path, metavar="FOLDER", help="unpacked download")
-    options.new_dataset(parser)
+    options.new_dataset(parser, old=["--dataset-id"])
     parser.add_argument("--name", default=title, help=f"dataset name after the ID (default: {title})")
     options.processes(parser)
     parser.add_argument(

@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folders have names, because nnU-Net and others differ in their order."""
     parser.add_argument("positional", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--references", type=Path, metavar="FOLDER", help="folder of references")
-    parser.add_argument(
-        "--predictions", nargs="+", type=Path, metavar="FOLDER",
+    options.add(
+        parser, "--predictions", old=["--compare"], nargs="+", type=Path, metavar="FOLDER",
         help="folder of predictions; of several, the differences to the first are given",
     )  # fmt: skip
     options.output(parser, "where to write JSON and CSV (default: the predictions' folder, if it is one)")

@@ -8,7 +8,7 @@ from nnunet_dycon.cli import options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.model(parser)
+    options.model(parser, was_positional=True)
     options.folds(parser)
     parser.add_argument("--weights", choices=("teacher", "student"), default="teacher", help="(default: %(default)s)")
     options.output(parser, "new model folder", required=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A fold of a trained model, and test cases to look at."""
-    options.model(parser)
+    options.model(parser, was_positional=True)
     options.fold(parser)
     options.output(parser, "folder for the figures (PDF and PNG)", required=True)
     add = parser.add_argument

@@ -1,10 +1,13 @@
-"""The options that several commands share: one spelling, nnU-Net's, one meaning, one default."""
+"""The options that several commands share: one spelling, nnU-Net's, one meaning, one default.
+
+A spelling of former versions is still read, but shown nowhere (``old``).
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -40,11 +43,18 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (all options: {self.prog} -h)")
 
 
-def _option(*names: str, **fixed: Any) -> Callable[..., argparse.Action]:
+def add(parser: argparse.ArgumentParser, *names: str, old: Sequence[str] = (), **options: Any) -> argparse.Action:
+    """``add_argument``, with spellings of former versions that neither help nor messages show."""
+    action = parser.add_argument(*names, *old, **options)
+    action.option_strings = list(names)
+    return action
+
+
+def _option(*names: str, old: Sequence[str] = (), **fixed: Any) -> Callable[..., argparse.Action]:
     """A function that declares an option; a command may give it another help, or whatever else differs there."""
 
     def declare(parser: argparse.ArgumentParser, help: str = "", **own: Any) -> argparse.Action:
-        return parser.add_argument(*names, **fixed | own | ({"help": help} if help else {}))
+        return add(parser, *names, old=old, **fixed | own | ({"help": help} if help else {}))
 
     return declare
 
@@ -73,18 +83,21 @@ configurations = _option(
 )  # fmt: skip
 plans = _option("-p", dest="plans", default=PLANS, help="plans identifier (default: %(default)s)")
 trainer = _option("-tr", dest="trainer", default=TRAINER, help="trainer (default: %(default)s)")
-fold = _option("-f", dest="fold", type=fold_name, help="fold, or all (default: 0)")
+fold = _option("-f", old=["--fold"], dest="fold", type=fold_name, help="fold, or all (default: 0)")
 folds = _option(
     "-f", dest="folds", nargs="+", type=fold_name, metavar="FOLD",
     help="folds that predict together, or all for the fold of that name (default: every finished fold)",
 )  # fmt: skip
 
 
-def new_dataset(parser: argparse.ArgumentParser, flag: str = "-d", *, required: bool = True) -> None:
+def new_dataset(
+    parser: argparse.ArgumentParser, flag: str = "-d", *, required: bool = True, old: Sequence[str] = ()
+) -> None:
     """``-d``, or ``-t`` beside a source (as nnUNetv2_move_plans_between_datasets has it), as ``args.new_dataset``."""
-    parser.add_argument(
-        flag, dest="new_dataset", type=int, required=required, metavar="ID", help="free ID of the new dataset, 1 to 999"
-    )
+    add(
+        parser, flag, old=old, dest="new_dataset", type=int, required=required, metavar="ID",
+        help="free ID of the new dataset, 1 to 999",
+    )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------- trained models
@@ -99,8 +112,10 @@ step_size = _option(
 device = _option("-device", choices=("cuda", "cpu", "mps"), help="(default: cuda where there is one, else cpu)")
 
 
-def model(parser: argparse.ArgumentParser) -> None:
-    """``-m``, or ``-d -tr -p -c``, and ``-chk``, for ``opened_model``."""
+def model(parser: argparse.ArgumentParser, *, was_positional: bool = False) -> None:
+    """``-m``, or ``-d -tr -p -c``, and ``-chk``, for ``opened_model``; in former versions the folder had no name."""
+    if was_positional:
+        parser.add_argument("former_model", nargs="?", type=Path, help=argparse.SUPPRESS)
     parser.add_argument(
         "-m", dest="model", type=Path, metavar="FOLDER",
         help="trained model, nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION; or name it by -d -tr -p -c",
@@ -118,6 +133,8 @@ def model_folder(args: argparse.Namespace) -> Path:
     Raises:
         UserError: both or neither are given, the dataset does not exist, or nnUNet_results is not set.
     """
+    if former := getattr(args, "former_model", None):
+        return former
     if (args.model is None) == (args.dataset is None):
         raise UserError("name the model by -m FOLDER, or by -d ID with -tr, -p and -c (one of both)")
     if args.model is not None:
@@ -164,7 +181,7 @@ def chosen_device(args: argparse.Namespace) -> torch.device:
 
 # ---------------------------------------------------------------------------------------------- processes and files
 
-output = _option("-o", dest="output", type=Path, metavar="FOLDER")
+output = _option("-o", old=["--output"], dest="output", type=Path, metavar="FOLDER")
 overwrite = _option("--overwrite", action="store_true")
 
 
@@ -179,4 +196,7 @@ def processes(parser: argparse.ArgumentParser) -> None:
 
 def count(parser: argparse.ArgumentParser, default: int, help: str) -> None:
     """``--count``, as ``args.count``."""
-    parser.add_argument("--count", type=at_least_one, default=default, metavar="N", help=f"{help} (default: {default})")
+    add(
+        parser, "--count", old=["-n", "--n"], type=at_least_one, default=default, metavar="N",
+        help=f"{help} (default: {default})",
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from nnunet_dycon.cli import options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Dataset ID, numbers of scans, and what they look like."""
-    options.new_dataset(parser)
+    options.new_dataset(parser, old=["--dataset-id"])
     parser.add_argument("--name", default="Phantom", help="dataset name (default: %(default)s)")
     parser.add_argument("--labeled", type=int, default=1, help="scans with a mask (default: %(default)s)")
     parser.add_argument("--unlabeled", type=int, default=27, help="scans without a mask (default: %(default)s)")

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     options.dataset(parser, help="fully labelled dataset, ID or name")
-    options.new_dataset(parser, "-t", required=False)
+    options.new_dataset(parser, "-t", required=False, old=["--target-id"])
     parser.add_argument("--name", help="name of the new dataset after DatasetXXX_ (default: SOURCE_<n>labeled)")
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--protocol", help="a published protocol: " + ", ".join(PROTOCOLS))
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make no new dataset: write the key 'unlabeled' into splits_final.json of the preprocessed dataset. Its "
         "fingerprint has seen all masks, which matters for CT normalisation",
     )
-    parser.add_argument("-f", dest="fold", type=int, help="with --in-place: the fold (default: 0)")
+    options.add(parser, "-f", old=["--fold"], dest="fold", type=int, help="with --in-place: the fold (default: 0)")
     options.overwrite(parser, "with --in-place: replace a different fold")
 
 

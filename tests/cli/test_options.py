@@ -68,6 +68,16 @@ def parse(*arguments, declare):
     return parser.parse_args(arguments)
 
 
+def test_old_spellings_are_read_and_not_shown():
+    def declare(parser):
+        options.count(parser, 3, "cases")
+
+    assert [parse(i, "7", declare=[declare]).count for i in ("--count", "-n", "--n")] == [7, 7, 7]
+    parser = options.Parser(prog="x")
+    declare(parser)
+    assert "-n" not in parser.format_help().replace("--count", "")
+
+
 @pytest.mark.parametrize("arguments", [["-d", "501"], ["-dev", "cpu"], ["--disable", "-device", "cpu"], ["-f0"]])
 def test_nothing_is_abbreviated(arguments):
     with pytest.raises(UserError, match="unrecognized arguments"):
