@@ -250,8 +250,7 @@ class SemiSupervisedSettings(Settings):
     )
     source_shares: str = setting(
         "equal",
-        "Whether crops come from each folder in imagesUn in equal shares, or from all cases alike.",
-        choices=("equal", "cases"),
+        "Crops from each folder in imagesUn: equal shares, cases (every case alike), or site_a:3;site_b:1.",
     )
     predict_with: str = setting(
         "teacher", "Network that validation and inference use.", choices=("teacher", "student"), free=True

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +23,7 @@ from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, 
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from threadpoolctl import threadpool_limits
 
+from nnunet_dycon.data.sources import case_probabilities
 from nnunet_dycon.data.strong_view import StrongViewTransform
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.errors import UserError
@@ -31,17 +31,6 @@ from nnunet_dycon.errors import UserError
 _GEOMETRY = (SpatialTransform, MirrorTransform, Convert3DTo2DTransform, Convert2DTo3DTransform)
 # Voxels outside the body are 0 after mask normalisation; resampling leaves a little ringing around it.
 _OUTSIDE_TOLERANCE = 1e-3
-
-
-def case_probabilities(sources: Mapping[str, str], shares: str) -> list[float] | None:
-    """Probability of each case given its source, so that every source is drawn alike (``equal``), or every case.
-
-    ``shares`` is ``equal`` or ``cases``; None is returned where all cases are equal.
-    """
-    counts = Counter(sources.values())
-    if shares == "cases" or len(counts) < 2:
-        return None
-    return [1 / len(counts) / counts[source] for source in sources.values()]
 
 
 class nnUNetUnlabeledDataLoader(nnUNetDataLoader):

@@ -140,12 +140,15 @@ def check_before_training(
     base: Path,
     *,
     fold: int | str | None = None,
-) -> None:
+) -> dict[str, str]:
     """Refuse what training would stumble over: in imagesUn, the labelled cases and splits_final.json.
 
     Args:
         base: the dataset's folder in nnUNet_preprocessed.
         fold: the fold that is trained; None checks all that splits_final.json has.
+
+    Returns:
+        The cases of imagesUn with their sources.
 
     Raises:
         UserError: naming file or case, cause and fix.
@@ -169,3 +172,4 @@ def check_before_training(
                 "a fold of splits_final.json that names cases under 'unlabeled'. Put scans without masks there, or "
                 "train on the labelled cases alone with -tr nnUNetTrainerSupervised"
             )
+    return unlabeled

@@ -85,15 +85,16 @@ def record_of(image: Path) -> dict[str, Any]:
         return {}
 
 
-def cases_of_images_un(dataset_name: str, dataset_json: dict, plans: PlansManager, folder: Path) -> list[str]:
-    """The cases of imagesUn; where that is not here, those preprocessed beside the labelled ones of ``folder``.
+def cases_of_images_un(dataset_name: str, dataset_json: dict, plans: PlansManager, folder: Path) -> dict[str, str]:
+    """The cases of imagesUn with their sources; without it those preprocessed beside the labelled ones of ``folder``.
 
     Raises:
         UserError: as ``find_raw_scans``.
     """
     if raw_folder := raw_unlabeled_folder(dataset_name):
-        return list(find_raw_scans(raw_folder, dataset_json, plans))
-    return sorted(file.stem for file in preprocessed_unlabeled_folder(folder).glob("*.json"))
+        return {case: source_of(files) for case, files in find_raw_scans(raw_folder, dataset_json, plans).items()}
+    records = sorted(preprocessed_unlabeled_folder(folder).glob("*.json"))
+    return {file.stem: str(record_of(file).get("source", "")) for file in records}
 
 
 def sources_text(sources: Mapping[str, str]) -> str:

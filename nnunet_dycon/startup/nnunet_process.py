@@ -30,6 +30,8 @@ _OTHER_NETWORK = re.compile(
     r"[Kk]ey (\S+) is (?:not the same. Pretrained model: torch.Size\((.*?)\)|missing in the pre)"
 )
 _NO_GPU = re.compile("no NVIDIA driver|not compiled with CUDA|No CUDA GPUs")
+_OF_A_FOLD = ("debug.json", "network_architecture.pdf")
+_OF_A_MODEL = ("plans.json", "dataset.json", "dataset_fingerprint.json")
 
 
 def prepare() -> None:
@@ -94,12 +96,16 @@ def _trainer_of(trace: TracebackType | None) -> nnUNetTrainer | None:
 
 
 def leave_nothing(log_file: Path) -> None:
-    """Remove the log of a start that was refused, and the folders of fold, model and dataset that are then empty.
+    """Remove what a start that was refused has written: its log, and the folders that hold nothing else.
 
     Args:
         log_file: ``nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION/fold_X/training_log_TIME.txt``
     """
     log_file.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # it holds something else
-        for folder in log_file.parents[:3]:
-            folder.rmdir()
+    fold = log_file.parent
+    for folder, files in ((fold, _OF_A_FOLD), (fold.parent, _OF_A_MODEL), (fold.parents[1], ())):
+        if {i.name for i in folder.iterdir()} <= set(files):
+            for name in files:
+                (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another training has just begun there
+                folder.rmdir()

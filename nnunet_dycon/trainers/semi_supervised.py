@@ -31,7 +31,7 @@ from nnunet_dycon.trainers.unlabeled_cases import UnlabeledCases
 from nnunet_dycon.training import resume
 from nnunet_dycon.training.cascade import predict_for_next_stages
 from nnunet_dycon.training.curves import SemiSupervisedLogger
-from nnunet_dycon.training.memory import out_of_memory_explained
+from nnunet_dycon.training.memory import estimate_of_step, out_of_memory_explained
 from nnunet_dycon.training.processes import unwrap
 from nnunet_dycon.training.schedules import Schedule
 from nnunet_dycon.training.skipped_steps import SkippedSteps
@@ -151,7 +151,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         Raises:
             UserError: there is none, a case is labelled as well, or a prediction is missing.
         """
-        self.unlabeled_cases.check()
+        self.unlabeled_cases.check(self.settings.source_shares)
         return self.unlabeled_cases.for_training(*self.do_split())
 
     # training ---------------------------------------------------------------------------------------------------
@@ -184,6 +184,17 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         self.print_to_log_file("Semi-supervised settings:\n" + "\n".join(lines), add_timestamp=False)
         for text in self.settings.warnings():
             self.print_to_log_file(f"WARNING: {text}")
+        self.print_to_log_file(
+            estimate_of_step(
+                unwrap(self.network),
+                self.num_input_channels,
+                self.configuration_manager.patch_size,
+                labeled=self.batch_size,
+                unlabeled=self.unlabeled_batch_size,
+                half=self.device.type == "cuda",
+                students=len(self.student_branches()),
+            )
+        )
         if self._random_state is not None:
             resume.set_random_state(self._random_state)
             self._random_state = None

@@ -9,6 +9,7 @@ from typing import Any
 
 from nnunetv2.configuration import default_num_processes
 
+from nnunet_dycon.data.sources import case_probabilities
 from nnunet_dycon.data.unlabeled_dataset import (
     check_previous_predictions,
     nnUNetDatasetUnlabeled,
@@ -39,14 +40,17 @@ class UnlabeledCases:
     tell: Callable[[str], Any] = print
     """Gets what is worth a look in the scans."""
 
-    def check(self) -> None:
+    def check(self, shares: str) -> None:
         """Check all that names and small files tell.
 
         Raises:
-            UserError: as ``check_before_training``.
+            UserError: as ``check_before_training`` and, for the ``shares`` of the sources, ``case_probabilities``.
         """
         name, plans = self.plans_manager.dataset_name, self.plans_manager.plans
-        check_before_training(name, self.configuration_name, plans, self.dataset_json, self.folder, fold=self.fold)
+        sources = check_before_training(
+            name, self.configuration_name, plans, self.dataset_json, self.folder, fold=self.fold
+        )
+        case_probabilities(sources, shares)
 
     def for_training(self, train: Sequence[str], val: Sequence[str]) -> nnUNetDatasetUnlabeled:
         """The dataset of all cases, given the labelled training and validation cases.

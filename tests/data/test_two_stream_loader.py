@@ -20,7 +20,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_dycon.data.strong_view import add_strong_view, strong_view
-from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, case_probabilities, feed, nnUNetUnlabeledDataLoader
+from nnunet_dycon.data.two_stream_loader import TwoStreamDataLoader, feed, nnUNetUnlabeledDataLoader
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.errors import UserError
 
@@ -227,9 +227,3 @@ def test_only_the_image_file_of_a_case_is_opened(tmp_path, monkeypatch):
 def test_missing_images_are_an_error_that_says_what_to_run(tmp_path):
     with pytest.raises(UserError, match=r"gone.b2nd. Run .*nnunet-dycon preprocess"):
         nnUNetDatasetUnlabeled({"gone": tmp_path / "gone.b2nd"})
-
-
-def test_a_source_is_drawn_first_and_then_its_case():
-    sources = {"a1": "site_a", "b1": "site_b", "b2": "site_b", "b3": ""}
-    assert np.allclose(case_probabilities(sources, "equal"), [1 / 3, 1 / 6, 1 / 6, 1 / 3])
-    assert case_probabilities(sources, "cases") is case_probabilities({"a": "", "b": ""}, "equal") is None

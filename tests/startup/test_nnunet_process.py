@@ -9,7 +9,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.startup import nnunet_process
-from nnunet_dycon.startup.nnunet_process import prepare, show_error
+from nnunet_dycon.startup.nnunet_process import leave_nothing, prepare, show_error
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +69,15 @@ def test_a_refused_start_leaves_what_others_wrote(dataset):
     (fold.parent / "plans.json").write_text("")
     shown(refused)
     assert [i.name for i in fold.iterdir()] == ["checkpoint_best.pth"] and (fold.parent / "plans.json").exists()
+
+
+def test_files_of_a_start_without_an_epoch_are_removed_with_it(tmp_path):
+    fold = tmp_path / "results" / "Dataset901_Balls" / "T__P__C" / "fold_0"
+    fold.mkdir(parents=True)
+    for file in (fold / "log", fold / "debug.json", fold.parent / "plans.json", fold.parent / "dataset.json"):
+        file.write_text("")
+    leave_nothing(fold / "log")
+    assert not any((tmp_path / "results").iterdir())
 
 
 def test_an_error_after_the_first_epoch_began_stays_in_the_log(dataset, monkeypatch):
