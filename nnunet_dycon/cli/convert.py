@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         own = subparsers.add_parser(benchmark.name, help=benchmark.about, description=f"{benchmark.about}.")
         _add_common(own, benchmark.title)
         if names := [*benchmark.channels]:
-            own.add_argument(
-                "--channels", type=_comma_separated, default=names[:1],
+            options.add(
+                own, "--channels", old=["--modalities"], type=_comma_separated, default=names[:1],
                 help=f"{', '.join(names)}, comma-separated, or all (default: {names[0]})",
             )  # fmt: skip
         if default := benchmark.spacing_mm:
@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--spacing", dest="spacing_mm", nargs=3, type=_positive_mm, metavar=("X", "Y", "Z"), default=default,
                 help=f"voxel size in mm for files that say none (default: {' '.join(f'{i:g}' for i in default)})",
             )  # fmt: skip
+        for option, text in benchmark.folders.items():
+            own.add_argument(f"--{option}", type=Path, metavar="FOLDER", help=text)
         for flag, text in benchmark.flags.items():
             own.add_argument(f"--{flag.replace('_', '-')}", action="store_true", help=text)
 
@@ -54,6 +56,11 @@ def _add_common(parser: argparse.ArgumentParser, title: str) -> None:
     parser.add_argument("--name", default=title, help=f"dataset name after the ID (default: {title})")
     options.processes(parser)
     parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="do without cases that the published lists name and the download lacks",
+    )
+    parser.add_argument(
         "--accept",
         nargs="+",
         default=[],
@@ -72,7 +79,7 @@ def _plan(benchmark: Benchmark, args: argparse.Namespace) -> DatasetPlan:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert, print the summary; 1 if any case failed."""
+    """Convert, print the summary; 1 if any case failed, or is missing and not allowed to be."""
     from nnunet_dycon.dataset.raw_dataset import check_new_dataset, environment_folder, next_free_id
     from nnunet_dycon.tools.convert.datasets import BENCHMARKS
     from nnunet_dycon.tools.convert.run import convert
@@ -90,15 +97,15 @@ def run(args: argparse.Namespace) -> int:
     print(report.summary())
     if not report.cases:
         raise UserError("no case was converted; correct what is said above and repeat the command")
+    incomplete = report.missing and not args.allow_missing
+    if incomplete:
+        print("Complete the download and repeat the command (finished cases are kept), or pass --allow-missing.")
     how = f"--protocol {benchmark.suggested}"
     if report.missing or report.failures:
-        print(
-            "The published protocols need all cases of their lists: complete the download and repeat the command, "
-            "which keeps finished cases, or split what there is by number."
-        )
+        print("The published protocols need all cases of their lists; what there is can be split by number.")
         how = "--labeled 10% --test 20%"
     print(
         f"{folder} has {len(report.cases)} labelled cases. Next: nnunet-dycon split -d {args.new_dataset} "
         f"-t {next_free_id(args.new_dataset)} {how}"
     )
-    return 1 if report.failures else 0
+    return 1 if report.failures or incomplete else 0

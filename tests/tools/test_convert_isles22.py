@@ -30,7 +30,7 @@ def test_both_layouts(source: Path, layout: str) -> None:
     report = _convert(source)
     assert report.written == [NAME] and not report.failures
     assert json.loads((report.folder / "dataset.json").read_text())["channel_names"] == {"0": "DWI"}
-    report = convert(isles22.plan(source, channels=("adc", "dwi")), source.parent / "Dataset005_ISLES22")
+    report = convert(isles22.plan(source, channels=("flair", "adc", "dwi")), source.parent / "Dataset005_ISLES22")
     image, label, grid = converted(report, NAME)
     np.testing.assert_array_equal(image, numbered())
     assert image.dtype == np.float32  # double as distributed
@@ -38,6 +38,21 @@ def test_both_layouts(source: Path, layout: str) -> None:
     np.testing.assert_allclose(grid.GetSpacing(), ISLES_GRID["spacing_mm"])
     np.testing.assert_allclose(grid.GetOrigin(), ISLES_GRID["origin_mm"], rtol=1e-6)
     np.testing.assert_array_equal(converted(report, NAME, 1)[0], numbered() * 2)
+    flair, _, flair_grid = converted(report, NAME, 2)
+    assert flair.shape == image.shape and flair_grid.GetSpacing() == grid.GetSpacing()
+    assert set(np.unique(flair)) <= {0, 7} and (flair == 7).mean() > 0.5  # constant 7, and 0 outside of it
+    assert "FLAIR is resampled" in report.summary()
+
+
+def test_a_flair_that_lies_elsewhere_is_refused(source: Path) -> None:
+    isles_case(source, 9, "A")
+    path = _file(source / "ISLES-2022", 9, "FLAIR")
+    write_volume(path, np.full((3, 10, 12), 7.0), (1, 1, 5), (-119.2, 78.6, -57.7), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    report = _convert(source, channels=("dwi", "flair"))
+    assert "by its header flair covers 3% of dwi" in report.failures[NAME]
+    plan = isles22.plan(source, channels=("dwi", "flair")).accepting([NAME])
+    report = convert(plan, source.parent / "Dataset004_ISLES22")
+    assert "covers 3% of dwi (--accept)" in report.case_notes[NAME][0]
 
 
 def test_empty_masks_are_kept_and_named(source: Path) -> None:
@@ -100,10 +115,8 @@ def test_a_sheared_header_is_repaired(source: Path) -> None:
     np.testing.assert_array_equal(converted(report, NAME)[1], corner_label())
 
 
-def test_dwi_is_needed_and_flair_is_not_read(source: Path) -> None:
+def test_dwi_is_needed(source: Path) -> None:
     isles_case(source, 9, "A")
-    with pytest.raises(UserError, match="--channels dwi,flair: choose from dwi, adc, or all"):
-        isles22.plan(source, channels=("dwi", "flair"))
     with pytest.raises(UserError, match="--channels adc: the masks lie on the grid of dwi; choose it as well"):
         isles22.plan(source, channels=("adc",))
 

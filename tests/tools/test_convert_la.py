@@ -47,6 +47,7 @@ def test_nrrd_header_is_kept_where_it_says_something_else_the_option_counts(tmp_
     assert NAMES[0] not in report.case_notes
     report = convert(la.plan(tmp_path, spacing_mm=(0.5, 0.75, 1.25)), tmp_path / "Dataset001_LA")
     assert converted(report, NAMES[0])[2].GetSpacing() == (0.5, 0.5, 2.0)
+    assert "--spacing has no effect" in report.case_notes[NAMES[0]][0]
     assert converted(report, NAMES[1])[2].GetSpacing() == (0.5, 0.75, 1.25)
 
 

@@ -76,6 +76,7 @@ def test_withdrawn_cases_are_skipped(source: Path) -> None:
     assert report.written == ["pancreas_0001"] and not report.failures
     assert sorted(report.plan.skipped) == ["pancreas_0025", "pancreas_0070"]
     assert "withdrawn by TCIA" in report.summary()
+    assert not {*pancreas.WITHDRAWN} & {*report.missing}
     kept = pancreas.plan(source, keep_withdrawn=True)
     assert [case.name for case in kept.cases] == ["pancreas_0001", "pancreas_0070"]
     assert "series is missing" in kept.failures["pancreas_0025"]
@@ -90,7 +91,7 @@ def test_incomplete_cases_fail_alone(source: Path) -> None:
     pancreas_label(source, 4, abdomen()[1])
     plan = pancreas.plan(source)
     assert [case.name for case in plan.cases] == ["pancreas_0001"]
-    assert "label is missing" in plan.failures["pancreas_0002"] and "or link" in plan.failures["pancreas_0002"]
+    assert "label is missing" in plan.failures["pancreas_0002"] and "--labels" in plan.failures["pancreas_0002"]
     assert "series is missing" in plan.failures["pancreas_0003"]
     assert "series is there 2 times" in plan.failures["pancreas_0004"]
 
@@ -109,6 +110,15 @@ def test_labels_in_a_linked_folder(source: Path, tmp_path: Path) -> None:
     label.parent.rename(tmp_path / "elsewhere")
     (source / "labels").symlink_to(tmp_path / "elsewhere")
     assert _convert(source).written == ["pancreas_0001"]
+
+
+def test_labels_in_another_folder(source: Path, tmp_path: Path) -> None:
+    _, label = pancreas_case(source, 1)
+    label.rename(tmp_path / label.name)
+    report = _convert(source, labels=tmp_path)
+    assert report.written == ["pancreas_0001"]
+    with pytest.raises(UserError, match=r"--labels .*none does not exist"):
+        pancreas.plan(source, labels=tmp_path / "none")
 
 
 def test_bad_series(source: Path) -> None:
@@ -208,7 +218,8 @@ def test_h5(source: Path, name: str, channel: str) -> None:
         image = numbered(dtype="float64").transpose(2, 1, 0) / 120
         write_h5(source / "Pancreas_h5" / name.format(number), image=image, label=corner_label().transpose(2, 1, 0))
     report = _convert(source)
-    assert report.written == ["pancreas_0002"] and list(report.plan.skipped) == ["pancreas_0025", "pancreas_0070"]
+    assert report.written == ["pancreas_0002"] and list(report.plan.skipped) == ["pancreas_0025"]
+    assert "pancreas_0070" not in report.missing
     image, label, grid = converted(report, "pancreas_0002")
     np.testing.assert_allclose(image, numbered() / 120, rtol=1e-6)
     assert image.dtype == np.float32
@@ -225,8 +236,10 @@ def test_distributions_are_not_mixed(source: Path) -> None:
         pancreas.plan(source)
 
 
-def test_accepting_has_no_effect_on_h5_files(source: Path) -> None:
+def test_options_that_have_no_effect_on_h5_files_are_refused(source: Path) -> None:
     write_h5(source.parent / "h5" / "0003.h5", image=numbered(dtype="float32"), label=corner_label())
+    with pytest.raises(UserError, match="--labels is for the DICOM download"):
+        pancreas.plan(source.parent / "h5", labels=source)
     with pytest.raises(UserError, match=r"--accept all: .* \(00XX\.h5\)"):
         pancreas.plan(source.parent / "h5").accepting(["all"])
 

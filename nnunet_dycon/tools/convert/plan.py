@@ -55,9 +55,9 @@ class Benchmark:
         layouts: Each distribution's name to (regular expression of its files' names, the files in words).
         channels: What ``--channels`` calls them to nnU-Net's names, in order, where there is a choice.
         spacing_mm: (x, y, z) of files that say none, unless ``--spacing`` does.
-        flags: Options of this dataset that are on or off, and their help.
-        plan: ``plan(source, **options)`` with those of channels, spacing_mm and the flags that it takes; a UserError
-            where the folder holds no data of this dataset, or several distributions, or an option does not fit them.
+        folders, flags: Options of this dataset that are a folder, or that are on or off, and their help.
+        plan: ``plan(source, **options)`` with those of channels, spacing_mm, folders and flags that it takes; a
+            UserError where there are no data of this dataset, or several distributions, or an option does not fit them.
         published: Its published divisions.
         suggested: Protocol of the next step that ``convert`` names.
     """
@@ -71,6 +71,7 @@ class Benchmark:
     layouts: Mapping[str, tuple[str, str]]
     channels: Mapping[str, str] = field(default_factory=dict)
     spacing_mm: tuple[float, float, float] | None = None
+    folders: Mapping[str, str] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
     plan: Callable[..., DatasetPlan]
     published: tuple[Published, ...]
@@ -258,9 +259,7 @@ def recognise(benchmark: Benchmark, source: Path) -> DatasetPlan:
     Raises:
         UserError: The folder is none, holds no distribution, or several, which must not be mixed.
     """
-    if not source.is_dir():
-        fix = "is a file; unpack it and give the folder" if source.is_file() else "does not exist; give the folder"
-        raise UserError(f"--source {source} {fix} of the download")
+    check_folder(source, "--source")
     found = {layout: find_files(source, pattern) for layout, (pattern, _) in benchmark.layouts.items()}
     there = [layout for layout, paths in found.items() if paths]
     if not there:
@@ -272,6 +271,13 @@ def recognise(benchmark: Benchmark, source: Path) -> DatasetPlan:
         )
     (layout,) = there
     return DatasetPlan(benchmark=benchmark, layout=layout, source=source, found=found[layout])
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Raise a UserError where a download is no unpacked folder."""
+    if not folder.is_dir():
+        fix = "is a file; unpack it and give the folder" if folder.is_file() else "does not exist; give the folder"
+        raise UserError(f"{option} {folder} {fix} of the download")
 
 
 def _nothing_found(benchmark: Benchmark, source: Path) -> UserError:

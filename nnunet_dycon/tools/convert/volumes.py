@@ -6,7 +6,7 @@ Arrays are (z, y, x) as SimpleITK has them; grids are SimpleITK images.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +18,28 @@ from nnunet_dycon.tools.convert.plan import CaseVolumes
 
 # A corner that lies further off than this means another grid, not a header that was rounded.
 MAX_CORNER_OFFSET_VOXELS = 1.0
+# An image that is resampled to another has to cover this part of it.
+MIN_COVERED = 0.5
 # Below this the headers agree: float32 affines of a 500 mm volume.
 ROUNDING_VOXELS = 0.01
 
 
-def load_images(mask: str, values: Mapping[int, int], check: bool, **files: Path) -> CaseVolumes:
+def load_images(
+    mask: str, values: Mapping[int, int], check: bool, resampled: Collection[str] = (), **files: Path
+) -> CaseVolumes:
     """A case of image files, as ``on_one_grid`` lays them on each other."""
-    return on_one_grid({name: read_image(path) for name, path in files.items()}, mask, values, check=check)
+    images = {name: read_image(path) for name, path in files.items()}
+    return on_one_grid(images, mask, values, check=check, resampled=resampled)
 
 
-def on_one_grid(images: dict[str, sitk.Image], mask: str, values: Mapping[int, int], *, check: bool) -> CaseVolumes:
+def on_one_grid(
+    images: dict[str, sitk.Image],
+    mask: str,
+    values: Mapping[int, int],
+    *,
+    check: bool,
+    resampled: Collection[str] = (),
+) -> CaseVolumes:
     """Lay a mask and images on the first image, voxel by voxel, once their headers agree.
 
     Args:
@@ -35,6 +47,7 @@ def on_one_grid(images: dict[str, sitk.Image], mask: str, values: Mapping[int, i
         mask: Which of them is the mask.
         values: Value in the mask to value in the converted dataset; there must be no others.
         check: Whether headers have to agree.
+        resampled: Which have a grid of their own.
 
     Raises:
         UserError: They do not fit each other, or the mask has other values.
@@ -42,8 +55,12 @@ def on_one_grid(images: dict[str, sitk.Image], mask: str, values: Mapping[int, i
     first, *others = [name for name in images if name != mask]
     grid, notes = images[first], []
     for name in (mask, *others):
-        notes += _differences(grid, images[name], first, name, check)
-        images[name].CopyInformation(grid)
+        if name in resampled:
+            images[name], more = _resampled(images[name], grid, name, first, check)
+        else:
+            more = _differences(grid, images[name], first, name, check)
+            images[name].CopyInformation(grid)
+        notes += more
     label = label_on_grid(sitk.GetArrayViewFromImage(images[mask]), values, grid)
     notes = [*dict.fromkeys(notes + empty_mask_note(label))]
     return CaseVolumes([images[name] for name in (first, *others)], label, notes)
@@ -152,3 +169,26 @@ def _why(image: sitk.Image, other: sitk.Image) -> str:
     if not np.allclose(image.GetDirection(), other.GetDirection(), atol=1e-2):
         words.append("axes in other directions")
     return ", ".join(words) or "another origin"
+
+
+def _resampled(
+    image: sitk.Image, grid: sitk.Image, name: str, grid_name: str, check: bool
+) -> tuple[sitk.Image, list[str]]:
+    """An image on another grid, linearly by the headers, 0 where it does not reach, and notes.
+
+    Raises:
+        UserError: By the headers it covers less than half of the grid, and ``check`` is asked for.
+    """
+    identity = sitk.Transform(3, sitk.sitkIdentity)
+    inside = sitk.Resample(sitk.Cast(image * 0 + 1, sitk.sitkUInt8), grid, identity, sitk.sitkNearestNeighbor)
+    covered = float(sitk.GetArrayViewFromImage(inside).mean())
+    notes = []
+    if covered < MIN_COVERED:
+        problem = f"by its header {name} covers {covered:.0%} of {grid_name}"
+        if check:
+            raise UserError(
+                f"{problem}: the two do not lie on each other; download both again, leave {name} out, or pass --accept "
+                "with the case name"
+            )
+        notes.append(f"{problem} (--accept)")
+    return sitk.Resample(image, grid, identity, sitk.sitkLinear), notes

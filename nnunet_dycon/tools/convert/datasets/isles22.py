@@ -1,7 +1,7 @@
 """ISLES 2022: diffusion-weighted MRI of ischaemic stroke.
 
-Both BIDS layouts, the nested and the flat one, are read by file name alone, whatever the folders. DWI, ADC and mask
-share a grid. FLAIR has its own and would have to be registered; it is not read.
+Both BIDS layouts are read by file name alone, whatever the folders: ``.../dwi/sub-..._dwi.nii.gz`` with
+``..._FLAIR.nii.gz``, and the flat one with ``..._flair.nii.gz``. DWI, ADC and mask share a grid, FLAIR has its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan, Published, r
 
 
 def plan(source: Path, *, channels: Sequence[str] = ("dwi",)) -> DatasetPlan:
-    """What a download of ISLES 2022 holds; ``channels`` are dwi, on whose grid the masks lie, and adc."""
+    """What a download of ISLES 2022 holds; ``channels`` are dwi, on whose grid the masks lie, and any others."""
     from nnunet_dycon.tools.convert.volumes import load_images
 
     chosen = BENCHMARK.in_order(channels)
@@ -23,8 +23,10 @@ def plan(source: Path, *, channels: Sequence[str] = ("dwi",)) -> DatasetPlan:
     plan = recognise(BENCHMARK, source)
     plan.channel_names = [BENCHMARK.channels[name] for name in chosen]
     plan.labels = {"background": 0, "stroke lesion": 1}
-    parameters = {"mask": "msk", "values": {0: 0, 1: 1}, "check": True}
+    parameters = {"mask": "msk", "values": {0: 0, 1: 1}, "resampled": ["flair"], "check": True}
     plan.add_cases(plan.files(), ["msk", *chosen], load_images, parameters)
+    if "flair" in chosen:
+        plan.notes.append("FLAIR is resampled linearly to the grid of DWI by the headers, unregistered")
     return plan
 
 
@@ -37,12 +39,12 @@ BENCHMARK = Benchmark(
     reference="Hernandez Petzsche et al., Scientific Data 2022; https://isles22.grand-challenge.org",
     layouts={
         "BIDS": (
-            r"(?P<case>sub-strokecase\d{4})_ses-\d{4}_(?P<kind>dwi|adc|msk)\.nii(\.gz)?",
+            r"(?P<case>sub-strokecase\d{4})_ses-\d{4}_(?P<kind>dwi|adc|flair|msk)\.nii(\.gz)?",
             "sub-strokecaseXXXX/.../*_dwi.nii.gz with derivatives/.../*_msk.nii.gz",
         )
     },
     # none of them is quantitative across cases (ADC comes in three units), so nnU-Net's z-score is what they need
-    channels={"dwi": "DWI", "adc": "ADC"},
+    channels={"dwi": "DWI", "adc": "ADC", "flair": "FLAIR"},
     plan=plan,
     published=(Published("isles22", {"5": 10, "10": 20, "20": 40}),),
     suggested="isles22-10",

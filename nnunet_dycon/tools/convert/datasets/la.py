@@ -46,6 +46,8 @@ def load_nrrd(lgemri: Path, laendo: Path, spacing_mm: Sequence[float], check: bo
     if scan.GetSpacing() == _NO_SPACING:
         scan.SetSpacing(list(spacing_mm))
         notes.append(f"the header says 1 x 1 x 1 mm; {volumes.spacing_text(spacing_mm)} (--spacing) is used")
+    elif [*spacing_mm] != [*SPACING_MM]:
+        notes.append("the header has a spacing of its own, which is kept; --spacing has no effect")
     if label.GetSpacing() == _NO_SPACING:
         label.SetSpacing(scan.GetSpacing())
     case = volumes.on_one_grid({"lgemri": scan, "laendo": label}, "laendo", {0: 0, 1: 1, 255: 1}, check=check)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan, Published, find_files, recognise
+from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan, Published, check_folder, find_files, recognise
 
 WITHDRAWN = ("pancreas_0025", "pancreas_0070")
 _WITHDRAWN_REASON = (
@@ -22,11 +23,18 @@ _CHANNEL = {"DICOM": "CT", "image00XX_norm.h5": "CT window z-scored", "00XX.h5":
 _SPACING_MM = (1.0, 1.0, 1.0)  # what both kinds of h5 files are said to have been resampled to
 
 
-def plan(source: Path, *, spacing_mm: Sequence[float] = _SPACING_MM, keep_withdrawn: bool = False) -> DatasetPlan:
+def plan(
+    source: Path,
+    *,
+    labels: Path | None = None,
+    spacing_mm: Sequence[float] = _SPACING_MM,
+    keep_withdrawn: bool = False,
+) -> DatasetPlan:
     """What a download of Pancreas-CT holds.
 
     Args:
         source: A folder with ``PANCREAS_00XX`` folders and the label files, or with one of the h5 distributions.
+        labels: Folder of ``label00XX.nii.gz`` where they do not lie below ``source``.
         spacing_mm: (x, y, z) of the h5 files.
         keep_withdrawn: Convert cases 25 and 70 too, which TCIA withdrew because they show the scan of case 2.
     """
@@ -35,20 +43,29 @@ def plan(source: Path, *, spacing_mm: Sequence[float] = _SPACING_MM, keep_withdr
     plan = recognise(BENCHMARK, source)
     plan.channel_names, plan.labels = [_CHANNEL[plan.layout]], {"background": 0, "pancreas": 1}
     if plan.layout == "DICOM":
-        _add_dicom_cases(plan)
+        _add_dicom_cases(plan, labels or source)
     else:
+        if labels is not None:
+            raise UserError("--labels is for the DICOM download; h5 files hold their labels: drop it")
         add_h5_cases(plan, plan.files(), "xyz", {0: 0, 1: 1}, spacing_mm)
     if not keep_withdrawn:
-        plan.skipped |= dict.fromkeys(WITHDRAWN, _WITHDRAWN_REASON)
-        plan.cases = [case for case in plan.cases if case.name not in WITHDRAWN]
-        plan.failures = {name: reason for name, reason in plan.failures.items() if name not in WITHDRAWN}
+        _leave_out_withdrawn(plan)
     return plan
 
 
-def _add_dicom_cases(plan: DatasetPlan) -> None:
+def _leave_out_withdrawn(plan: DatasetPlan) -> None:
+    there = {*plan.failures, *(case.name for case in plan.cases)}
+    plan.skipped |= {name: _WITHDRAWN_REASON for name in WITHDRAWN if name in there}
+    plan.cases = [case for case in plan.cases if case.name not in WITHDRAWN]
+    plan.failures = {name: reason for name, reason in plan.failures.items() if name not in WITHDRAWN}
+    plan.benchmark = replace(BENCHMARK, published=BENCHMARK.published[:1])  # the other one's lists contain them
+
+
+def _add_dicom_cases(plan: DatasetPlan, labels: Path) -> None:
     """A case needs one series and one label."""
     from nnunet_dycon.tools.convert.dicom import load_dicom
 
+    check_folder(labels, "--labels")
     files = []
     for folder in sorted({path.parent for path, _ in plan.found}):
         patients = [part for part in folder.parts if re.fullmatch(r"(?i)PANCREAS_\d{4}", part)]
@@ -57,9 +74,12 @@ def _add_dicom_cases(plan: DatasetPlan) -> None:
         raise UserError(
             f"--source {plan.source} holds DICOM files, but in no folder called PANCREAS_00XX; keep TCIA's folders"
         )
-    for path, match in find_files(plan.source, r"(label\d{4})\.nii(\.gz)?"):
+    for path, match in find_files(labels, r"(label\d{4})\.nii(\.gz)?"):
         files.append((BENCHMARK.case_name(match[1]), "label", path))
-    fix = f"put or link its PANCREAS folder and TCIA_pancreas_labels-02-05-2017, unpacked, below {plan.source}"
+    fix = (
+        f"put or link its PANCREAS folder and TCIA_pancreas_labels-02-05-2017, unpacked, below {plan.source}, or name "
+        "the labels' folder with --labels"
+    )
     plan.add_cases(files, ("series", "label"), load_dicom, {"check": True}, fix)
     plan.notes.append(
         "headers of the label files are not read, since they disagree with the DICOM's in every case; the values under "
@@ -80,6 +100,7 @@ BENCHMARK = Benchmark(
         "00XX.h5": (r"(?P<case>\d{4})\.h5", "00XX.h5"),
     },
     spacing_mm=_SPACING_MM,
+    folders={"labels": "label00XX.nii.gz files that do not lie below --source"},
     flags={
         "keep_withdrawn": "also convert cases 25 and 70, copies of case 2 that TCIA withdrew; the MC-Net lists contain "
         "them"
