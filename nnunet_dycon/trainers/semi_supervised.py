@@ -22,6 +22,7 @@ from nnunet_dycon.data.two_stream_loader import (
 )
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.text import few
 from nnunet_dycon.losses import max_entropy
 from nnunet_dycon.models.checkpoints import save_checkpoint_file
 from nnunet_dycon.pictures.training import FOLDER, Reading, TrainingPictures, fixed_crops
@@ -38,6 +39,9 @@ from nnunet_dycon.training.skipped_steps import SkippedSteps
 from nnunet_dycon.training.step import Crops, Losses, Step, Taught
 from nnunet_dycon.training.step_log import StepLog
 from nnunet_dycon.training.student_views import seen_by_student, student_views
+
+LEARNED = 0.1
+"""Pseudo Dice from which a class counts as learned when the unlabelled scans begin to count."""
 
 
 class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
@@ -276,11 +280,26 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         self.print_to_log_file(", ".join(f"{name} {value:.4g}" for name, value in means.items()))
         self.skipped_steps.check({"supervised": supervised, **means})
 
+    def _warn_of_what_is_not_learned(self) -> None:
+        """Once, when the ramp-up begins: a class that the teacher does not see yet is confirmed as missing."""
+        start, of_epoch = self.settings.ramp_start, self.num_iterations_per_epoch / self.schedule.num_steps
+        if start == 0 or not start <= self.progress < start + of_epoch:
+            return
+        dice = self.logger.get_value("dice_per_class_or_region", -1)
+        names = [i for i in self.dataset_json["labels"] if i not in ("background", "ignore")]
+        if missing := [name for name, value in zip(names, dice, strict=False) if value < LEARNED]:
+            self.print_to_log_file(
+                f"WARNING: the unlabelled scans begin to count, and {few(missing)} is not learned yet (pseudo Dice "
+                f"below {LEARNED}), which consistency may confirm: train longer (num_epochs) or let them count later "
+                "(ramp_start)"
+            )
+
     # pictures ---------------------------------------------------------------------------------------------------
 
     def on_epoch_end(self) -> None:
         epoch = self.current_epoch
         super().on_epoch_end()
+        self._warn_of_what_is_not_learned()
         if self.local_rank == 0:
             self.pictures.after_epoch(epoch, is_last=epoch == self.num_epochs - 1)
 

@@ -118,6 +118,19 @@ def test_before_the_ramp_up_only_the_first_step_of_an_epoch_sees_unlabelled_crop
     assert all(np.isfinite(log[name]).all() for name in ("uncl", "fecl", "dice", "teacher_entropy"))
 
 
+@pytest.mark.parametrize(
+    ("steps_done", "dice", "said"), [(4, 0.0, True), (4, 0.5, False), (3, 0.0, False), (5, 0.0, False)]
+)
+def test_a_class_that_is_not_learned_when_the_ramp_begins_is_told(dataset, monkeypatch, steps_done, dice, said):
+    monkeypatch.setenv("nnUNet_dycon", "num_epochs=10,num_iterations_per_epoch=1,ramp_start=0.4")
+    trainer, lines = make_trainer(dataset), []
+    monkeypatch.setattr(trainer.logger, "get_value", lambda name, step: [dice])
+    monkeypatch.setattr(trainer, "print_to_log_file", lines.append)
+    trainer.steps_done = steps_done
+    trainer._warn_of_what_is_not_learned()
+    assert [line for line in lines if "is not learned yet" in line] == lines and bool(lines) == said
+
+
 @pytest.mark.parametrize(("share", "said"), [(0.0, True), (0.01, False), (float("nan"), False)])
 def test_the_log_says_when_fecl_has_no_pairs(dataset, monkeypatch, share, said):
     trainer, lines = make_trainer(dataset), []
