@@ -185,12 +185,13 @@ output = _option("-o", old=["--output"], dest="output", type=Path, metavar="FOLD
 overwrite = _option("--overwrite", action="store_true")
 
 
-def processes(parser: argparse.ArgumentParser) -> None:
-    """``-np``, as ``args.num_processes``."""
+def processes(parser: argparse.ArgumentParser, *, shown: bool = True) -> None:
+    """``-np``, as ``args.num_processes``; not shown where it is only read, as former versions did."""
     default = min(int(os.environ.get("nnUNet_def_n_proc") or 8), os.cpu_count() or 1)
     parser.add_argument(
         "-np", dest="num_processes", type=at_least_one, default=default, metavar="N",
-        help="worker processes (default: nnUNet_def_n_proc or 8, at most the cores there are)",
+        help="worker processes (default: nnUNet_def_n_proc or 8, at most the cores there are)"
+        if shown else argparse.SUPPRESS,
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add(parser, "-f", old=["--fold"], dest="fold", type=int, help="with --in-place: the fold (default: 0)")
     options.overwrite(parser, "with --in-place: replace a different fold")
-    parser.add_argument("-np", help=argparse.SUPPRESS)  # of former versions, which had something to divide
+    options.processes(parser, shown=False)
 
 
 def run(args: argparse.Namespace) -> None:
