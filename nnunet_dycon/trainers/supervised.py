@@ -12,7 +12,7 @@ from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_dycon.data.places import ORGAN, overlap_of_places
+from nnunet_dycon.data.locations import ORGAN, location_overlap
 from nnunet_dycon.data.strong_view import add_strong_view, strong_view
 from nnunet_dycon.data.unlabeled_dataset import check_previous_predictions
 from nnunet_dycon.dataset.commands import preprocessing, training
@@ -50,7 +50,7 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         if self.is_ddp:
             self._use_device_of_process(device)
         self._split: tuple[list[str], list[str]] | None = None
-        self._overlap_of_places: float | None = None
+        self._location_overlap: float | None = None
         self._overrides = overrides_from_environment()
         self.use_settings(self.with_overrides(self.default_settings))
 
@@ -172,10 +172,10 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
 
     def _is_organ(self) -> bool:
         """Whether the labelled foreground lies where an organ would; looked up, and told of, once."""
-        if self._overlap_of_places is None:
+        if self._location_overlap is None:
             manager, dataset = self.label_manager, self.get_tr_and_val_datasets()[0]
             classes = manager.foreground_regions if manager.has_regions else manager.foreground_labels
-            self._overlap_of_places = overlap = overlap_of_places(dataset, self.do_split()[0], classes)
+            self._location_overlap = overlap = location_overlap(dataset, self.do_split()[0], classes)
             what = (
                 "an organ: the strong view changes" if overlap >= ORGAN else "lesions: the strong view does not change"
             )
@@ -183,7 +183,7 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
                 f"The labelled foreground lies at the same place in each scan to {overlap:.2f}, as of {what} the "
                 "brightness of a part of a crop"
             )
-        return self._overlap_of_places >= ORGAN
+        return self._location_overlap >= ORGAN
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
         """nnU-Net's, of cases whose files are whole."""

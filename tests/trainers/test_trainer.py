@@ -147,7 +147,7 @@ def test_the_log_says_when_fecl_has_no_pairs(dataset, monkeypatch, share, said):
 def test_the_labelled_masks_tell_whether_the_strong_view_changes_parts_of_a_crop(
     dataset, monkeypatch, overlap, local, said
 ):
-    monkeypatch.setattr("nnunet_dycon.trainers.supervised.overlap_of_places", lambda data, cases, classes: overlap)
+    monkeypatch.setattr("nnunet_dycon.trainers.supervised.location_overlap", lambda data, cases, classes: overlap)
     trainer = make_trainer(dataset)
     trainer.initialize()
     loader = trainer.get_dataloaders()[0].data_loader

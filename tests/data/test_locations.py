@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nnunet_dycon.data.places import ORGAN, overlap_of_places
+from nnunet_dycon.data.locations import ORGAN, location_overlap
 
 SHAPE = (24, 40, 32)
 
@@ -28,27 +28,27 @@ def ball(centre, radius=5.0):
 
 def test_an_organ_moves_little():
     data, cases = dataset_of(*({1: ball(i)} for i in ((12, 20, 16), (13, 18, 16), (11, 21, 17))))
-    assert ORGAN < overlap_of_places(data, cases, [1]) < 1
+    assert ORGAN < location_overlap(data, cases, [1]) < 1
 
 
 def test_lesions_lie_anywhere():
     data, cases = dataset_of(*({1: ball(i)} for i in ((6, 8, 8), (17, 30, 24), (12, 30, 8), (6, 20, 25))))
-    assert overlap_of_places(data, cases, [1]) < 0.1
+    assert location_overlap(data, cases, [1]) < 0.1
 
 
 def test_the_same_place_is_1_whatever_the_number_of_voxels():
     voxels = np.repeat(ball((12, 20, 16)), 2, axis=0)
     data, cases = dataset_of({1: voxels}, {1: voxels[::2]})
-    assert overlap_of_places(data, cases, [1]) == pytest.approx(1)
+    assert location_overlap(data, cases, [1]) == pytest.approx(1)
 
 
 def test_classes_apart_and_regions():
     here, there = ball((6, 8, 8)), ball((17, 30, 24))
     data, cases = dataset_of({1: here, 2: there, (1, 2): here}, {1: there, 2: here, (1, 2): here})
-    assert overlap_of_places(data, cases, [1, 2]) < 0.1
-    assert overlap_of_places(data, cases, [(1, 2)]) == pytest.approx(1)
+    assert location_overlap(data, cases, [1, 2]) < 0.1
+    assert location_overlap(data, cases, [(1, 2)]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("cases", [[], [{1: ball((12, 20, 16))}], [{1: ball((12, 20, 16))}, {1: []}]])
 def test_no_pair_is_no_organ(cases):
-    assert overlap_of_places(*dataset_of(*cases), [1]) == 0
+    assert location_overlap(*dataset_of(*cases), [1]) == 0
