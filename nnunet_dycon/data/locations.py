@@ -28,7 +28,7 @@ def location_overlap(dataset: Any, cases: Sequence[str], classes: Collection[Any
         classes: labels or regions.
 
     Returns:
-        The mean over classes and pairs of scans; 0 where there is no pair.
+        The mean over classes and pairs of scans; NaN where there is no pair.
     """
     locations: dict[Any, list[np.ndarray]] = {i: [] for i in classes}
     for case in cases[:_MOST_CASES]:
@@ -39,4 +39,4 @@ def location_overlap(dataset: Any, cases: Sequence[str], classes: Collection[Any
                 counts, _ = np.histogramdd(np.asarray(voxels)[:, 1:], edges)
                 locations[name].append(counts / counts.sum())
     pairs = [np.minimum(a, b).sum() for i in locations.values() for a, b in combinations(i, 2)]
-    return float(np.mean(pairs)) if pairs else 0.0
+    return float(np.mean(pairs)) if pairs else float("nan")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -176,11 +177,11 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
             manager, dataset = self.label_manager, self.get_tr_and_val_datasets()[0]
             classes = manager.foreground_regions if manager.has_regions else manager.foreground_labels
             self._location_overlap = overlap = location_overlap(dataset, self.do_split()[0], classes)
-            what = (
-                "an organ: the strong view changes" if overlap >= ORGAN else "lesions: the strong view does not change"
-            )
+            organ = overlap >= ORGAN
+            where = f"lies at the same place in each scan to {overlap:.2f}, as of {'an organ' if organ else 'lesions'}"
+            told = "is in no two scans to compare" if math.isnan(overlap) else where
             self.print_to_log_file(
-                f"The labelled foreground lies at the same place in each scan to {overlap:.2f}, as of {what} the "
+                f"The labelled foreground {told}: the strong view {'changes' if organ else 'does not change'} the "
                 "brightness of a part of a crop"
             )
         return self._location_overlap >= ORGAN

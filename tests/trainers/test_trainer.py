@@ -142,7 +142,8 @@ def test_the_log_says_when_fecl_has_no_pairs(dataset, monkeypatch, share, said):
 
 
 @pytest.mark.parametrize(
-    ("overlap", "local", "said"), [(0.5, True, "0.50, as of an organ"), (0.1, False, "0.10, as of les")]
+    ("overlap", "local", "said"),
+    [(0.5, True, "0.50, as of an organ"), (0.1, False, "0.10, as of les"), (float("nan"), False, "in no two scans")],
 )
 def test_the_labelled_masks_tell_whether_the_strong_view_changes_parts_of_a_crop(
     dataset, monkeypatch, overlap, local, said
