@@ -212,6 +212,14 @@ class SemiSupervisedSettings(Settings):
         0.4, "Share of the training after which the ramp-up of the weights begins.", low=0, high=1, paper=0.0
     )
     ramp_length: float = setting(0.3, "Share of the training that the ramp-up takes.", low=0, high=1, paper=1.0)
+    ramp_min_dice: float = setting(
+        0.1,
+        "Pseudo Dice of each class for which the ramp-up waits, up to 0.7 of the training; 0 does not wait.",
+        low=0,
+        high=1,
+        paper=0.0,
+        former=0.0,
+    )
     ema_decay: float = setting(0.99, "Decay of the teacher's moving average per step.", low=0, below=1, paper=0.99)
     teacher_noise: float = setting(
         0.0, "Standard deviation of the noise on the teacher's input, clipped at two of them.", low=0, paper=0.1

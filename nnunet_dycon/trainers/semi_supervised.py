@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -40,9 +41,6 @@ from nnunet_dycon.training.step import Crops, Losses, Step, Taught
 from nnunet_dycon.training.step_log import StepLog
 from nnunet_dycon.training.student_views import seen_by_student, student_views
 
-LEARNED = 0.1
-"""Pseudo Dice from which a class counts as learned when the unlabelled scans begin to count."""
-
 
 class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
     """nnU-Net's trainer with an EMA teacher and unlabelled crops in every batch.
@@ -69,6 +67,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         self.nonlinearity = "sigmoid" if self.label_manager.has_regions else "softmax"
         self.logger.local_logger = SemiSupervisedLogger(self.settings.loss_names(), self.curves)
         self.steps_done = 0
+        self._ramp_start = 0.0  # later than the settings' where the ramp-up has waited
         self.generator = torch.Generator()
         self._seed = torch.initial_seed()
         self._step_log = StepLog()
@@ -127,6 +126,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         train, val = super().get_dataloaders()
         labeled = loader_of(train)
         weak = self.settings.weak_teacher_view and "weak_teacher_view" not in self.unused_settings
+        planned = self._planned  # the workers run ahead of what the training decides
         loader = TwoStreamDataLoader(
             labeled,
             nnUNetUnlabeledDataLoader(
@@ -137,7 +137,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
                 weak_view=weak,
                 strong_view=self.strong_view() if self.settings.strong_student_view else (),
             ),
-            uses_unlabeled=[self.schedule.uses_unlabeled(i) for i in range(self.schedule.num_steps)],
+            uses_unlabeled=[planned.uses_unlabeled(i) for i in range(planned.num_steps)],
             first_step=self.steps_done,
         )
         self.dataloader_val = val
@@ -204,10 +204,15 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
             self._random_state = None
 
     @property
-    def schedule(self) -> Schedule:
-        """What happens when; it follows from the settings."""
+    def _planned(self) -> Schedule:
+        """What happens when, as the settings say."""
         lengths = self.num_epochs * self.num_iterations_per_epoch, self.num_iterations_per_epoch
         return Schedule(*lengths, self.settings.ramp_start, self.settings.ramp_length)
+
+    @property
+    def schedule(self) -> Schedule:
+        """What happens when, with a ramp-up that has waited for classes where it had to."""
+        return replace(self._planned, ramp_start=max(self.settings.ramp_start, self._ramp_start))
 
     @property
     def progress(self) -> float:
@@ -280,26 +285,36 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         self.print_to_log_file(", ".join(f"{name} {value:.4g}" for name, value in means.items()))
         self.skipped_steps.check({"supervised": supervised, **means})
 
-    def _warn_of_what_is_not_learned(self) -> None:
-        """Once, when the ramp-up begins: a class that the teacher does not see yet is confirmed as missing."""
-        start, of_epoch = self.settings.ramp_start, self.num_iterations_per_epoch / self.schedule.num_steps
-        if start == 0 or not start <= self.progress < start + of_epoch:
+    def _wait_for_classes(self) -> None:
+        """Before the epoch in which the ramp-up begins: a class that the teacher misses would be confirmed as absent.
+
+        The ramp-up waits for it by an epoch, while it can; crops that the workers have ready by then are not used.
+        """
+        schedule, smallest = self.schedule, self.settings.ramp_min_dice
+        if not schedule.begins_in_epoch_at(self.steps_done):
             return
         dice = self.logger.get_value("dice_per_class_or_region", -1)
         names = [i for i in self.dataset_json["labels"] if i not in ("background", "ignore")]
-        if missing := [name for name, value in zip(names, dice, strict=False) if value < LEARNED]:
+        missing = [name for name, value in zip(names, dice, strict=False) if value < smallest]
+        later, has_waited = schedule.after_epoch_at(self.steps_done).ramp_start, self._ramp_start > 0
+        what = f"{few(missing)} is not learned yet (pseudo Dice below {smallest:g}), which consistency may confirm"
+        if missing and later > schedule.ramp_start:
+            self._ramp_start = later
+            if not has_waited:
+                self.print_to_log_file(f"The unlabelled scans wait (ramp_min_dice): {what}")
+        elif missing:
             self.print_to_log_file(
-                f"WARNING: the unlabelled scans begin to count, and {few(missing)} is not learned yet (pseudo Dice "
-                f"below {LEARNED}), which consistency may confirm: train longer (num_epochs) or let them count later "
-                "(ramp_start)"
+                f"WARNING: the unlabelled scans begin to count, and {what}: train longer (num_epochs)"
             )
+        elif has_waited:
+            self.print_to_log_file("Each class is learned; the unlabelled scans begin to count")
 
     # pictures ---------------------------------------------------------------------------------------------------
 
     def on_epoch_end(self) -> None:
         epoch = self.current_epoch
+        self._wait_for_classes()  # before the checkpoint, which keeps it
         super().on_epoch_end()
-        self._warn_of_what_is_not_learned()
         if self.local_rank == 0:
             self.pictures.after_epoch(epoch, is_last=epoch == self.num_epochs - 1)
 
@@ -352,6 +367,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
             "head_weights": None if self.head is None else unwrap(self.head).state_dict(),
             "teacher": self.teacher.state_dict(),
             "step": self.steps_done,
+            "ramp_start": self._ramp_start,
             "seed": self._seed,
             "validates_on_training_cases": self.validates_on_training_cases,
             "random_state": resume.get_random_state(),
@@ -377,6 +393,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
             unwrap(self.head).load_state_dict(state["head_weights"])
         self.teacher.load_state_dict(state["teacher"])
         self.steps_done, self._seed = state["step"], state.get("seed", self._seed)
+        self._ramp_start = state.get("ramp_start", 0.0)
         if not self.is_ddp:  # the processes of a distributed training must not draw the same numbers
             self._random_state = state.get("random_state")
 

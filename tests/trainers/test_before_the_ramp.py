@@ -51,3 +51,18 @@ def test_unlabelled_crops_are_made_and_moved_for_the_steps_that_use_them(dataset
     resumed.run_training()
     assert made == moved == WHOLE_STEPS - {0}
     assert os.path.isfile(f"{resumed.output_folder}/checkpoint_final.pth")
+
+
+@pytest.mark.parametrize(("smallest", "used"), [(0, {0, 2, 4, 5, 6, 7, 8, 9}), (1, {0, 2, 4, 6, 7, 8, 9})])
+def test_a_ramp_that_waits_uses_fewer_crops_than_are_made(dataset, monkeypatch, smallest, used):
+    length = "num_epochs=5,num_iterations_per_epoch=2,num_val_iterations_per_epoch=1,save_every=1"
+    monkeypatch.setenv("nnUNet_dycon", f"{length},ramp_start=0.4,ramp_min_dice={smallest},weight_fecl=0")
+    trainer = make_trainer(dataset)
+    made, moved = record(trainer, monkeypatch)
+    train_epochs(trainer, 3)
+    resumed = make_trainer(dataset)
+    maybe_load_checkpoint(resumed, continue_training=True, validation_only=False)
+    more = record(resumed, monkeypatch)
+    resumed.run_training()
+    assert made | more[0] == {0, 2, 4, 5, 6, 7, 8, 9}
+    assert moved | more[1] == used

@@ -119,16 +119,27 @@ def test_before_the_ramp_up_only_the_first_step_of_an_epoch_sees_unlabelled_crop
 
 
 @pytest.mark.parametrize(
-    ("steps_done", "dice", "said"), [(4, 0.0, True), (4, 0.5, False), (3, 0.0, False), (5, 0.0, False)]
+    ("epochs", "told", "begins"),
+    [
+        ([0.0, 0.0, 0.0, 0.0, 0.5], "wait", 0.5),
+        ([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5], "wait", 0.7),
+        ([0.0] * 10, "wait WARNING", 0.7),
+        ([0.0, 0.0, 0.0, 0.5, 0.0], "", 0.4),
+        ([0.0, 0.0, 0.0, float("nan")], "", 0.4),  # in no crop of this epoch
+    ],
 )
-def test_a_class_that_is_not_learned_when_the_ramp_begins_is_told(dataset, monkeypatch, steps_done, dice, said):
+def test_the_ramp_waits_for_a_class_that_is_not_learned(dataset, monkeypatch, epochs, told, begins):
     monkeypatch.setenv("nnUNet_dycon", "num_epochs=10,num_iterations_per_epoch=1,ramp_start=0.4")
     trainer, lines = make_trainer(dataset), []
-    monkeypatch.setattr(trainer.logger, "get_value", lambda name, step: [dice])
     monkeypatch.setattr(trainer, "print_to_log_file", lines.append)
-    trainer.steps_done = steps_done
-    trainer._warn_of_what_is_not_learned()
-    assert [line for line in lines if "is not learned yet" in line] == lines and bool(lines) == said
+    for steps_done, dice in enumerate(epochs, 1):
+        monkeypatch.setattr(trainer.logger, "get_value", lambda name, step, dice=dice: [dice])
+        trainer.steps_done = steps_done
+        trainer._wait_for_classes()
+    assert trainer.schedule.ramp_start == pytest.approx(begins)
+    begun = [] if not told or "WARNING" in told else ["learned"]
+    for line, word in zip(lines, [*told.split(), *begun], strict=True):
+        assert word in line
 
 
 @pytest.mark.parametrize(("share", "said"), [(0.0, True), (0.01, False), (float("nan"), False)])
