@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
-
-if TYPE_CHECKING:
-    from nnunet_dycon.tools.evaluate import Evaluation
 
 FORM = "evaluate --references REFERENCES --predictions PREDICTIONS [OTHER_PREDICTIONS ...]"
 EPILOG = f"""\
@@ -57,35 +53,27 @@ def run(args: argparse.Namespace) -> None:
     if args.positional or args.references is None or not args.predictions:
         raise UserError(f"name the folders, whose order differs between programs: {FORM}")
     output = _output(args)
-    names = evaluate.run_names(args.predictions)
-    evaluations = {name: _evaluate(args, folder) for name, folder in zip(names, args.predictions, strict=True)}
-    warnings = [f"{name}: {text}" for name, i in evaluations.items() for text in i.warnings]
-    if len(evaluations) == 1:
-        (one,) = evaluations.values()
-        report, warnings, stem = evaluate.evaluation_report(one), one.warnings, "evaluation"
-    else:
-        report, stem = evaluate.comparison_report(evaluations), "comparison"
+    evaluations = {
+        name: evaluate.evaluate_folder(
+            predictions,
+            args.references,
+            labels=evaluate.parse_labels(args.labels) if args.labels else None,
+            dataset_json=args.dataset_json,
+            literature=args.literature,
+            only_predicted=args.only_predicted,
+            num_processes=args.num_processes,
+            progress=True,
+        )
+        for name, predictions in zip(evaluate.run_names(args.predictions), args.predictions, strict=True)
+    }
+    several = len(evaluations) > 1
+    report = evaluate.comparison_report(evaluations) if several else evaluate.evaluation_report(*evaluations.values())
     written = "nothing was written; -o FOLDER keeps all numbers"
     if output is not None:
-        stem += "_literature" if args.literature else ""
+        stem = f"{report.name}_literature" if args.literature else report.name
         report.write(output / stem)
         written = f"wrote {output / stem}.json and {stem}.csv"
-    print_report(report.text, written, warnings=warnings)
-
-
-def _evaluate(args: argparse.Namespace, predictions: Path) -> Evaluation:
-    from nnunet_dycon.tools.evaluate import evaluate_folder, parse_labels
-
-    return evaluate_folder(
-        predictions,
-        args.references,
-        labels=parse_labels(args.labels) if args.labels else None,
-        dataset_json=args.dataset_json,
-        literature=args.literature,
-        only_predicted=args.only_predicted,
-        num_processes=args.num_processes,
-        progress=True,
-    )
+    print_report(report.text, written, warnings=report.warnings)
 
 
 def _output(args: argparse.Namespace) -> Path | None:

@@ -18,8 +18,9 @@ from nnunet_dycon.cli.options import Parser
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.evaluate import Evaluation, compare_runs, evaluate_folder, evaluation_report, run_names
 from nnunet_dycon.tools.evaluate.classes import classes_from_labels
+from nnunet_dycon.tools.evaluate.folder import MISSING_PREDICTION
 from nnunet_dycon.tools.evaluate.metrics import METRICS
-from nnunet_dycon.tools.evaluate.results import MISSING_PREDICTION, wilcoxon_p
+from nnunet_dycon.tools.evaluate.report import wilcoxon_p
 
 SPACING_MM = (0.5, 1.0, 3.0)  # x, y, z
 SHAPE = (6, 10, 12)  # z, y, x
@@ -180,6 +181,14 @@ def test_dataset_json_of_the_predictions_goes_first(folders):
     assert list(evaluate_folder(predictions, references).classes.values) == ["atrium"]
     given = evaluate_folder(predictions, references, dataset_json=references.parent / "dataset.json")
     assert list(given.classes.values) == ["other"]
+
+
+@pytest.mark.parametrize("content", ["{", '{"name": "x"}', "[1]", '{"labels": [1, 2]}', '{"labels": null}', b"\xff"])
+def test_what_is_no_dataset_json_is_named(folders, content):
+    file = folders[0] / "dataset.json"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=r"is no dataset.json with labels \(.*; give another one or --labels"):
+        evaluate_folder(*folders)
 
 
 def test_ignored_voxels_are_in_no_metric(tmp_path):

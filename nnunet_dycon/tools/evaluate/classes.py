@@ -33,24 +33,21 @@ def classes_from_labels(
     """Classes from the ``labels`` of a dataset.json: ``{"background": 0, "tumour": [1, 2], "ignore": 3}``.
 
     Args:
-        labels: Name to label value, or to several for a region. ``ignore`` is nnU-Net's ignore label.
-        source: Where they come from.
         complete: Label maps may hold no other values.
 
     Raises:
         UserError: A value is no label, or nothing but background is there.
     """
     values = {name: _as_values(name, value, source) for name, value in labels.items()}
-    ignore = values.pop("ignore", None)
-    known = frozenset({0}.union(*values.values(), ignore or ())) if complete else None
+    ignore = values.pop("ignore", ())
+    known = frozenset({0}.union(*values.values(), ignore)) if complete else None
     foreground = {name: value for name, value in values.items() if value != (0,)}
     if not foreground:
         raise UserError(f"{source} names no foreground class; give the classes with --labels")
-    return EvaluatedClasses(foreground, None if ignore is None else ignore[0], known, source)
+    return EvaluatedClasses(foreground, next(iter(ignore), None), known, source)
 
 
 def _as_values(name: str, value: object, source: str) -> tuple[int, ...]:
-    """One label value or a list of them as a tuple."""
     values = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     if not values or not all(isinstance(i, int) and i >= 0 for i in values):
         raise UserError(f"{source}: {name!r} has the label {value!r}; an integer or a list of them is needed")
@@ -65,7 +62,7 @@ def find_classes(
     labels: Mapping[str, int | Sequence[int]] | None,
     dataset_json: str | Path | None,
 ) -> EvaluatedClasses | None:
-    """The classes and regions as given, or of a dataset.json; None where there is none.
+    """The given classes and regions, or those of a dataset.json; None where there is none.
 
     It is the given one, or the one that nnU-Net writes beside its predictions, or the one beside the references.
 
@@ -79,8 +76,8 @@ def find_classes(
     if path is None:
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["labels"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        found = dict(json.loads(path.read_text(encoding="utf-8"))["labels"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no dataset.json with labels ({error!r}); give another one or --labels") from error
     return classes_from_labels(found, str(path))
 
@@ -98,7 +95,7 @@ def parse_labels(texts: Sequence[str]) -> dict[str, int | tuple[int, ...]]:
             values = tuple(int(i) for i in numbers.split(","))
         except ValueError as error:
             raise UserError(f"--labels {text}: write 1, NAME=1, or NAME=1,2,3 for a region") from error
-        if (name or numbers) in labels:
-            raise UserError(f"--labels names {name or numbers!r} twice; give every class its own name")
-        labels[name or numbers] = values if len(values) > 1 else values[0]
+        if (name := name or numbers) in labels:
+            raise UserError(f"--labels names {name!r} twice; give every class its own name")
+        labels[name] = values if len(values) > 1 else values[0]
     return labels

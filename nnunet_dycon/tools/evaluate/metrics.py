@@ -65,9 +65,8 @@ def segmentation_metrics(
     if not (prediction.any() and reference.any()):
         overlap = math.nan if prediction.any() == reference.any() else 0.0
         return dict(zip(METRICS, (overlap, overlap, math.nan, math.nan), strict=True))
-    distances_mm = np.concatenate(surface_distances(prediction, reference, spacing_mm))
-    hd95_mm, asd_mm = float(np.percentile(distances_mm, 95)), float(distances_mm.mean())
-    return dict(zip(METRICS, (*_overlap(prediction, reference), hd95_mm, asd_mm), strict=True))
+    pooled_mm = np.concatenate(surface_distances(prediction, reference, spacing_mm))
+    return dict(zip(METRICS, _measured(prediction, reference, pooled_mm, pooled_mm), strict=True))
 
 
 def literature_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
@@ -86,9 +85,18 @@ def literature_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[st
         distance = math.nan if prediction.any() else 0.0
         return dict(zip(LITERATURE_METRICS, (0.0, 0.0, distance, distance), strict=True))
     to_reference, to_prediction = surface_distances(prediction, reference, (1.0,) * reference.ndim)
-    hd95_voxels = float(np.percentile(np.concatenate([to_reference, to_prediction]), 95))
-    values = (*_overlap(prediction, reference), hd95_voxels, float(to_reference.mean()))
-    return dict(zip(LITERATURE_METRICS, values, strict=True))
+    pooled = np.concatenate([to_reference, to_prediction])
+    return dict(zip(LITERATURE_METRICS, _measured(prediction, reference, pooled, to_reference), strict=True))
+
+
+def _measured(
+    prediction: np.ndarray, reference: np.ndarray, pooled: np.ndarray, averaged: np.ndarray
+) -> tuple[float, float, float, float]:
+    """Dice and Jaccard of two masks with foreground, HD95 of the pooled distances, ASD of the averaged ones."""
+    intersection = np.count_nonzero(prediction & reference)
+    total = np.count_nonzero(prediction) + np.count_nonzero(reference)
+    overlap = 2 * intersection / total, intersection / (total - intersection)
+    return *overlap, float(np.percentile(pooled, 95)), float(averaged.mean())
 
 
 def surface_distances(
@@ -114,8 +122,8 @@ def surface_distances(
     if np.count_nonzero(of_p) + np.count_nonzero(of_r) > DENSE_SURFACE_FRACTION * reference.size:
         to_r, to_p = (distance_transform_edt(~surface, sampling=spacing) for surface in (of_r, of_p))
         return to_r[of_p], to_p[of_r]
-    points_p, points_r = (np.argwhere(surface) * spacing for surface in (of_p, of_r))
-    return _to_nearest(points_p, points_r), _to_nearest(points_r, points_p)
+    p, r = (np.argwhere(surface) * spacing for surface in (of_p, of_r))
+    return KDTree(r, balanced_tree=False).query(p)[0], KDTree(p, balanced_tree=False).query(r)[0]
 
 
 def crop_to_foreground(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -132,30 +140,11 @@ def crop_to_foreground(prediction: np.ndarray, reference: np.ndarray) -> tuple[n
 
 def joint_bounding_box(first: np.ndarray, second: np.ndarray) -> tuple[slice, ...]:
     """The smallest box around what is not 0 in two arrays of one shape; their first voxel if all is 0."""
-    boxes = [box for box in (_bounding_box(first), _bounding_box(second)) if box is not None]
-    if not boxes:
-        return (slice(0, 1),) * first.ndim
-    return tuple(slice(min(s.start for s in a), max(s.stop for s in a)) for a in zip(*boxes, strict=True))
-
-
-def _bounding_box(array: np.ndarray) -> tuple[slice, ...] | None:
-    """The box around what is not 0; shrinks the array axis by axis, so that later axes read less."""
-    box: list[slice] = []
-    for axis in range(array.ndim):
-        hits = np.flatnonzero(array[tuple(box)].any(axis=tuple(i for i in range(array.ndim) if i != axis)))
+    either, box = np.logical_or(first, second), list[slice]()
+    for axis in range(either.ndim):  # in what is left by the axes before, so that later ones read less
+        others = tuple(i for i in range(either.ndim) if i != axis)
+        hits = np.flatnonzero(either[tuple(box)].any(axis=others))
         if hits.size == 0:
-            return None
+            return (slice(0, 1),) * either.ndim
         box.append(slice(int(hits[0]), int(hits[-1]) + 1))
     return tuple(box)
-
-
-def _overlap(prediction: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """Dice and Jaccard of two masks that are not both empty."""
-    intersection = np.count_nonzero(prediction & reference)
-    total = np.count_nonzero(prediction) + np.count_nonzero(reference)
-    return 2 * intersection / total, intersection / (total - intersection)
-
-
-def _to_nearest(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Distance from each point to the nearest target, (N, axes) and (M, axes) -> (N,)."""
-    return KDTree(targets, balanced_tree=False).query(points)[0]

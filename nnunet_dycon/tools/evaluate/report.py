@@ -1,35 +1,39 @@
-"""Evaluations as text and as files: tables, JSON (undefined is null), CSV (undefined is ``nan``)."""
+"""Evaluations side by side, as text and as files: tables, JSON (undefined is null), CSV (undefined is ``nan``)."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.text import few, text_table
 from nnunet_dycon.files.whole_files import write_text
-from nnunet_dycon.tools.evaluate.metrics import heading, scale
-from nnunet_dycon.tools.evaluate.results import (
-    BOTH_EMPTY,
-    EMPTY_PREDICTION,
-    EMPTY_REFERENCE,
-    Evaluation,
-    compare_runs,
-)
+from nnunet_dycon.tools.evaluate.folder import BOTH_EMPTY, EMPTY_PREDICTION, EMPTY_REFERENCE, Evaluation
+from nnunet_dycon.tools.evaluate.metrics import LITERATURE_METRICS, METRICS, heading, scale
 
 FEWEST_PAIRS = 6
 """With fewer no p-value of Wilcoxon's signed-rank test is below 0.05."""
-_STATISTICS = ("mean", "sd", "n")
+DEFINITIONS: dict[tuple[str, ...], str] = {
+    METRICS: "Distances in mm: 95th percentile and mean of the surface distances of both directions pooled.",
+    LITERATURE_METRICS: (
+        "Distances in voxels as published (MedPy): HD95 of both directions, ASD from prediction to reference."
+    ),
+}
 
 
 class Report(NamedTuple):
     """An evaluation, or a comparison of several, to print and to keep."""
 
     text: str
+    warnings: list[str]
+    name: str
+    """Of its files."""
     content: dict[str, Any]
     """In JSON's types."""
     rows: pd.DataFrame
@@ -44,17 +48,14 @@ class Report(NamedTuple):
 
 def evaluation_report(evaluation: Evaluation) -> Report:
     """Mean ± standard deviation per class, then what is missing or empty."""
-    number = evaluation.cases["case"].nunique()
-    rows = [
-        [str(name), str(number), *(_summary_cell(i, row[i], number) for i in evaluation.metrics)]
-        for name, row in evaluation.summary.iterrows()
-    ]
+    number, cells, metrics = str(evaluation.cases["case"].nunique()), _summary_cells(evaluation), evaluation.metrics
+    rows = [[name, number, *(cells[name, metric] for metric in metrics)] for name in evaluation.classes.values]
     if len(rows) > 1:
         means = [f"{scale(metric) * value:.2f}" for metric, value in evaluation.mean_of_classes.items()]
         rows.append(["mean of classes", "", *means])
-    table = text_table(["class", "cases", *map(heading, evaluation.metrics)], rows)
-    text = "\n".join([table, _definition(evaluation.metrics), *_notes(evaluation)])
-    return Report(text, _content(evaluation), evaluation.cases)
+    table = text_table(["class", "cases", *map(heading, metrics)], rows)
+    text = "\n".join([table, DEFINITIONS[metrics], *_notes(evaluation)])
+    return Report(text, evaluation.warnings, "evaluation", _content(evaluation), evaluation.cases)
 
 
 def comparison_report(evaluations: Mapping[str, Evaluation]) -> Report:
@@ -64,95 +65,117 @@ def comparison_report(evaluations: Mapping[str, Evaluation]) -> Report:
         UserError: As ``compare_runs``.
     """
     differences = compare_runs(evaluations)
-    cells = {(row["class"], row["metric"], row["run"]): _difference_cells(row) for _, row in differences.iterrows()}
     (first_name, first), *_ = evaluations.items()
-    rows = [
-        [
-            class_name,
-            heading(metric),
-            name,
-            _summary_cell(metric, evaluation.summary.loc[class_name, metric], evaluation.cases["case"].nunique()),
-            *cells.get((class_name, metric, name), ("", "", "")),
-        ]
-        for class_name in first.classes.values
-        for metric in first.metrics
-        for name, evaluation in evaluations.items()
-    ]
     header = ["class", "metric", "run", "mean ± SD", f"difference to {first_name}", "pairs", "Wilcoxon p"]
-    notes = [f"{name}: {note}" for name, i in evaluations.items() for note in _notes(i)]
     p_value = "p-values are two-sided and not corrected for several tests."
     if (differences["n"] < FEWEST_PAIRS).any():
         p_value += f" With fewer than {FEWEST_PAIRS} pairs none can be below 0.05, so there is none: label more cases."
-    cases = pd.concat({name: i.cases for name, i in evaluations.items()}, names=["run", None]).reset_index("run")
-    text = "\n".join([text_table(header, rows), _definition(first.metrics), p_value, *notes])
-    return Report(text, _comparison_content(evaluations, differences), cases)
+    notes = [f"{run}: {note}" for run, i in evaluations.items() for note in _notes(i)]
+    warnings = [f"{run}: {warning}" for run, i in evaluations.items() for warning in i.warnings]
+    table = text_table(header, _comparison_rows(evaluations, differences))
+    text = "\n".join([table, DEFINITIONS[first.metrics], p_value, *notes])
+    changes = _plain(differences)
+    changes["difference"] = changes[["mean", "sd", "n"]].to_dict("records")
+    columns = ["class", "metric", "run", "difference", "unpaired", "wilcoxon_p"]
+    runs = {run: _content(evaluation) for run, evaluation in evaluations.items()}
+    content = {"first_run": first_name, "differences": changes[columns].to_dict("records"), "runs": runs}
+    cases = pd.concat({run: i.cases for run, i in evaluations.items()}, names=["run", None]).reset_index("run")
+    return Report(text, warnings, "comparison", content, cases)
 
 
-def _comparison_content(evaluations: Mapping[str, Evaluation], differences: pd.DataFrame) -> dict[str, Any]:
-    rows = [
-        {key: row[key] for key in ("class", "metric", "run")}
-        | {"difference": {key: row[key] for key in _STATISTICS}}
-        | {key: row[key] for key in ("unpaired", "wilcoxon_p")}
-        for row in _plain(differences).to_dict("records")
-    ]
-    runs = {name: _content(evaluation) for name, evaluation in evaluations.items()}
-    return {"first_run": next(iter(evaluations)), "differences": rows, "runs": runs}
+# ------------------------------------------------------------------------------------------------- paired differences
 
 
-def _content(evaluation: Evaluation) -> dict[str, Any]:
-    cases: dict[str, dict[str, Any]] = {}
-    for (case, name), row in _plain(evaluation.cases.set_index(["case", "class"])).to_dict("index").items():
-        cases.setdefault(case, {})[name] = row
-    counts = evaluation.cases.groupby(["class", "status"]).size()
+def compare_runs(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
+    """Differences of each run to the first one, cases joined by name.
+
+    Args:
+        evaluations: Run name to evaluation of the same references; two or more.
+
+    Returns:
+        One row for every class, metric and run: class, metric, run, mean, sd and n over the cases where the metric is
+        defined in both; ``unpaired``, the cases where only one defines it; and ``wilcoxon_p``.
+
+    Raises:
+        UserError: There are fewer than two, or they differ in references, classes or metrics.
+    """
+    if len(evaluations) < 2:
+        raise UserError(f"a comparison needs two runs or more, got {len(evaluations)}")
+    (first_name, first), *others = evaluations.items()
+    for name, other in others:
+        if different := [what for what, value in _basis(first).items() if _basis(other)[what] != value]:
+            raise UserError(
+                f"{first_name} and {name} were evaluated with different {' and '.join(different)}; evaluate both "
+                "the same way, for the classes with one --dataset-json or --labels"
+            )
+    return pd.concat([_differences(first, other).assign(run=name) for name, other in others], ignore_index=True)
+
+
+def _basis(evaluation: Evaluation) -> dict[str, object]:
+    classes = evaluation.classes.values, evaluation.classes.ignore_label
+    return {"references": evaluation.references.resolve(), "classes": classes, "metrics": evaluation.metrics}
+
+
+def _differences(first: Evaluation, other: Evaluation) -> pd.DataFrame:
+    """The second minus the first."""
+    keys = ["case", "class", "metric"]
+    before, after = (i.cases.melt(keys[:2], list(i.metrics), "metric").set_index(keys)["value"] for i in (first, other))
+    before, after = before.align(after)
+    unpaired = (before.notna() ^ after.notna()).groupby(keys[1:]).sum()
+    table = (after - before).groupby(keys[1:]).agg(mean="mean", sd="std", n="count", wilcoxon_p=wilcoxon_p)
+    return table.assign(unpaired=unpaired).loc[first.summary.index].reset_index()
+
+
+def wilcoxon_p(differences: Sequence[float] | pd.Series) -> float:
+    """Two-sided p-value of Wilcoxon's signed-rank test, not corrected for several tests.
+
+    Undefined differences and those of 0 are left out: 1 if all are 0, NaN if all are undefined.
+    """
+    from scipy.stats import wilcoxon  # half a second, which spawned workers need not spend
+
+    values = pd.Series(differences, dtype=float).dropna()
+    if not values.any():
+        return 1.0 if len(values) else math.nan
+    return float(wilcoxon(values).pvalue)
+
+
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """Short names for folders: the last parts of their paths that tell them apart, less what all share.
+
+    ``a/fold_0/validation`` and ``b/fold_0/validation`` are ``a`` and ``b``.
+
+    Raises:
+        UserError: A folder is given twice.
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    if len(set(parts)) < len(parts):
+        raise UserError("a folder is given twice; give every run once")
+    while len({part[-1] for part in parts}) == 1 < min(len(parts), *map(len, parts)):
+        parts = [part[:-1] for part in parts]
+    length = next(n for n in count(1) if len({part[-n:] for part in parts}) == len(parts))
+    return ["/".join(part[-length:]) for part in parts]
+
+
+# ------------------------------------------------------------------------------------------------- for people
+
+
+def _summary_cells(evaluation: Evaluation) -> dict[Any, str]:
+    """By class and metric ``_mean_sd``, with the number of cases where some of them do not define the metric."""
+    number = evaluation.cases["case"].nunique()
     return {
-        "predictions": str(evaluation.predictions),
-        "references": str(evaluation.references),
-        "classes": {name: list(values) for name, values in evaluation.classes.values.items()},
-        "classes_from": evaluation.classes.source,
-        "ignore_label": evaluation.classes.ignore_label,
-        "definition": _definition(evaluation.metrics),
-        "missing_predictions": evaluation.missing,
-        "missing_predictions_count": "not at all" if evaluation.only_predicted else "as empty predictions",
-        "predictions_without_reference": evaluation.without_reference,
-        "warnings": evaluation.warnings,
-        "summary": {
-            name: {metric: {key: row[metric, key] for key in _STATISTICS} for metric in evaluation.metrics}
-            | {"status": counts[name].to_dict()}
-            for name, row in _plain(evaluation.summary).to_dict("index").items()
-        },
-        "mean_of_classes": _plain(evaluation.mean_of_classes).to_dict(),
-        "cases": cases,
+        key: _mean_sd(key[1], row) + (f" (n={row['n']:.0f})" if 0 < row["n"] < number else "")
+        for key, row in evaluation.summary.iterrows()
     }
 
 
-def _plain(table: Any) -> Any:
-    """A table, or a column, with Python's own types, None for NaN."""
-    return table.astype(object).where(table.notna(), None)
-
-
-def _difference_cells(difference: pd.Series) -> list[str]:
-    pairs = f"{difference['n']}" + (f" ({difference['unpaired']} unpaired)" if difference["unpaired"] else "")
-    p_value = f"{difference['wilcoxon_p']:.2g}" if difference["n"] >= FEWEST_PAIRS else "too few pairs"
-    return [_mean_sd(difference["metric"], difference, sign="+"), pairs, p_value]
-
-
-def _notes(evaluation: Evaluation) -> list[str]:
-    """One line for each thing a reader of the means has to know."""
-    left_out = "left out of all means" if evaluation.only_predicted else "counted as empty predictions, Dice 0"
-    notes = [("missing predictions", left_out, evaluation.missing)]
-    zero = "all metrics 0, as published: these distances are no perfect ones"
-    wrong, undefined = "Dice 0, distances undefined and in no mean", "all metrics undefined and in no mean"
-    as_published = "HD95_voxels" in evaluation.metrics
-    effects = {
-        EMPTY_PREDICTION: zero if as_published else wrong,
-        EMPTY_REFERENCE: wrong,
-        BOTH_EMPTY: zero if as_published else undefined,
-    }
-    groups = evaluation.cases.groupby(["class", "status"])["case"].agg(list).to_dict()
-    for name in evaluation.classes.values:
-        notes += [(f"{name}, {i}", effect, groups.get((name, i), [])) for i, effect in effects.items()]
-    notes.append(("predictions without reference", "not evaluated", evaluation.without_reference))
-    return [f"{what} ({effect}): {len(cases)}: {few(cases)}" for what, effect, cases in notes if cases]
+def _comparison_rows(evaluations: Mapping[str, Evaluation], differences: pd.DataFrame) -> list[list[str]]:
+    changes = {key: _change(row) for key, row in differences.set_index(["class", "metric", "run"]).iterrows()}
+    cells = {run: _summary_cells(evaluation) for run, evaluation in evaluations.items()}
+    return [
+        [name, heading(metric), run, cells[run][name, metric], *changes.get((name, metric, run), ("", "", ""))]
+        for name, metric in next(iter(evaluations.values())).summary.index
+        for run in evaluations
+    ]
 
 
 def _mean_sd(metric: str, statistic: pd.Series, sign: str = "") -> str:
@@ -163,14 +186,55 @@ def _mean_sd(metric: str, statistic: pd.Series, sign: str = "") -> str:
     return f"{mean:{sign}.2f}" if math.isnan(sd) else f"{mean:{sign}.2f} ± {sd:.2f}"
 
 
-def _summary_cell(metric: str, statistic: pd.Series, n_cases: int) -> str:
-    """Mean ± standard deviation, with the number of cases where some of them do not define the metric."""
-    is_partial = 0 < statistic["n"] < n_cases
-    return _mean_sd(metric, statistic) + (f" (n={statistic['n']:.0f})" if is_partial else "")
+def _change(difference: pd.Series) -> list[str]:
+    """Cells for a difference; the index of its row is class, metric and run."""
+    pairs = f"{difference['n']:.0f}" + (f" ({difference['unpaired']:.0f} unpaired)" if difference["unpaired"] else "")
+    p_value = f"{difference['wilcoxon_p']:.2g}" if difference["n"] >= FEWEST_PAIRS else "too few pairs"
+    return [_mean_sd(difference.name[1], difference, sign="+"), pairs, p_value]
 
 
-def _definition(metrics: Sequence[str]) -> str:
-    """What the distances are, in one line."""
-    if "HD95_voxels" in metrics:
-        return "Distances in voxels as published (MedPy): HD95 of both directions, ASD from prediction to reference."
-    return "Distances in mm: 95th percentile and mean of the surface distances of both directions pooled."
+def _notes(evaluation: Evaluation) -> list[str]:
+    """One line for each thing a reader of the means has to know."""
+    wrong, undefined = "Dice 0, distances undefined and in no mean", "all metrics undefined and in no mean"
+    effects = {EMPTY_PREDICTION: wrong, EMPTY_REFERENCE: wrong, BOTH_EMPTY: undefined}
+    if evaluation.metrics == LITERATURE_METRICS:
+        zero = "all metrics 0, as published: these distances are no perfect ones"
+        effects |= {EMPTY_PREDICTION: zero, BOTH_EMPTY: zero}
+    left_out = "left out of all means" if evaluation.only_predicted else "counted as empty predictions, Dice 0"
+    notes = [("missing predictions", left_out, evaluation.missing)]
+    groups = evaluation.cases.groupby(["class", "status"])["case"].agg(list).to_dict()
+    for name in evaluation.classes.values:
+        notes += [(f"{name}, {i}", effect, groups.get((name, i), [])) for i, effect in effects.items()]
+    notes.append(("predictions without reference", "not evaluated", evaluation.without_reference))
+    return [f"{what} ({effect}): {len(cases)}: {few(cases)}" for what, effect, cases in notes if cases]
+
+
+# ------------------------------------------------------------------------------------------------- for programs
+
+
+def _content(evaluation: Evaluation) -> dict[str, Any]:
+    summary, cases = _plain(evaluation.summary), _plain(evaluation.cases.set_index("class"))
+    counts = evaluation.cases.groupby(["class", "status"]).size()
+    return {
+        "predictions": str(evaluation.predictions),
+        "references": str(evaluation.references),
+        "classes": {name: list(values) for name, values in evaluation.classes.values.items()},
+        "classes_from": evaluation.classes.source,
+        "ignore_label": evaluation.classes.ignore_label,
+        "definition": DEFINITIONS[evaluation.metrics],
+        "missing_predictions": evaluation.missing,
+        "missing_predictions_count": "not at all" if evaluation.only_predicted else "as empty predictions",
+        "predictions_without_reference": evaluation.without_reference,
+        "warnings": evaluation.warnings,
+        "summary": {
+            name: summary.loc[name].to_dict("index") | {"status": counts[name].to_dict()}
+            for name in evaluation.classes.values
+        },
+        "mean_of_classes": _plain(evaluation.mean_of_classes).to_dict(),
+        "cases": {case: rows.drop(columns="case").to_dict("index") for case, rows in cases.groupby("case", sort=False)},
+    }
+
+
+def _plain(table: Any) -> Any:
+    """A table, or a column, with Python's own types, None for NaN."""
+    return table.astype(object).where(table.notna(), None)
