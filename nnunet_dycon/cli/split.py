@@ -63,9 +63,8 @@ def run(args: argparse.Namespace) -> None:
     """Split, then say what was written and what comes next."""
     from nnunet_dycon.files.text import print_report
     from nnunet_dycon.tools.convert.protocols import get_protocol
-    from nnunet_dycon.tools.split.in_place import split_in_place
-    from nnunet_dycon.tools.split.new_dataset import split_into_new_dataset
-    from nnunet_dycon.tools.split.options import SplitOptions
+    from nnunet_dycon.tools.split.division import SplitOptions
+    from nnunet_dycon.tools.split.run import split_in_place, split_into_new_dataset
 
     choice = SplitOptions(
         protocol=get_protocol(args.protocol) if args.protocol else None, labeled=args.labeled,

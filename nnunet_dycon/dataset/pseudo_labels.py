@@ -44,13 +44,14 @@ def write_pseudo_labeled_dataset(
         source: The dataset. Its scans that get no mask stay in imagesUn, its test cases in imagesTs and labelsTs.
         entry: What dataset.json and ``labelsTr/pseudo_labels.json`` say of the predictions, beside their cases.
     """
-    images: dict[str, Mapping[str, Sequence[Path]]] = {
-        "Tr": source.images("Tr") | dict(scans),
-        "Un": {case: files for case, files in source.images("Un").items() if case not in scans},
-        "Ts": source.images("Ts"),
+    labeled = source.labels("Tr") | {case: masks / f"{case}{source.file_ending}" for case in scans}
+    files: dict[str, Mapping[str, Sequence[Path]]] = {
+        "imagesTr": source.images("Tr") | dict(scans),
+        "imagesUn": {case: images for case, images in source.images("Un").items() if case not in scans},
+        "imagesTs": source.images("Ts"),
+        "labelsTr": {case: [mask] for case, mask in labeled.items()},
+        "labelsTs": {case: [mask] for case, mask in source.labels("Ts").items()},
     }
-    predicted = {case: masks / f"{case}{source.file_ending}" for case in scans}
     mark = {**entry, "cases": sorted({*predicted_masks(source.folder / "labelsTr"), *scans})}
-    content = source.dataset_json | {"labels": dict(labels), KEY: mark}
-    link_dataset(target, content, images, {"Tr": source.labels("Tr") | predicted, "Ts": source.labels("Ts")})
+    link_dataset(target, source.dataset_json | {"labels": dict(labels), KEY: mark}, files)
     write_json(mark, target / "labelsTr" / FILE)

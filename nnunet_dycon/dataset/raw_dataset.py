@@ -238,8 +238,7 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
 def link_dataset(
     folder: Path,
     dataset_json: dict[str, Any],
-    images: Mapping[str, Mapping[str, Sequence[Path]]],
-    masks: Mapping[str, Mapping[str, Path]],
+    files: Mapping[str, Mapping[str, Sequence[Path]]],
     *,
     progress: bool = False,
 ) -> None:
@@ -247,12 +246,12 @@ def link_dataset(
 
     Args:
         dataset_json: its dataset.json but for numTraining.
+        files: those of each case, by subfolder such as imagesTr.
     """
-    files = [(f"images{part}", case, scan) for part, cases in images.items() for case, scan in cases.items()]
-    files += [(f"labels{part}", case, [mask]) for part, cases in masks.items() for case, mask in cases.items()]
-    for subfolder, case, of_case in tqdm(files, desc="linking cases", disable=not progress):
+    cases = [(subfolder, case, of_case) for subfolder, cases in files.items() for case, of_case in cases.items()]
+    for subfolder, case, of_case in tqdm(cases, desc="linking cases", disable=not progress):
         (folder / subfolder).mkdir(parents=True, exist_ok=True)
         spacing = of_case[0].with_name(f"{case}.json")  # of TIFF files
         for file in [*of_case, *([spacing] if spacing.is_file() else [])]:
             link_or_copy(file, folder / subfolder / file.name)
-    write_json(dataset_json | {"numTraining": len(masks["Tr"])}, folder / "dataset.json")
+    write_json(dataset_json | {"numTraining": len(files["labelsTr"])}, folder / "dataset.json")

@@ -16,9 +16,8 @@ from nnunet_dycon.cli import audit as audit_cli
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.audit import AuditReport, audit_dataset
 from nnunet_dycon.tools.audit.similarity import aligned_correlation, signature_of
-from nnunet_dycon.tools.split.in_place import split_in_place
-from nnunet_dycon.tools.split.new_dataset import split_into_new_dataset
-from nnunet_dycon.tools.split.options import SplitOptions
+from nnunet_dycon.tools.split.division import SplitOptions
+from nnunet_dycon.tools.split.run import split_in_place, split_into_new_dataset
 
 LA = Path(__file__).parents[2].parent / "shared" / "data" / "la"
 SHAPE = (16, 20, 24)

@@ -16,11 +16,9 @@ from nnunet_dycon.dataset.splits import check_disjoint, read_splits, unlabeled_i
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.audit.roles import uses_of
 from nnunet_dycon.tools.convert.protocols import get_protocol
-from nnunet_dycon.tools.split import masks, new_dataset
-from nnunet_dycon.tools.split.division import CasePool, divide
-from nnunet_dycon.tools.split.in_place import split_in_place
-from nnunet_dycon.tools.split.new_dataset import split_into_new_dataset
-from nnunet_dycon.tools.split.options import SplitOptions, count_of
+from nnunet_dycon.tools.split import report, run
+from nnunet_dycon.tools.split.division import CasePool, SplitOptions, count_of, divide
+from nnunet_dycon.tools.split.run import split_in_place, split_into_new_dataset
 
 CASES = [f"case_{i:02d}" for i in range(10)]
 
@@ -28,7 +26,7 @@ CASES = [f"case_{i:02d}" for i in range(10)]
 @pytest.fixture
 def roots(tmp_path, monkeypatch):
     """Empty nnUNet_raw and nnUNet_preprocessed; masks are files of text, and taken to have foreground."""
-    monkeypatch.setattr(masks, "mask_content", lambda mask, dataset_json: (frozenset({0, 1}), False))
+    monkeypatch.setattr(report, "mask_content", lambda mask, dataset_json: (frozenset({0, 1}), False))
     folders = {}
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         folders[name] = tmp_path / name
@@ -342,14 +340,14 @@ def test_unlabelled_cases_need_no_mask(roots):
 
 def test_failure_while_writing_leaves_nothing(roots, monkeypatch):
     make_raw(roots)
-    write_json = new_dataset.write_json
+    write_json = run.write_json
 
     def fails(content, file):
         if file.name == "splits_final.json":
             raise OSError("broken")
         write_json(content, file)
 
-    monkeypatch.setattr(new_dataset, "write_json", fails)
+    monkeypatch.setattr(run, "write_json", fails)
     with pytest.raises(OSError, match="broken"):
         split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
     assert _nothing_written(roots)
@@ -364,8 +362,8 @@ def test_what_cannot_be_written_is_told_before_masks_are_read(roots, monkeypatch
         if folder == root:
             raise UserError(f"{folder} cannot be written")
 
-    monkeypatch.setattr(new_dataset, "check_writable", check_writable)
-    monkeypatch.setattr(masks, "mask_content", lambda *args, **kwargs: pytest.fail("masks were read"))
+    monkeypatch.setattr(run, "check_writable", check_writable)
+    monkeypatch.setattr(report, "mask_content", lambda *args, **kwargs: pytest.fail("masks were read"))
     with pytest.raises(UserError, match="cannot be written"):
         split_into_new_dataset(500, 501, SplitOptions(labeled="2"))
     assert _nothing_written(roots)

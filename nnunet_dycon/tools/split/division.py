@@ -1,17 +1,94 @@
-"""Who is labelled, unlabelled, for validation and for testing. No file is opened here but the user's lists."""
+"""What a user asks of a split, and who is labelled, unlabelled, for validation and for testing then.
+
+No file is opened here but the user's lists.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from nnunet_dycon.dataset.case_lists import read_list
+from nnunet_dycon.dataset.case_lists import Protocol, read_list
 from nnunet_dycon.errors import UserError, did_you_mean
 from nnunet_dycon.files.text import few
-from nnunet_dycon.tools.split.options import SplitOptions, count_of, is_amount
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How cases are chosen; exactly one of ``protocol``, ``labeled`` and ``labeled_list`` is set.
+
+    Attributes:
+        protocol: A published protocol.
+        labeled: Number (``8``) or share (``10%``) of the training cases that are labelled.
+        labeled_list: File that names the labelled cases.
+        test: Number or share of the cases, or a file that names them; None keeps the source's own test cases.
+        seed: Draw at random with this seed; None takes the first cases (for ``test``: the last).
+        folds: So many folds over the labelled cases, each validating on its part of them; None is one fold.
+    """
+
+    protocol: Protocol | None = None
+    labeled: str | None = None
+    labeled_list: Path | None = None
+    test: str | None = None
+    seed: int | None = None
+    folds: int | None = None
+
+    def __post_init__(self) -> None:
+        protocol, seed, folds = self.protocol, self.seed, self.folds
+        if protocol and self.test:
+            raise UserError("--test contradicts --protocol, which has its own test cases; leave one of them out")
+        if protocol and folds and protocol.validation:
+            raise UserError(
+                f"--folds contradicts --protocol {protocol.name}, which has {len(protocol.validation)} validation "
+                "cases for all trainings; leave --folds out, or use --labeled and --test"
+            )
+        if seed is not None and self.labeled_list and not is_amount(self.test or ""):
+            raise UserError("--seed has no effect with --labeled-list; leave it out")
+        if seed is not None and not 0 <= seed < 2**32:
+            raise UserError(f"--seed {seed} is out of range; give a number from 0 to {2**32 - 1}")
+        if folds is not None and folds < 2:
+            raise UserError(f"--folds {folds}: give 2 or more, as a rule 5, or leave it out for one fold")
+
+    def recorded(self) -> dict[str, Any]:
+        """The options as JSON values; a protocol and files by their name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {
+            "protocol": self.protocol and self.protocol.name,
+            "labeled_list": self.labeled_list and self.labeled_list.name,
+            "test": self.test if self.test is None or is_amount(self.test) else Path(self.test).name,
+        }
+
+
+def is_amount(text: str) -> bool:
+    """Whether a text is a number or a percentage (else it is taken for a file)."""
+    return text.strip().removesuffix("%").strip().replace(".", "", 1).isdecimal()
+
+
+def count_of(amount: str, total: int, option: str) -> int:
+    """The number of cases, of ``total``, that ``8`` or ``10%`` stands for.
+
+    Shares are rounded half up and give at least one case. ``option`` is how messages call the amount.
+
+    Raises:
+        UserError: The amount is no number or share, zero, or more than there are.
+    """
+    text = amount.strip()
+    if not is_amount(text):
+        raise UserError(f"{option} {amount} is no number of cases; give one like 8, or a share like 10%")
+    if text.endswith("%"):
+        percent = float(text[:-1])
+        if not 0 < percent <= 100:
+            raise UserError(f"{option} {amount} is no share of the cases; give one above 0% and up to 100%")
+        return max(1, math.floor(percent * total / 100 + 0.5))
+    if not text.isdecimal() or int(text) == 0:
+        raise UserError(f"{option} {amount} is no number of cases; give a whole number from 1, or a share like 10%")
+    if int(text) > total:
+        raise UserError(f"{option} {amount}: there are only {total} cases to choose from; give at most {total}")
+    return int(text)
 
 
 @dataclass(frozen=True)
@@ -109,8 +186,7 @@ def _test_cases(pool: CasePool, options: SplitOptions, reserved: Collection[str]
     n_test = count_of(options.test, len(cases), "--test")
     if n_test == len(cases) and not reserved:
         raise UserError(f"--test {options.test} leaves no case to train on; give fewer than {len(cases)}")
-    random = _random(options.seed, 1)
-    return cases[-n_test:] if random is None else _drawn(cases, n_test, random)
+    return cases[-n_test:] if options.seed is None else _drawn(cases, n_test, [options.seed, 1])
 
 
 def _listed_cases(path: Path, train: Sequence[str], pool: CasePool) -> list[str]:
@@ -132,18 +208,14 @@ def _choose(cases: Sequence[str], options: SplitOptions) -> list[str]:
     else:
         n, size = protocol.n_labeled, protocol.volumes_per_patient
     patients = {cases[i]: cases[i : i + size] for i in range(0, len(cases), size)}  # by their first case
-    random = _random(options.seed, 0)
-    chosen = list(patients)[: n // size] if random is None else _drawn(list(patients), n // size, random)
+    firsts, n = list(patients), n // size
+    chosen = firsts[:n] if options.seed is None else _drawn(firsts, n, [options.seed, 0])
     return [case for first in chosen for case in patients[first]]
 
 
-def _random(seed: int | None, stream: int) -> np.random.RandomState | None:
-    """RandomState, whose numbers numpy promises never to change; one stream for labelled cases, one for test cases."""
-    return None if seed is None else np.random.RandomState([seed, stream])
-
-
-def _drawn(cases: Sequence[str], n: int, random: np.random.RandomState) -> list[str]:
-    return sorted(cases[i] for i in random.permutation(len(cases))[:n])
+def _drawn(cases: Sequence[str], n: int, seed: list[int]) -> list[str]:
+    """By RandomState, whose numbers numpy promises never to change; one stream for labelled, one for test cases."""
+    return sorted(cases[i] for i in np.random.RandomState(seed).permutation(len(cases))[:n])
 
 
 def _check_known(cases: Collection[str], pool: CasePool, source: str) -> None:

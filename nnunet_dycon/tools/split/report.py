@@ -1,15 +1,22 @@
-"""What was split: the content of ``split.json``, and what the command tells."""
+"""What was split: its labelled masks, the content of ``split.json``, and what the command tells."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_dycon import __version__
 from nnunet_dycon.dataset import commands
-from nnunet_dycon.tools.split.division import Division
-from nnunet_dycon.tools.split.options import SplitOptions
+from nnunet_dycon.dataset.raw_dataset import RawDataset
+from nnunet_dycon.dataset.reading import read_volume, reader_of
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.text import few
+from nnunet_dycon.tools.split.division import Division, SplitOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,3 +89,93 @@ class Split:
             options = ("-c", self.configuration, "--verify_dataset_integrity")
             steps.insert(1, commands.planning(self.dataset_name, commands.PLANS, *options))
         return [*lines, f"wrote {self.split_file.parent}, {self.splits_final_file}", f"next: {'; '.join(steps)}"]
+
+
+def checked_split(
+    source: RawDataset,
+    masks: Mapping[str, Path],
+    options: SplitOptions,
+    division: Division,
+    *,
+    first_fold: int = 0,
+    warnings: Sequence[str] = (),
+    **about: Any,
+) -> Split:
+    """The split, still unwritten, once the masks of its labelled cases were looked at; ``about`` is the rest of it.
+
+    Raises:
+        UserError: As ``look_at_masks``.
+    """
+    protocol = options.protocol
+    missing, flat = look_at_masks(source, masks, division.folds(options.folds), first_fold)
+    return Split(
+        source=source.name, options=options, division=division, first_fold=first_fold,
+        configuration=protocol.configuration if protocol else "2d" if flat else "3d_fullres",
+        warnings=[*([protocol.warning] if protocol and protocol.warning else []), *warnings, *missing], **about,
+    )  # fmt: skip
+
+
+def check_masks_there(dataset: RawDataset, masks: Mapping[str, Path], cases: Sequence[str]) -> None:
+    """Raise a UserError where a case that needs a mask has none; ``masks`` says where it is or should be."""
+    for case in cases:
+        if case not in masks or not masks[case].is_file():
+            there = masks.get(case, f"{case}{dataset.file_ending}")
+            raise UserError(f"case {case} has no mask; add {there}, or leave the case out of the labelled ones")
+
+
+def look_at_masks(
+    dataset: RawDataset,
+    masks: Mapping[str, Path],
+    folds: Sequence[Mapping[str, Sequence[str]]],
+    first_fold: int = 0,
+) -> tuple[list[str], bool]:
+    """A warning for each fold whose labelled masks lack a class, and whether masks are single slices.
+
+    Masks of the folds' training cases are read, each once, until all classes are found; no other one is opened.
+
+    Raises:
+        UserError: A mask is missing or cannot be read, or in a fold no mask has any foreground, so that nnU-Net can
+            neither plan nor learn anything.
+    """
+
+    @cache
+    def content(case: str) -> tuple[frozenset[int], bool]:
+        check_masks_there(dataset, masks, [case])
+        return mask_content(masks[case], dataset.dataset_json)
+
+    labels = dataset.dataset_json["labels"]
+    values = {name: {*value} if isinstance(value, list) else {value} for name, value in labels.items()}
+    warnings = []
+    for number, fold in enumerate(folds, first_fold):
+        missing = _missing_values(set(dataset.foreground_values()), fold["train"], number, content)
+        if names := few(name for name in labels if values[name] <= missing):
+            warnings.append(f"no mask of the labelled cases of fold {number} has {names}: it cannot be learned")
+    return warnings, content(folds[0]["train"][0])[1]
+
+
+def _missing_values(
+    wanted: set[int], cases: Sequence[str], fold: int, content: Callable[[str], tuple[frozenset[int], bool]]
+) -> set[int]:
+    found: set[int] = set()
+    for case in cases:
+        if wanted <= found:
+            break
+        found |= content(case)[0]
+    if wanted and not wanted & found:
+        raise UserError(
+            f"no mask of the {len(cases)} labelled cases of fold {fold} has foreground ({few(cases)}): they hold "
+            f"{few(sorted(found))}, dataset.json's labels are {few(sorted(wanted))}. Nothing can be learned from "
+            "them and nnU-Net's planning stops; choose other cases (--seed, --labeled-list), or correct the masks "
+            "or dataset.json"
+        )
+    return wanted - found
+
+
+def mask_content(mask: Path, dataset_json: dict[str, Any]) -> tuple[frozenset[int], bool]:
+    """Values of a mask, and whether it is a single slice.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    voxels, _ = read_volume(mask, reader_of(mask, dataset_json), is_mask=True)
+    return frozenset(int(value) for value in np.unique(voxels)), voxels.shape[1] == 1
