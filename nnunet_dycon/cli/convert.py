@@ -22,7 +22,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subparsers = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
     for benchmark in BENCHMARKS.values():
         own = subparsers.add_parser(benchmark.name, help=benchmark.about, description=f"{benchmark.about}.")
-        _add_common(own, benchmark.title)
+        own.add_argument("--source", required=True, type=Path, metavar="FOLDER", help="unpacked download")
+        options.new_dataset(own, old=["--dataset-id"])
+        own.add_argument(
+            "--name", default=benchmark.title, help=f"dataset name after the ID (default: {benchmark.title})"
+        )
+        options.processes(own)
+        own.add_argument(
+            "--allow-missing", action="store_true",
+            help="do without cases that the published lists name and the download lacks",
+        )  # fmt: skip
+        own.add_argument(
+            "--accept", nargs="+", default=[], metavar="CASE",
+            help="convert these cases, or all, although label and scan do not seem to lie on each other",
+        )  # fmt: skip
         if names := [*benchmark.channels]:
             options.add(
                 own, "--channels", old=["--modalities"], type=_comma_separated, default=names[:1],
@@ -48,25 +61,6 @@ def _positive_mm(text: str) -> float:
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"{text} is no voxel size")
     return value
-
-
-def _add_common(parser: argparse.ArgumentParser, title: str) -> None:
-    parser.add_argument("--source", required=True, type=Path, metavar="FOLDER", help="unpacked download")
-    options.new_dataset(parser, old=["--dataset-id"])
-    parser.add_argument("--name", default=title, help=f"dataset name after the ID (default: {title})")
-    options.processes(parser)
-    parser.add_argument(
-        "--allow-missing",
-        action="store_true",
-        help="do without cases that the published lists name and the download lacks",
-    )
-    parser.add_argument(
-        "--accept",
-        nargs="+",
-        default=[],
-        metavar="CASE",
-        help="convert these cases, or all, although label and scan do not seem to lie on each other",
-    )
 
 
 def _plan(benchmark: Benchmark, args: argparse.Namespace) -> DatasetPlan:

@@ -27,7 +27,7 @@ are the five folds that nnU-Net would draw of the labelled cases; imagesUn count
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
-    from nnunet_dycon.tools.convert.protocols import PROTOCOLS
+    from nnunet_dycon.tools.convert.datasets import PROTOCOLS
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
@@ -40,20 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--labeled-list", type=Path, metavar="FILE", help="file with the labelled cases, one a line")
     parser.add_argument("--test", metavar="N|P%|FILE", help="test cases: number, share, or file with their names")
     parser.add_argument(
-        "--folds",
-        dest="n_folds",
-        type=int,
-        metavar="N",
+        "--folds", dest="n_folds", type=int, metavar="N",
         help="write N folds (as a rule 5) over the labelled cases, each validating on its part of them and training on "
         "the other labelled cases and all unlabelled ones (default: fold 0 alone)",
-    )
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, help="draw the labelled cases (and the test cases) at random")
     parser.add_argument(
-        "--in-place",
-        action="store_true",
+        "--in-place", action="store_true",
         help="make no new dataset: write the key 'unlabeled' into splits_final.json of the preprocessed dataset. Its "
         "fingerprint has seen all masks, which matters for CT normalisation",
-    )
+    )  # fmt: skip
     options.add(parser, "-f", old=["--fold"], dest="fold", type=int, help="with --in-place: the fold (default: 0)")
     options.overwrite(parser, "with --in-place: replace a different fold")
     options.processes(parser, shown=False)
@@ -62,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Split, then say what was written and what comes next."""
     from nnunet_dycon.files.text import print_report
-    from nnunet_dycon.tools.convert.protocols import get_protocol
+    from nnunet_dycon.tools.convert.datasets import get_protocol
     from nnunet_dycon.tools.split.division import SplitOptions
     from nnunet_dycon.tools.split.run import split_in_place, split_into_new_dataset
 
@@ -80,14 +76,11 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Options that contradict each other."""
-    target = args.new_dataset is not None
+    target, in_place_only = args.new_dataset is not None, args.fold is not None or args.overwrite
     for wrong, message in (
         (args.in_place and (target or args.name), "--in-place makes no new dataset; leave -t and --name out"),
         (not args.in_place and not target, "give -t for the new dataset, or --in-place for a preprocessed one"),
-        (
-            not args.in_place and (args.fold is not None or args.overwrite),
-            "-f and --overwrite have an effect with --in-place only; leave them out",
-        ),
+        (not args.in_place and in_place_only, "-f and --overwrite have an effect with --in-place only; leave them out"),
         (args.n_folds and args.fold is not None, "--folds writes all folds; leave -f out"),
     ):
         if wrong:

@@ -32,11 +32,7 @@ class Protocol:
 
 
 def read_list(path: Path) -> list[str]:
-    """The entries of a list file.
-
-    Raises:
-        UserError: The file is missing, empty or no text, or names a case twice.
-    """
+    """The entries of a list file; a UserError where it is missing, empty or no text, or names a case twice."""
     fix = "give a text file with one case name a line"
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -49,11 +45,7 @@ def read_list(path: Path) -> list[str]:
 
 
 def parse_list(text: str, name: str) -> list[str]:
-    """Lines without blanks, carriage returns, empty lines and the ending ``.h5``.
-
-    Raises:
-        UserError: A case appears twice; ``name`` is how the message calls the list.
-    """
+    """Lines without blanks and the ending ``.h5``; a UserError, which names the list, where a case appears twice."""
     entries = [line.strip().removesuffix(".h5") for line in text.splitlines() if line.strip()]
     twice = sorted({entry for entry in entries if entries.count(entry) > 1})
     if twice:

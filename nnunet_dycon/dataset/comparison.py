@@ -62,11 +62,7 @@ def _orientation(position: Mapping[str, np.ndarray]) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Facts of some labelled scans and of some of each source of unlabelled ones.
-
-    Attributes:
-        groups: facts by group, the labelled ones called ``LABELED``; a group without readable scan is left out.
-    """
+    """Facts by group: of some labelled scans, called ``LABELED``, and of some of each source of unlabelled ones."""
 
     groups: Mapping[str, Sequence[ScanFacts]]
     dataset_json: dict[str, Any]
@@ -90,28 +86,21 @@ class Comparison:
             f"{group} scans differ from the labelled ones: {warning}"
             for group, facts in self.groups.items()
             if group != LABELED and LABELED in self.groups
-            for warning in _differences(self.groups[LABELED], facts, self.dataset_json)
+            for warning in _differences((self.groups[LABELED], facts), self.dataset_json)
         ]
 
 
 def compare(
-    groups: Mapping[str, Sequence[Sequence[Path]]],
-    dataset_json: dict[str, Any],
-    *,
-    num_processes: int,
-    progress: bool,
+    groups: Mapping[str, Sequence[Sequence[Path]]], dataset_json: dict[str, Any], *, num_processes: int, progress: bool
 ) -> Comparison:
     """Read a few scans of each group, given as files of each scan, the labelled ones as ``LABELED``."""
     some = [  # at most so many, from first to last
         (group, files) for group, scans in groups.items() for files in scans[:: max(1, -(-len(scans) // _MOST_SCANS))]
     ]
     read = map_cases(
-        partial(_scan_facts, dataset_json=dataset_json),
-        [files for _, files in some],
-        num_processes=num_processes,
-        description="Comparing labelled and unlabelled scans",
-        progress=progress,
-    )
+        partial(_scan_facts, dataset_json=dataset_json), [files for _, files in some],
+        num_processes=num_processes, description="Comparing labelled and unlabelled scans", progress=progress,
+    )  # fmt: skip
     found: dict[str, list[ScanFacts]] = {}
     for (group, _), facts in zip(some, read, strict=True):
         if facts is not None:
@@ -139,10 +128,7 @@ def _row(group: str, facts: Sequence[ScanFacts], num_channels: int) -> list[str]
     ]
 
 
-def _differences(
-    labeled: Sequence[ScanFacts], unlabeled: Sequence[ScanFacts], dataset_json: dict[str, Any]
-) -> Iterator[str]:
-    both = (labeled, unlabeled)
+def _differences(both: tuple[Sequence[ScanFacts], Sequence[ScanFacts]], dataset_json: dict[str, Any]) -> Iterator[str]:
     expected, spacing = (_median(facts, lambda i: i.spacing_mm) for facts in both)
     if _ratio(expected, spacing) > _OTHER_SPACING:
         yield (

@@ -18,11 +18,7 @@ MMAP: dict[str, Any] = {} if os.name == "nt" else {"mmap_mode": "r"}
 
 
 def open_image(file: Path | str) -> blosc2.NDArray:
-    """An image in nnU-Net's format, (channels, X, Y, Z), read from disk only where it is sliced.
-
-    Raises:
-        UserError: the file is missing or truncated, or no such image.
-    """
+    """An image in nnU-Net's format, (channels, X, Y, Z), read where it is sliced; a UserError where it is not whole."""
     try:
         return blosc2.open(str(file), mode="r", dparams={"nthreads": 1}, **MMAP)
     except (OSError, RuntimeError, ValueError) as error:
@@ -46,22 +42,17 @@ def labeled_cases_in(folder: Path) -> set[str]:
 
 
 def check_labeled_cases(folder: Path, cases: Iterable[str]) -> None:
-    """Check image, segmentation and properties of preprocessed labelled cases, without reading voxels.
-
-    Raises:
-        UserError: files are missing, truncated, or do not belong together.
-    """
-    problems = [problem for case in cases for problem in _problems(folder, case)]
+    """Raise a UserError where files of preprocessed labelled cases are missing or truncated, or differ in size."""
+    problems = []
+    for case in cases:
+        properties = folder / f"{case}.pkl"
+        if not (properties.is_file() and properties.stat().st_size > 0):
+            problems.append(f"{properties} is missing or empty")
+        if fault := fault_of_labels(folder / f"{case}.b2nd", folder / f"{case}_seg.b2nd"):
+            problems.append(fault)
     if problems:
         listed = few(problems, between="\n")
         raise UserError("preprocessed labelled cases are damaged; run nnUNetv2_preprocess again:\n" + listed)
-
-
-def _problems(folder: Path, case: str) -> list[str]:
-    properties = folder / f"{case}.pkl"
-    there = properties.is_file() and properties.stat().st_size > 0
-    fault = fault_of_labels(folder / f"{case}.b2nd", folder / f"{case}_seg.b2nd")
-    return [*([] if there else [f"{properties} is missing or empty"]), *([fault] if fault else [])]
 
 
 def fault_of_labels(image: Path, labels: Path) -> str | None:
@@ -74,14 +65,7 @@ def fault_of_labels(image: Path, labels: Path) -> str | None:
 
 
 def check_preprocessed_foreground(folder: Path, cases: Iterable[str]) -> None:
-    """Check preprocessed cases, whose ``CASE.pkl`` says where the foreground is.
-
-    Args:
-        cases: the labelled training cases of a fold; no other case's file is opened.
-
-    Raises:
-        UserError: no case has foreground.
-    """
+    """Raise a UserError where no labelled training case of a fold has foreground; no other case's file is opened."""
     files = {case: folder / f"{case}.pkl" for case in cases}
     if files and not any(map(_has_foreground, files.values())):
         raise no_foreground(files)

@@ -17,7 +17,7 @@ FILE = f"{KEY}.json"
 
 
 def predicted_masks(folder: Path) -> set[str]:
-    """Cases whose mask in a folder is a prediction, as its ``pseudo_labels.json`` or the dataset.json above it says.
+    """Cases whose mask in a folder is a prediction, by its ``pseudo_labels.json`` or the dataset.json above it.
 
     Raises:
         UserError: One of these files is damaged.
@@ -38,11 +38,10 @@ def write_pseudo_labeled_dataset(
     entry: Mapping[str, Any],
     labels: Mapping[str, Any],
 ) -> None:
-    """Write a dataset's cases with more labelled ones, whose masks are predictions.
+    """Write a dataset's cases with more labelled ones, ``scans`` whose masks are predictions.
 
-    Args:
-        source: The dataset. Its scans that get no mask stay in imagesUn, its test cases in imagesTs and labelsTs.
-        entry: What dataset.json and ``labelsTr/pseudo_labels.json`` say of the predictions, beside their cases.
+    Its other scans stay in imagesUn, its test cases in imagesTs and labelsTs. dataset.json and
+    ``labelsTr/pseudo_labels.json`` say of the predictions what ``entry`` has, and their cases.
     """
     labeled = source.labels("Tr") | {case: masks / f"{case}{source.file_ending}" for case in scans}
     files: dict[str, Mapping[str, Sequence[Path]]] = {

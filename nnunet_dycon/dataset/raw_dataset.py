@@ -44,11 +44,7 @@ class RawDataset:
         return len(channel_names(self.dataset_json))
 
     def images(self, part: str) -> dict[str, list[Path]]:
-        """Channel files of each case in ``images<part>``, for ``Un`` also in its folders, cases sorted by name.
-
-        Raises:
-            UserError: two folders of imagesUn have files of one case.
-        """
+        """Channel files of each case in ``images<part>``, as ``scans_in`` has them, without broken links."""
         cases, _ = self._scans(part)
         there = {case: [file for file in files if file.is_file()] for case, files in cases.items()}
         return {case: files for case, files in there.items() if files}
@@ -143,11 +139,7 @@ def _datasets_of(number: int) -> list[str]:
 
 
 def dataset_name(id_or_name: int | str) -> str:
-    """DatasetXXX_Name of an ID or a name, as nnU-Net finds it.
-
-    Raises:
-        UserError: No dataset, or several, have this ID.
-    """
+    """DatasetXXX_Name of an ID or a name, as nnU-Net finds it; a UserError where none, or several, have this ID."""
     name = str(id_or_name)
     if name.startswith("Dataset"):
         return name
@@ -171,8 +163,7 @@ def check_new_dataset(number: int, name: str, option: str = "-d", *, may_exist: 
         raise UserError(f"{option} {number} is no dataset ID; nnU-Net takes 1 to 999")
     if not re.fullmatch(r"[\w.-]+", name):
         raise UserError(f"--name {name!r} is no part of a folder name; use letters, digits, '_', '-' and '.'")
-    used = set(_datasets_of(number)) - ({f"Dataset{number:03d}_{name}"} if may_exist else set())
-    if used:
+    if used := set(_datasets_of(number)) - ({f"Dataset{number:03d}_{name}"} if may_exist else set()):
         raise UserError(
             f"{option} {number} is in use by {', '.join(sorted(used))} (in nnUNet_raw, nnUNet_preprocessed or "
             "nnUNet_results); choose another number, or remove that dataset"
@@ -185,11 +176,7 @@ def next_free_id(number: int) -> int:
 
 
 def environment_folder(variable: str) -> Path:
-    """The folder that ``nnUNet_raw`` or ``nnUNet_preprocessed`` names.
-
-    Raises:
-        UserError: The variable is not set.
-    """
+    """The folder that ``nnUNet_raw`` or another such variable names; a UserError where it is not set."""
     value = getattr(paths, variable).get()
     if not value:
         raise UserError(f"{variable} is not set; export {variable}=FOLDER as for nnU-Net")
@@ -197,11 +184,7 @@ def environment_folder(variable: str) -> Path:
 
 
 def open_raw_dataset(id_or_name: int | str) -> RawDataset:
-    """The raw dataset of an ID or a name.
-
-    Raises:
-        UserError: It does not exist, or its dataset.json is missing or lists files itself.
-    """
+    """The raw dataset of an ID or a name; a UserError where it or its dataset.json is missing, or that lists files."""
     folder = environment_folder("nnUNet_raw") / dataset_name(id_or_name)
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist; convert or copy the raw dataset to nnUNet_raw first")
@@ -215,17 +198,12 @@ def open_raw_dataset(id_or_name: int | str) -> RawDataset:
 
 
 def read_dataset_json(folder: Path) -> dict[str, Any]:
-    """Content of a folder's dataset.json.
-
-    Raises:
-        UserError: It is missing, no JSON, or lacks a key that nnU-Net needs.
-    """
+    """Content of a folder's dataset.json; a UserError where it is missing, no JSON, or lacks what nnU-Net needs."""
     file = folder / "dataset.json"
     if not file.is_file():
         raise UserError(f"{file} does not exist; write it as nnU-Net's dataset format asks for")
     content = read_json_object(file, "correct it")
-    missing = [key for key in ("labels", "file_ending") if key not in content]
-    if missing:
+    if missing := [key for key in ("labels", "file_ending") if key not in content]:
         raise UserError(f"{file} lacks {' and '.join(missing)}; add it as nnU-Net's dataset format asks for")
     ending, labels = content["file_ending"], content["labels"]
     if not isinstance(ending, str) or not re.fullmatch(r"(\.\w+)+", ending):
@@ -242,11 +220,9 @@ def link_dataset(
     *,
     progress: bool = False,
 ) -> None:
-    """Fill the folder of a new dataset with links to files of others, or copies where links are not possible.
+    """Fill the folder of a new dataset with links to ``files`` of others, by subfolder and case, or copies of them.
 
-    Args:
-        dataset_json: its dataset.json but for numTraining.
-        files: those of each case, by subfolder such as imagesTr.
+    ``dataset_json`` is its own but for numTraining.
     """
     cases = [(subfolder, case, of_case) for subfolder, cases in files.items() for case, of_case in cases.items()]
     for subfolder, case, of_case in tqdm(cases, desc="linking cases", disable=not progress):

@@ -61,10 +61,9 @@ def read_image(file: Path, fix: str = "write it again or remove it") -> SimpleIT
     Raises:
         UserError: it cannot be read, and what fixes that, or it has several values a voxel.
     """
+    header = read_header(file, fix)
     with _naming(file, fix), sheared_affines_mended():
-        image = SimpleITK.ReadImage(str(file))
-    _check_scalar(file, image.GetNumberOfComponentsPerPixel())
-    return image
+        return header.Execute()
 
 
 def read_header(file: Path, fix: str = "write it again or remove it") -> SimpleITK.ImageFileReader:
@@ -73,7 +72,11 @@ def read_header(file: Path, fix: str = "write it again or remove it") -> SimpleI
     header.SetFileName(str(file))
     with _naming(file, fix), sheared_affines_mended():
         header.ReadImageInformation()
-    _check_scalar(file, header.GetNumberOfComponents())
+    if (number := header.GetNumberOfComponents()) != 1:
+        raise UserError(
+            f"{file} has {number} values a voxel, as colours or vectors have; write each to a file of its own with "
+            "one value a voxel (CASE_0000, CASE_0001, ...)"
+        )
     return header
 
 
@@ -96,14 +99,6 @@ def sheared_affines_mended() -> Iterator[None]:
             del os.environ[ITK_REPAIR]
         else:
             os.environ[ITK_REPAIR] = before
-
-
-def _check_scalar(file: Path, number: int) -> None:
-    if number != 1:
-        raise UserError(
-            f"{file} has {number} values a voxel, as colours or vectors have; write each to a file of its own with "
-            "one value a voxel (CASE_0000, CASE_0001, ...)"
-        )
 
 
 @contextmanager

@@ -70,11 +70,7 @@ class Volume(NamedTuple):
 
 
 def read_file(file: Path, reader: Any, *, is_mask: bool = False) -> Volume:
-    """One file, by one of nnU-Net's readers.
-
-    Raises:
-        UserError: It cannot be read.
-    """
+    """One file, by one of nnU-Net's readers; a UserError where it cannot be read."""
     voxels, properties = read_volume(file, reader, is_mask=is_mask)
     stored = properties.get("sitk_stuff", {}) | properties.get("nibabel_stuff", {})
     position = {key: np.asarray(stored[key]) for key in ("origin", "direction", "original_affine") if key in stored}
@@ -82,11 +78,7 @@ def read_file(file: Path, reader: Any, *, is_mask: bool = False) -> Volume:
 
 
 def read_files(scan: Scan, dataset_json: dict[str, Any]) -> list[Volume]:
-    """All files of a scan, its mask last.
-
-    Raises:
-        UserError: One cannot be read.
-    """
+    """All files of a scan, its mask last; a UserError where one cannot be read."""
     files = [*scan.images, *([scan.mask] if scan.mask else [])]
     return [read_file(file, reader_of(file, dataset_json), is_mask=file == scan.mask) for file in files]
 
@@ -121,11 +113,9 @@ def _grid_findings(scan: Scan, first: Volume, other: Volume) -> Iterator[Finding
     for key, (found, expected) in grids.items():
         if len(found) != len(expected) or not np.allclose(found, expected):
             message = f"{other.file} has {key} {found}, the scan's first channel {expected}"
-            fix = "resample the file to the grid of the first channel"
-            yield Finding("error", "grid", message, [scan.case], fix)
+            yield Finding("error", "grid", message, [scan.case], "resample the file to the grid of the first channel")
             return
-    moved = [key for key, found in other.position.items() if not np.allclose(found, first.position[key], atol=1e-3)]
-    if moved:
+    if moved := [i for i, found in other.position.items() if not np.allclose(found, first.position[i], atol=1e-3)]:
         message = f"{other.file} has another {' and '.join(sorted(moved))} than the scan's first channel"
         fix = "look at the overlay; if the voxels match, copy the header of the first channel"
         yield Finding("warning", "grid-position", message, [scan.case], fix)
@@ -139,13 +129,9 @@ def check_scan(
     *,
     may_be_masks: bool = False,
 ) -> list[str]:
-    """Read a scan and check that training can use it.
+    """Read a scan and check that training can use it; what is worth a look, in sentences without the scan's name.
 
-    Args:
-        may_be_masks: the labelled images look like masks, so unlabelled ones may as well.
-
-    Returns:
-        What is worth a look, in whole sentences without the scan's name.
+    ``may_be_masks`` says that the labelled images look like masks, so unlabelled ones may as well.
 
     Raises:
         UserError: as ``read_scan``, or there is nothing to learn from the scan.
@@ -166,11 +152,7 @@ def check_scan(
 def read_scan(
     files: Sequence[str], plans: PlansManager, configuration: ConfigurationManager, dataset_json: dict[str, Any]
 ) -> list[Volume]:
-    """Read a scan and check that nnU-Net can preprocess it.
-
-    Raises:
-        UserError: naming the file and the fix.
-    """
+    """Read a scan and check that nnU-Net can preprocess it; a UserError where it cannot."""
     reader, scan = plans.image_reader_writer_class(), Scan("Un", "", [Path(file) for file in files], None)
     volumes = [read_file(file, reader) for file in scan.images]
     for finding in file_findings(scan, volumes, len(channel_names(dataset_json))):

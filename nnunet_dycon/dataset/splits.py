@@ -30,7 +30,7 @@ def read_splits(preprocessed_dataset_folder_base: str | Path) -> list[dict] | No
     if not file.is_file():
         return None
     splits = read_json(file, "write it again or delete it")
-    if not isinstance(splits, list) or not all(_is_fold(fold) for fold in splits):
+    if not isinstance(splits, list) or not all(map(_is_fold, splits)):
         raise UserError(f'{file} must be a list of folds, each {{"train": [...], "val": [...]}}')
     for number, fold in enumerate(splits):
         for key in ("train", "val", "unlabeled"):
@@ -81,15 +81,15 @@ def unlabeled_in_splits(splits: Sequence[dict] | None, fold: int | str) -> list[
         UserError: a fold beyond the file while other folds name unlabelled cases; nnU-Net would draw a random
             split of all cases for it and train on masks that are to stay unseen.
     """
-    splits = splits or []
+    named: list[list[str]] = [i.get("unlabeled", []) for i in splits or []]
     if fold == "all":
-        return sorted({case for i in splits for case in i.get("unlabeled", [])})
-    if int(fold) < len(splits):
-        return sorted(splits[int(fold)].get("unlabeled", []))
-    if any(i.get("unlabeled") for i in splits):
+        return sorted({case for cases in named for case in cases})
+    if int(fold) < len(named):
+        return sorted(named[int(fold)])
+    if any(named):
         raise UserError(
-            f"splits_final.json has {len(splits)} fold(s) and names unlabelled cases, but not for fold {fold}. "
-            f"Choose a fold below {len(splits)}, or add fold {fold} with its key 'unlabeled'"
+            f"splits_final.json has {len(named)} fold(s) and names unlabelled cases, but not for fold {fold}. "
+            f"Choose a fold below {len(named)}, or add fold {fold} with its key 'unlabeled'"
         )
     return []
 
@@ -98,8 +98,7 @@ def check_disjoint(train: Iterable[str], val: Iterable[str], unlabeled: Iterable
     """Raise a UserError if an unlabelled case is also a training or a validation case."""
     unlabeled = set(unlabeled)
     for name, cases in (("labelled for training", train), ("a validation case", val)):
-        both = sorted(unlabeled & set(cases))
-        if both:
+        if both := sorted(unlabeled & set(cases)):
             raise UserError(
                 f"unlabelled cases are also {name}: {few(both)}. Remove them from imagesUn (or the key 'unlabeled' of "
                 "splits_final.json), or from the labelled cases"
@@ -109,11 +108,7 @@ def check_disjoint(train: Iterable[str], val: Iterable[str], unlabeled: Iterable
 def check_fold(
     train: Sequence[str], val: Sequence[str], unlabeled: Iterable[str], *, known: Collection[str], fold: int | str
 ) -> None:
-    """Check what is known of a fold by the names alone.
-
-    Args:
-        known: all labelled cases that are preprocessed, and those of the raw dataset where it is there.
-        fold: its number, or "all", for the message.
+    """Check what is known of a fold by the names alone, given all ``known`` labelled cases.
 
     Raises:
         UserError: no training or validation case, a name that does not exist, or a case with two roles.
@@ -143,15 +138,10 @@ def check_before_training(
 ) -> dict[str, str]:
     """Refuse what training would stumble over: in imagesUn, the labelled cases and splits_final.json.
 
-    Args:
-        base: the dataset's folder in nnUNet_preprocessed.
-        fold: the fold that is trained; None checks all that splits_final.json has.
+    ``base`` is the dataset's folder in nnUNet_preprocessed; without ``fold`` all of splits_final.json are checked.
 
     Returns:
         The cases of imagesUn with their sources.
-
-    Raises:
-        UserError: naming file or case, cause and fix.
     """
     manager = PlansManager(plans)
     folder = base / configuration_of(manager, configuration_name).data_identifier

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_dycon.dataset.comparison import LABELED, compare
 from nnunet_dycon.dataset.preprocessed_files import is_whole, open_image
@@ -35,41 +35,31 @@ from nnunet_dycon.files.whole_files import check_writable, partial_folder, remov
 # What a preprocessed scan depends on; patch size, batch size and network may change without it.
 _PLANS_KEYS = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
 _CONFIGURATION_KEYS = (
-    "preprocessor_name",
-    "spacing",
-    "normalization_schemes",
-    "use_mask_for_norm",
-    "resampling_fn_data",
+    "preprocessor_name", "spacing", "normalization_schemes", "use_mask_for_norm", "resampling_fn_data",
     "resampling_fn_data_kwargs",
-)
+)  # fmt: skip
 
 
 class _Job(NamedTuple):
-    """A case to be preprocessed."""
+    """A case to be preprocessed; the record of what it is made from is written last."""
 
-    case: str
     files: list[Path]
-    folder: Path
+    image: Path
     record: dict[str, Any]
-    """What it is made from, written last."""
 
     def is_done(self) -> bool:
         """Whether the case is there, made with these plans from these files; a new source is written down."""
-        image = self.folder / f"{self.case}.b2nd"
-        found = record_of(image)
-        same = all(found.get(key) == self.record[key] for key in ("plans", "files"))
-        if same and is_whole(image) and found != self.record:
-            write_json(self.record, image.with_suffix(".json"))
-        return same and is_whole(image)
+        found = record_of(self.image)
+        done = all(found.get(key) == self.record[key] for key in ("plans", "files")) and is_whole(self.image)
+        if done and found != self.record:
+            write_json(self.record, self.image.with_suffix(".json"))
+        return done
 
 
 def preprocessing_fingerprint(plans: PlansManager, configuration_name: str) -> str:
     """Hash of everything in the plans that the preprocessed images depend on."""
     configuration = plans.get_configuration(configuration_name).configuration
-    relevant = [
-        {key: plans.plans.get(key) for key in _PLANS_KEYS},
-        {key: configuration.get(key) for key in _CONFIGURATION_KEYS},
-    ]
+    relevant = [{i: plans.plans.get(i) for i in _PLANS_KEYS}, {i: configuration.get(i) for i in _CONFIGURATION_KEYS}]
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
 
 
@@ -88,11 +78,8 @@ def preprocess_unlabeled(
 
     A case is done when its ``CASE.json`` is there and names the present plans and source files; it is written last.
     Without ``imagesUn`` on this machine the cases preprocessed earlier with the same plans are taken. Several
-    processes may do it at the same time, as trainings of several folds do: they share the work.
-
-    Args:
-        preprocessed_dataset_folder: folder of the configuration's labelled cases.
-        tell: gets what is worth a look: how new scans compare with the labelled ones, and what is odd in some.
+    processes may do it at the same time, as trainings of several folds do: they share the work. The preprocessed folder
+    is that of the labelled cases; ``tell`` gets how new scans compare with the labelled ones, and what is odd in some.
 
     Returns:
         The cases that are ready, sorted, each with its source: the folder in imagesUn, empty for imagesUn itself.
@@ -108,51 +95,41 @@ def preprocess_unlabeled(
         return _cases_without_raw_images(folder, fingerprint)
     scans = find_raw_scans(raw_folder, dataset_json, manager)
     remove_leftovers(folder)
-    jobs = [_Job(case, files, folder, _wanted(fingerprint, files)) for case, files in scans.items()]
+    jobs = []
+    for case, files in scans.items():
+        record = {"plans": fingerprint, "files": _signature(files)}
+        if source := source_of(files):  # older records have none
+            record["source"] = source
+        jobs.append(_Job(files, folder / f"{case}.b2nd", record))
     if todo := [job for job in jobs if not job.is_done()]:
         check_writable(folder)
-        groups = {LABELED: [*RawDataset(raw_folder.parent, dataset_json).images("Tr").values()]}
-        for job in todo:
-            groups.setdefault(job.record.get("source", "imagesUn"), []).append(job.files)
-        _preprocess(todo, groups, plans, configuration_name, dataset_json, num_processes, progress, tell)
-    return {job.case: job.record.get("source", "") for job in jobs}
-
-
-def _wanted(fingerprint: str, files: list[Path]) -> dict[str, Any]:
-    """A case's record; the source only where there is one, as older records have none."""
-    source = source_of(files)
-    return {"plans": fingerprint, "files": _signature(files)} | ({"source": source} if source else {})
+        raw = RawDataset(raw_folder.parent, dataset_json)
+        configuration = manager.get_configuration(configuration_name)
+        work = partial(_preprocess_case, plans=manager, configuration=configuration, dataset_json=dataset_json)
+        _preprocess(todo, raw, work, tell, num_processes=num_processes, progress=progress)
+    return {job.image.stem: job.record.get("source", "") for job in jobs}
 
 
 def _preprocess(
-    jobs: list[_Job],
-    groups: dict[str, list[list[Path]]],
-    plans: dict,
-    configuration_name: str,
-    dataset_json: dict,
-    num_processes: int,
-    progress: bool,
-    tell: Callable[[str], Any],
+    jobs: list[_Job], raw: RawDataset, work: Callable[..., list[str]], tell: Callable[[str], Any], **pool: Any
 ) -> None:
-    """Compare the labelled and the new scans, in ``groups``, then preprocess these; errors and notes are told once."""
-    comparison = compare(groups, dataset_json, num_processes=num_processes, progress=progress)
+    """Compare the labelled and the new scans, then ``work`` on these; errors and notes are told once."""
+    groups = {LABELED: [*raw.images("Tr").values()]}
+    for job in jobs:
+        groups.setdefault(job.record.get("source", "imagesUn"), []).append(job.files)
+    comparison = compare(groups, raw.dataset_json, **pool)
     if table := comparison.table():
         tell(f"Some labelled and unlabelled scans, medians:\n{table}")
     for warning in comparison.warnings():
         tell(f"warning: {warning}")
+    work = partial(work, may_be_masks=comparison.labeled_look_like_masks)
     random.Random().shuffle(jobs)  # so that processes that start together work on different cases
-    work = partial(
-        _preprocess_case, plans=plans, configuration_name=configuration_name, dataset_json=dataset_json,
-        may_be_masks=comparison.labeled_look_like_masks,
-    )  # fmt: skip
-    description = "Preprocessing unlabelled cases"
-    outcomes = completed(work, jobs, num_processes=num_processes, description=description, progress=progress)
     notes, errors = {}, {}
-    for i, future in outcomes:
+    for i, future in completed(work, jobs, description="Preprocessing unlabelled cases", **pool):
         if error := future.exception():
-            errors[jobs[i].case] = [str(error) or type(error).__name__]
+            errors[jobs[i].image.stem] = [str(error) or type(error).__name__]
         else:
-            notes[jobs[i].case] = future.result()
+            notes[jobs[i].image.stem] = future.result()
     for note, cases in sorted(by_text(notes)):
         tell(f"warning: {cases}: {note}")
     if errors:
@@ -183,24 +160,22 @@ def _cases_without_raw_images(folder: Path, fingerprint: str) -> dict[str, str]:
 
 
 def _preprocess_case(
-    job: _Job, *, plans: dict, configuration_name: str, dataset_json: dict, may_be_masks: bool
+    job: _Job, *, plans: PlansManager, configuration: ConfigurationManager, dataset_json: dict, may_be_masks: bool
 ) -> list[str]:
     """Preprocess one case in a temporary folder and move its image, then its record, to their places; its notes."""
-    manager = PlansManager(plans)
-    configuration = manager.get_configuration(configuration_name)
-    files, record = [str(i) for i in job.files], job.folder / f"{job.case}.json"
+    files, record = [str(i) for i in job.files], job.image.with_suffix(".json")
     if job.is_done():  # by another process, meanwhile
         return []
     record.unlink(missing_ok=True)
-    notes = check_scan(files, manager, configuration, dataset_json, may_be_masks=may_be_masks)
-    with partial_folder(job.folder, job.case) as temporary, sheared_affines_mended():
+    notes = check_scan(files, plans, configuration, dataset_json, may_be_masks=may_be_masks)
+    with partial_folder(job.image.parent, job.image.stem) as temporary, sheared_affines_mended():
         preprocessor = configuration.preprocessor_class(verbose=False)
-        preprocessor.run_case_save(str(temporary / job.case), files, None, manager, configuration, dataset_json)
-        image = temporary / f"{job.case}.b2nd"
+        preprocessor.run_case_save(str(temporary / job.image.stem), files, None, plans, configuration, dataset_json)
+        image = temporary / job.image.name
         if not np.isfinite(open_image(image)[:].sum(dtype=np.float64)):
             raise UserError("preprocessing made voxels that are NaN or infinite; look at the scan's intensities")
         (temporary / "record.json").write_text(json.dumps(job.record), encoding="utf-8")
         if not job.is_done():
-            os.replace(image, job.folder / image.name)
+            os.replace(image, job.image)
             os.replace(temporary / "record.json", record)
     return notes

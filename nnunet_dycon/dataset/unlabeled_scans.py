@@ -22,11 +22,7 @@ _READER_OF_ALL_CHANNELS = "NaturalImage2DIO"
 
 
 def raw_unlabeled_folder(dataset_name: str) -> Path | None:
-    """``nnUNet_raw/DATASET/imagesUn``, or None where it or nnUNet_raw is missing (as on training-only machines).
-
-    Raises:
-        UserError: ``imagesUn`` is there, but no folder.
-    """
+    """``nnUNet_raw/DATASET/imagesUn``, None where it or nnUNet_raw is missing; a UserError where it is no folder."""
     if not nnUNet_raw.is_set():
         return None
     folder = Path(nnUNet_raw) / dataset_name / "imagesUn"
@@ -62,12 +58,11 @@ def find_raw_scans(folder: Path, dataset_json: dict, plans: PlansManager) -> dic
 def _check_files(cases: dict[str, list[Path]], folder: Path, dataset_json: dict, plans: PlansManager) -> None:
     if broken := [path.name for paths in cases.values() for path in paths if not path.is_file()]:
         raise UserError(f"{folder} holds folders or broken links in place of files: {few(broken)}. Remove them")
-    one_file = plans.plans["image_reader_writer"] == _READER_OF_ALL_CHANNELS
-    number, ending = 1 if one_file else len(channel_names(dataset_json)), dataset_json["file_ending"]
-    wrong = [case for case, paths in cases.items() if [i.name for i in paths] != channel_files(case, number, ending)]
-    if wrong:
+    ending, one_file = dataset_json["file_ending"], plans.plans["image_reader_writer"] == _READER_OF_ALL_CHANNELS
+    n = 1 if one_file else len(channel_names(dataset_json))
+    if wrong := [i for i, paths in cases.items() if [path.name for path in paths] != channel_files(i, n, ending)]:
         raise UserError(
-            f"cases in {folder} do not have the {number} channel file(s) 0000 to {number - 1:04d} that "
+            f"cases in {folder} do not have the {n} channel file(s) 0000 to {n - 1:04d} that "
             f"dataset.json names: {few(wrong)}. Add or remove channel files"
         )
 
@@ -86,11 +81,7 @@ def record_of(image: Path) -> dict[str, Any]:
 
 
 def cases_of_images_un(dataset_name: str, dataset_json: dict, plans: PlansManager, folder: Path) -> dict[str, str]:
-    """The cases of imagesUn with their sources; without it those preprocessed beside the labelled ones of ``folder``.
-
-    Raises:
-        UserError: as ``find_raw_scans``.
-    """
+    """The cases of imagesUn, as ``find_raw_scans`` has them, with their sources; without it those preprocessed."""
     if raw_folder := raw_unlabeled_folder(dataset_name):
         return {case: source_of(files) for case, files in find_raw_scans(raw_folder, dataset_json, plans).items()}
     records = sorted(preprocessed_unlabeled_folder(folder).glob("*.json"))
@@ -106,11 +97,7 @@ def sources_text(sources: Mapping[str, str]) -> str:
 
 
 def read_plans(file: Path) -> dict:
-    """Content of a plans file ``nnUNet_preprocessed/DATASET/PLANS.json``.
-
-    Raises:
-        UserError: it is missing, no JSON object, or lacks what preprocessing needs.
-    """
+    """Content of ``nnUNet_preprocessed/DATASET/PLANS.json``; a UserError where it lacks what preprocessing needs."""
     fix = f"run {planning(file.parent.name, file.stem)}"
     if not file.is_file():
         others = sorted(i.stem for i in file.parent.glob("*lans*.json") if i != file)
@@ -119,18 +106,13 @@ def read_plans(file: Path) -> dict:
         )
     plans = read_json_object(file, fix)
     needed = ("plans_name", "configurations", "image_reader_writer", "transpose_forward")
-    missing = [key for key in needed if key not in plans]
-    if missing:
+    if missing := [key for key in needed if key not in plans]:
         raise UserError(f"{file} lacks {' and '.join(missing)}; {fix}")
     return plans
 
 
 def configuration_of(plans: PlansManager, name: str) -> ConfigurationManager:
-    """The configuration ``name`` of the plans.
-
-    Raises:
-        UserError: the plans have no such configuration.
-    """
+    """The configuration ``name`` of the plans; a UserError where they have none of this name."""
     if name not in plans.available_configurations:
         raise UserError(
             f"the plans {plans.plans_name} have no configuration {name!r}; they have "

@@ -46,8 +46,8 @@ def add_labels(dataset: int | str, masks: Path, *, num_processes: int = 1, progr
     """Move cases of imagesUn to imagesTr, with masks from a folder, which are copied to labelsTr.
 
     Raises:
-        UserError: anything wrong with the names, grids or values of the masks, or with the JSON files that name the
-            cases; then every file is where it was. A file that cannot be written; then the same call finishes.
+        UserError: names, grids or values of masks, or JSON files that name the cases, are wrong: then every file is
+            where it was. A file cannot be written: then the same call finishes.
     """
     raw = open_raw_dataset(dataset)
     folder, record = raw.preprocessed_folder(), read_split_record(raw.folder)
@@ -68,18 +68,21 @@ def add_labels(dataset: int | str, masks: Path, *, num_processes: int = 1, progr
 
 
 def _find_scans(raw: RawDataset, masks: Path, splits: Sequence[dict[str, Any]]) -> tuple[list[Scan], list[Scan]]:
-    """The scans that a folder of masks is for: new ones, and those whose mask an earlier run has copied to labelsTr.
-
-    Raises:
-        UserError: no mask, or files that do not belong to one unlabelled case each; all of them are named.
-    """
+    """The scans that a folder of masks is for: new ones, and those whose mask an earlier run has copied to labelsTr."""
     found = _masks(masks, raw)
     images = {part: raw.images(part) for part in ("Tr", "Un", "Ts")}
-    scans = [Scan("Un", case, images["Un"].get(case, []), file) for case, file in found.items()]
-    new = [i for i in scans if i.case in images["Ts"] or not _is_copied(found[i.case], raw)]
+    new: list[Scan] = []
+    begun: list[Scan] = []
+    for case, file in found.items():
+        label = raw.folder / "labelsTr" / file.name
+        is_copied = label.is_file() and filecmp.cmp(label, file, shallow=False) and case not in images["Ts"]
+        (begun if is_copied else new).append(Scan("Un", case, images["Un"].get(case, []), file))
     faults = [fault for scan in new for fault in _name_faults(scan, raw, images)]
-    _refuse([*faults, *_split_faults({*found}, splits)])
-    return new, [i for i in scans if i not in new]
+    for number, fold in enumerate(splits):  # which would learn from masks of cases that it calls unlabelled
+        if both := few(sorted(found.keys() & fold.get("unlabeled", []))):
+            faults.append(f"splits_final.json names {both} under 'unlabeled' in fold {number}; remove them there first")
+    _refuse(faults)
+    return new, begun
 
 
 def _masks(folder: Path, raw: RawDataset) -> dict[str, Path]:
@@ -93,11 +96,6 @@ def _masks(folder: Path, raw: RawDataset) -> dict[str, Path]:
     strangers = [file for file in sorted(folder.glob("[!.]*")) if file.name not in names]
     _refuse([f"{i} is no mask CASE{ending}; convert it or take it out of the folder" for i in strangers])
     return found
-
-
-def _is_copied(mask: Path, raw: RawDataset) -> bool:
-    label = raw.folder / "labelsTr" / mask.name
-    return label.is_file() and filecmp.cmp(label, mask, shallow=False)
 
 
 def _name_faults(scan: Scan, raw: RawDataset, images: dict[str, dict[str, list[Path]]]) -> Iterator[str]:
@@ -115,20 +113,8 @@ def _name_faults(scan: Scan, raw: RawDataset, images: dict[str, dict[str, list[P
         yield f"case {case} has the channel files {few(names)}; number them from 0000"
 
 
-def _split_faults(cases: set[str], splits: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Cases that a fold calls unlabelled although it will learn from their masks."""
-    for number, fold in enumerate(splits):
-        if both := sorted(cases.intersection(fold.get("unlabeled", []))):
-            yield f"splits_final.json names {few(both)} under 'unlabeled' in fold {number}; remove them there first"
-
-
 def _check_scans(raw: RawDataset, scans: Sequence[Scan], num_processes: int, progress: bool) -> list[str]:
-    """Read the images and masks of all scans; what is worth a look but no fault.
-
-    Raises:
-        UserError: files that cannot be read, grids that differ in size, spacing, origin or direction, or values that
-            dataset.json does not name; all of them.
-    """
+    """The warnings of all scans; faults of any are an error."""
     check = partial(_check_scan, raw=raw)
     results = map_cases(check, scans, num_processes=num_processes, description="checking masks", progress=progress)
     _refuse([fault for faults, _ in results for fault in faults])
@@ -136,7 +122,7 @@ def _check_scans(raw: RawDataset, scans: Sequence[Scan], num_processes: int, pro
 
 
 def _check_scan(scan: Scan, raw: RawDataset) -> tuple[list[str], list[str]]:
-    """Faults and warnings of one scan."""
+    """Read a scan with its mask: faults of files, grid, position and values, and what is worth a look but no fault."""
     try:
         volumes = read_files(scan, raw.dataset_json)
     except UserError as error:
@@ -229,11 +215,7 @@ def _with(names: Sequence[str], more: Sequence[str]) -> list[str]:
 
 
 def preprocessing_commands(folder: Path | None, name: str) -> str:
-    """nnU-Net's preprocessing of every configuration that was preprocessed before; data that plans share once.
-
-    Raises:
-        UserError: a JSON file of the preprocessed folder is damaged.
-    """
+    """nnU-Net's for every preprocessed configuration, shared data once; a UserError where a JSON file is damaged."""
     files = sorted(folder.glob("*.json"), key=lambda file: (len(file.stem), file.stem)) if folder else []
     found: dict[str, list[str]] = defaultdict(list)
     named: set[Path] = set()

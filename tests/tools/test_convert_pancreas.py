@@ -9,8 +9,7 @@ import SimpleITK as sitk
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.convert.datasets import pancreas
-from nnunet_dycon.tools.convert.dicom import read_series
-from nnunet_dycon.tools.convert.pairing import check_pairing, contrasts_hu
+from nnunet_dycon.tools.convert.dicom import check_pairing, contrasts_hu, read_series
 from nnunet_dycon.tools.convert.run import Conversion, convert
 from tests.helpers.convert_fixtures import (
     abdomen,

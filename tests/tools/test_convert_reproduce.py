@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_dycon.tools.convert.protocols import PROTOCOLS
+from nnunet_dycon.tools.convert.datasets import PROTOCOLS
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 FOLDERS = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}

@@ -9,8 +9,8 @@ import pytest
 
 from nnunet_dycon.dataset.case_lists import read_list
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools.convert.datasets import PROTOCOLS, get_protocol
 from nnunet_dycon.tools.convert.plan import load_list
-from nnunet_dycon.tools.convert.protocols import PROTOCOLS, get_protocol
 
 SHARED_LISTS = Path(__file__).parents[2].parent / "shared" / "data" / "lists"
 

@@ -15,7 +15,7 @@ from nnunet_dycon.dataset.raw_dataset import open_raw_dataset
 from nnunet_dycon.dataset.splits import check_disjoint, read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.audit.roles import uses_of
-from nnunet_dycon.tools.convert.protocols import get_protocol
+from nnunet_dycon.tools.convert.datasets import get_protocol
 from nnunet_dycon.tools.split import report, run
 from nnunet_dycon.tools.split.division import CasePool, SplitOptions, count_of, divide
 from nnunet_dycon.tools.split.run import split_in_place, split_into_new_dataset

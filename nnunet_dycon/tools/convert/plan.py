@@ -26,14 +26,13 @@ CaseFile = tuple[str, str, Path]
 class Published:
     """One published division: ``lists/PREFIX/train.txt``, ``test.txt`` and perhaps ``validation.txt``.
 
-    Attributes:
-        prefix: Of the protocols' names, which are ``PREFIX-SUFFIX``.
-        labeled: Suffix to the number of labelled cases.
-        configuration, volumes_per_patient, warning: See ``Protocol``.
+    The last three attributes are those of ``Protocol``.
     """
 
     prefix: str
+    """Of the protocols' names, which are ``PREFIX-SUFFIX``."""
     labeled: Mapping[str, int]
+    """Suffix to the number of labelled cases."""
     configuration: str = "3d_fullres"
     volumes_per_patient: int = 1
     warning: str = ""
@@ -83,12 +82,9 @@ class Benchmark:
         return self.title.lower()
 
     def case_name(self, entry: str) -> str:
-        """The nnU-Net case name of an entry of a published list, or of a file or folder stem of the download.
+        """The nnU-Net case name of an entry of a list, or of a file or folder stem; a UserError where it names no case.
 
         Blanks, carriage returns and the ending ``.h5`` make no difference.
-
-        Raises:
-            UserError: The entry names no case of this dataset.
         """
         match = re.fullmatch(self.entry, entry.strip().removesuffix(".h5"))
         if match is None:
@@ -100,11 +96,7 @@ class Benchmark:
         return [self.case_name(entry) for entry in load_list(f"{published.prefix}/{part}.txt")]
 
     def in_order(self, channels: Sequence[str]) -> list[str]:
-        """The chosen channels, or all for ``["all"]``, in the order of the dataset's.
-
-        Raises:
-            UserError: None is chosen, or one that there is not.
-        """
+        """The chosen channels (``["all"]``: all) in the dataset's order; a UserError where there is no such one."""
         if [*channels] == ["all"]:
             return [*self.channels]
         if not channels or {*channels} - {*self.channels}:
@@ -149,14 +141,11 @@ class DatasetPlan:
     """What a download holds and what becomes of it; ``Benchmark.plan`` fills it step by step.
 
     Attributes:
-        benchmark: The dataset.
         layout: The distribution that was recognised, in words.
-        source: The download folder.
-        found: Its files, with the match of the layout's regular expression of their names.
+        found: The files of ``source``, the download, with the match of the layout's regular expression of their names.
         channel_names: In the order of the channels; nnU-Net derives the normalisation from them.
         labels: nnU-Net's ``labels``: name to value, or to a list of values for regions.
         regions_class_order: nnU-Net's key of this name; None without regions.
-        cases: The cases to convert.
         failures: Cases that cannot be converted, and why.
         skipped: Cases that are left out on purpose, and why.
         notes: What holds for all cases, e.g. an assumed spacing, or headers that are not read.
@@ -201,13 +190,9 @@ class DatasetPlan:
         parameters: Mapping[str, Any],
         fix: str = "unpack the download again",
     ) -> None:
-        """Plan each case that has every kind of file once; the others fail.
+        """Plan each case that has every kind of file that is ``needed`` once, in this order; the others fail.
 
-        Args:
-            files: The files of the download.
-            needed: The kinds, in the order in which ``load`` gets them.
-            load, parameters: See ``CasePlan``; the same for all cases.
-            fix: What to do where a kind is missing.
+        ``load`` and ``parameters`` are those of ``CasePlan``, ``fix`` is what to do where a kind is missing.
         """
         groups: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
         for name, kind, path in files:
@@ -254,14 +239,10 @@ def _problem(kind: str, found: Mapping[str, Sequence[Path]], fix: str) -> str:
 
 
 def recognise(benchmark: Benchmark, source: Path) -> DatasetPlan:
-    """A plan, still without cases, of the distribution of a dataset that a folder holds.
-
-    Raises:
-        UserError: The folder is none, holds no distribution, or several, which must not be mixed.
-    """
+    """A plan, still without cases, of the distribution in a folder; a UserError where there is none, or several."""
     check_folder(source, "--source")
-    found = {layout: find_files(source, pattern) for layout, (pattern, _) in benchmark.layouts.items()}
-    there = [layout for layout, paths in found.items() if paths]
+    layouts = {layout: find_files(source, pattern) for layout, (pattern, _) in benchmark.layouts.items()}
+    there = {layout: found for layout, found in layouts.items() if found}
     if not there:
         raise _nothing_found(benchmark, source)
     if len(there) > 1:
@@ -269,8 +250,8 @@ def recognise(benchmark: Benchmark, source: Path) -> DatasetPlan:
             f"--source {source} holds {' and '.join(there)} files; they are preprocessed differently: give the folder "
             "of one"
         )
-    (layout,) = there
-    return DatasetPlan(benchmark=benchmark, layout=layout, source=source, found=found[layout])
+    ((layout, found),) = there.items()
+    return DatasetPlan(benchmark=benchmark, layout=layout, source=source, found=found)
 
 
 def check_folder(folder: Path, option: str) -> None:

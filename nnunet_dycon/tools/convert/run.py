@@ -26,8 +26,6 @@ class Conversion:
     """A dataset folder that a plan is carried out in; every change of its cases is on disk before a call returns.
 
     Attributes:
-        plan: What is converted.
-        folder: ``nnUNet_raw/DatasetNNN_Name``.
         cases: What is recorded of the cases that were converted, now or in an earlier run, by name.
         written: Cases converted in this run.
         failures: Cases that could not be converted, and how to correct it.
@@ -47,26 +45,26 @@ class Conversion:
             "channels": {str(number): name for number, name in enumerate(plan.channel_names)},
             "labels": dict(plan.labels),
         }
-        self.cases: dict[str, dict[str, Any]] = self._earlier_cases()
+        earlier = self._earlier_run()
+        self.cases: dict[str, dict[str, Any]] = earlier["cases"]
+        for key, value in self._identity.items():
+            if self.cases and earlier.get(key) != value:
+                raise UserError(
+                    f"{folder} was converted with {key} {earlier.get(key)!r}, now it is {value!r}; choose another -d, "
+                    "or remove the folder"
+                )
         check_writable(folder)
         self.save()
 
-    def _earlier_cases(self) -> dict[str, dict[str, Any]]:
-        if not self._file.exists():
-            if self.folder.is_dir() and any(self.folder.iterdir()):
-                raise UserError(
-                    f"{self.folder} exists and was not made by 'nnunet-dycon convert'; choose another -d or --name, or "
-                    "remove it"
-                )
-            return {}
-        content = read_json_object(self._file, f"remove {self.folder} and convert again")
-        for key, value in self._identity.items():
-            if content["cases"] and content.get(key) != value:
-                raise UserError(
-                    f"{self.folder} was converted with {key} {content.get(key)!r}, now it is {value!r}; choose another "
-                    "-d, or remove the folder"
-                )
-        return content["cases"]
+    def _earlier_run(self) -> dict[str, Any]:
+        if self._file.exists():
+            return read_json_object(self._file, f"remove {self.folder} and convert again")
+        if self.folder.is_dir() and any(self.folder.iterdir()):
+            raise UserError(
+                f"{self.folder} exists and was not made by 'nnunet-dycon convert'; choose another -d or --name, or "
+                "remove it"
+            )
+        return {"cases": {}}
 
     def files(self, name: str) -> list[Path]:
         """The files of a case in the order in which they appear: the label first.
@@ -147,10 +145,8 @@ def convert(plan: DatasetPlan, folder: Path, *, num_processes: int = 1, progress
     """Write the cases of a plan as a complete nnU-Net raw dataset, in a folder that is new or of an earlier run.
 
     A case that fails does not stop the others. A case that an earlier run converted from the same files (size and
-    time of change) with the same parameters is left as it is. One conversion at a time into a folder.
-
-    Raises:
-        UserError: The folder belongs to another dataset.
+    time of change) with the same parameters is left as it is. One conversion at a time into a folder; a UserError where
+    it is another dataset's.
     """
     conversion = Conversion(plan, folder)
     for subfolder in ("imagesTr", "labelsTr"):

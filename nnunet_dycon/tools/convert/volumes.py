@@ -33,12 +33,7 @@ def load_images(
 
 
 def on_one_grid(
-    images: dict[str, sitk.Image],
-    mask: str,
-    values: Mapping[int, int],
-    *,
-    check: bool,
-    resampled: Collection[str] = (),
+    images: dict[str, sitk.Image], mask: str, values: Mapping[int, int], *, check: bool, resampled: Collection[str] = ()
 ) -> CaseVolumes:
     """Lay a mask and images on the first image, voxel by voxel, once their headers agree.
 
@@ -88,11 +83,7 @@ def check_finite(array: np.ndarray, path: Path) -> None:
 
 
 def label_on_grid(label: np.ndarray, values: Mapping[int, int], grid: sitk.Image) -> sitk.Image:
-    """A label map (z, y, x) as uint8 on the grid of the image it belongs to, values as ``on_one_grid`` maps them.
-
-    Raises:
-        UserError: The shapes differ, or a value is no label.
-    """
+    """A label map (z, y, x) as uint8 on a grid, values as ``on_one_grid`` maps them; a UserError if they do not fit."""
     shape = grid.GetSize()[::-1]
     if label.shape != shape:
         raise UserError(
@@ -124,21 +115,14 @@ def spacing_text(spacing_mm: Sequence[float]) -> str:
 
 
 def _differences(image: sitk.Image, other: sitk.Image, name: str, other_name: str, check: bool) -> list[str]:
-    """Notes on two images that have to share a grid, the header of the first being kept.
-
-    Raises:
-        UserError: The sizes differ, or, if ``check``, the headers put a corner more than a voxel apart.
-    """
+    """Notes on two images that have to share a grid, the header of the first being kept; ``check`` refuses others."""
     if image.GetSize() != other.GetSize():
         raise UserError(
             f"{other_name} has {other.GetSize()} voxels (x, y, z) and {name} {image.GetSize()}; they ought to share "
             "a grid: download both again"
         )
-    notes = [
-        f"the header of {each_name} is sheared; the nearest rotation is used"
-        for each, each_name in ((image, name), (other, other_name))
-        if reading.is_sheared(each)
-    ]
+    sheared = [i for each, i in ((image, name), (other, other_name)) if reading.is_sheared(each)]
+    notes = [f"the header of {i} is sheared; the nearest rotation is used" for i in sheared]
     offset_voxels = _corner_offset_mm(image, other) / min(image.GetSpacing())
     if offset_voxels > MAX_CORNER_OFFSET_VOXELS:
         apart = f"the headers of {name} and {other_name} lie {offset_voxels:.1f} voxels apart ({_why(image, other)})"
@@ -174,11 +158,7 @@ def _why(image: sitk.Image, other: sitk.Image) -> str:
 def _resampled(
     image: sitk.Image, grid: sitk.Image, name: str, grid_name: str, check: bool
 ) -> tuple[sitk.Image, list[str]]:
-    """An image on another grid, linearly by the headers, 0 where it does not reach, and notes.
-
-    Raises:
-        UserError: By the headers it covers less than half of the grid, and ``check`` is asked for.
-    """
+    """An image on another grid, linearly by the headers, 0 where it does not reach, and notes."""
     identity = sitk.Transform(3, sitk.sitkIdentity)
     inside = sitk.Resample(sitk.Cast(image * 0 + 1, sitk.sitkUInt8), grid, identity, sitk.sitkNearestNeighbor)
     covered = float(sitk.GetArrayViewFromImage(inside).mean())

@@ -23,9 +23,7 @@ class SplitOptions:
     """How cases are chosen; exactly one of ``protocol``, ``labeled`` and ``labeled_list`` is set.
 
     Attributes:
-        protocol: A published protocol.
         labeled: Number (``8``) or share (``10%``) of the training cases that are labelled.
-        labeled_list: File that names the labelled cases.
         test: Number or share of the cases, or a file that names them; None keeps the source's own test cases.
         seed: Draw at random with this seed; None takes the first cases (for ``test``: the last).
         folds: So many folds over the labelled cases, each validating on its part of them; None is one fold.
@@ -39,20 +37,24 @@ class SplitOptions:
     folds: int | None = None
 
     def __post_init__(self) -> None:
-        protocol, seed, folds = self.protocol, self.seed, self.folds
-        if protocol and self.test:
+        if self.protocol:
+            self._check_with_protocol(self.protocol)
+        if self.seed is not None:
+            if self.labeled_list and not is_amount(self.test or ""):
+                raise UserError("--seed has no effect with --labeled-list; leave it out")
+            if not 0 <= self.seed < 2**32:
+                raise UserError(f"--seed {self.seed} is out of range; give a number from 0 to {2**32 - 1}")
+        if self.folds is not None and self.folds < 2:
+            raise UserError(f"--folds {self.folds}: give 2 or more, as a rule 5, or leave it out for one fold")
+
+    def _check_with_protocol(self, protocol: Protocol) -> None:
+        if self.test:
             raise UserError("--test contradicts --protocol, which has its own test cases; leave one of them out")
-        if protocol and folds and protocol.validation:
+        if self.folds and protocol.validation:
             raise UserError(
                 f"--folds contradicts --protocol {protocol.name}, which has {len(protocol.validation)} validation "
                 "cases for all trainings; leave --folds out, or use --labeled and --test"
             )
-        if seed is not None and self.labeled_list and not is_amount(self.test or ""):
-            raise UserError("--seed has no effect with --labeled-list; leave it out")
-        if seed is not None and not 0 <= seed < 2**32:
-            raise UserError(f"--seed {seed} is out of range; give a number from 0 to {2**32 - 1}")
-        if folds is not None and folds < 2:
-            raise UserError(f"--folds {folds}: give 2 or more, as a rule 5, or leave it out for one fold")
 
     def recorded(self) -> dict[str, Any]:
         """The options as JSON values; a protocol and files by their name."""
@@ -69,12 +71,9 @@ def is_amount(text: str) -> bool:
 
 
 def count_of(amount: str, total: int, option: str) -> int:
-    """The number of cases, of ``total``, that ``8`` or ``10%`` stands for.
+    """The number of cases, of ``total``, that ``8`` or ``10%`` stands for; a UserError, calling it ``option``, if none.
 
-    Shares are rounded half up and give at least one case. ``option`` is how messages call the amount.
-
-    Raises:
-        UserError: The amount is no number or share, zero, or more than there are.
+    Shares are rounded half up and give at least one case.
     """
     text = amount.strip()
     if not is_amount(text):
@@ -93,14 +92,7 @@ def count_of(amount: str, total: int, option: str) -> int:
 
 @dataclass(frozen=True)
 class CasePool:
-    """The cases there are to divide.
-
-    Attributes:
-        name: How messages call the dataset.
-        training: Cases that may be labelled, unlabelled or tested, sorted.
-        validation: Cases that stay validation cases.
-        test: Cases that are test cases unless a protocol or list says otherwise.
-    """
+    """The cases to divide: ``validation`` stay such, ``test`` as well unless a protocol or list says otherwise."""
 
     name: str
     training: Sequence[str]
@@ -122,11 +114,7 @@ class Division:
     left_out: list[str] = field(default_factory=list)
 
     def folds(self, number: int | None = None) -> list[dict[str, list[str]]]:
-        """``train`` and ``val`` of nnU-Net's ``splits_final.json``: one fold, or the folds that nnU-Net would draw.
-
-        Raises:
-            UserError: There are fewer labelled cases than folds.
-        """
+        """``train`` and ``val`` of one fold, or of nnU-Net's folds; a UserError where labelled cases are fewer."""
         if number is None:
             return [{"train": self.labeled, "val": self.validation or self.labeled}]
         if len(self.labeled) < number:

@@ -25,10 +25,8 @@ class Split:
 
     Attributes:
         dataset_name: DatasetXXX_Name, in place that of the source.
-        source: Name of the dataset that was divided.
         first_fold: Number of the first fold that was written.
         configuration: nnU-Net's configuration that suits the data.
-        warnings: What speaks against the split, in whole sentences.
     """
 
     dataset_name: str
@@ -101,11 +99,7 @@ def checked_split(
     warnings: Sequence[str] = (),
     **about: Any,
 ) -> Split:
-    """The split, still unwritten, once the masks of its labelled cases were looked at; ``about`` is the rest of it.
-
-    Raises:
-        UserError: As ``look_at_masks``.
-    """
+    """The split, still unwritten, once the masks of its labelled cases were looked at; ``about`` is the rest of it."""
     protocol = options.protocol
     missing, flat = look_at_masks(source, masks, division.folds(options.folds), first_fold)
     return Split(
@@ -124,18 +118,14 @@ def check_masks_there(dataset: RawDataset, masks: Mapping[str, Path], cases: Seq
 
 
 def look_at_masks(
-    dataset: RawDataset,
-    masks: Mapping[str, Path],
-    folds: Sequence[Mapping[str, Sequence[str]]],
-    first_fold: int = 0,
+    dataset: RawDataset, masks: Mapping[str, Path], folds: Sequence[Mapping[str, Sequence[str]]], first_fold: int = 0
 ) -> tuple[list[str], bool]:
     """A warning for each fold whose labelled masks lack a class, and whether masks are single slices.
 
     Masks of the folds' training cases are read, each once, until all classes are found; no other one is opened.
 
     Raises:
-        UserError: A mask is missing or cannot be read, or in a fold no mask has any foreground, so that nnU-Net can
-            neither plan nor learn anything.
+        UserError: A mask is missing or cannot be read, or in a fold none has any foreground.
     """
 
     @cache
@@ -172,10 +162,6 @@ def _missing_values(
 
 
 def mask_content(mask: Path, dataset_json: dict[str, Any]) -> tuple[frozenset[int], bool]:
-    """Values of a mask, and whether it is a single slice.
-
-    Raises:
-        UserError: It cannot be read.
-    """
+    """Values of a mask, and whether it is a single slice; a UserError where it cannot be read."""
     voxels, _ = read_volume(mask, reader_of(mask, dataset_json), is_mask=True)
     return frozenset(int(value) for value in np.unique(voxels)), voxels.shape[1] == 1

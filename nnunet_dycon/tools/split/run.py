@@ -51,12 +51,7 @@ def split_into_new_dataset(
 
     Labelled and validation cases go to imagesTr and labelsTr, unlabelled ones to imagesUn without their masks, test
     cases to imagesTs and, where the source has masks, labelsTs. Files are hard links where the file system has them,
-    else copies. A dataset appears whole or not at all.
-
-    Args:
-        source_id: ID or name of a raw dataset that has a mask for every case that needs one.
-        target_id: ID that no dataset has.
-        target_name: Part of the name after ``DatasetXXX_``; default: the source's with ``_<n>labeled``.
+    else copies. A dataset appears whole or not at all. Its name is by default the source's with ``_<n>labeled``.
 
     Raises:
         UserError: The source is unfit, the target exists, or the division is impossible.
@@ -140,11 +135,7 @@ def split_in_place(dataset: int | str, options: SplitOptions, *, fold: int = 0, 
 
     With a protocol the fold consists of the protocol's cases. Else the training cases of the fold are divided and its
     validation cases stay; without a ``splits_final.json`` all cases are divided and the labelled ones validate. With
-    ``options.folds`` all cases are divided, and all folds are written.
-
-    Args:
-        dataset: ID or name of a dataset in nnUNet_preprocessed.
-        overwrite: Replace this fold of a ``splits_final.json`` that differs.
+    ``options.folds`` all cases are divided, and all folds are written. ``overwrite`` allows to change what is there.
 
     Raises:
         UserError: The dataset is not preprocessed or has imagesUn, or ``splits_final.json`` would change.
@@ -156,7 +147,9 @@ def split_in_place(dataset: int | str, options: SplitOptions, *, fold: int = 0, 
         raise UserError(f"-f {fold}: {splits_file} has {len(splits)} folds; give one from 0 to {len(splits)}")
     masks = masks_in(preprocessed.folder / "gt_segmentations", preprocessed.file_ending)
     division = divide(_pool(preprocessed.name, {*masks}, splits[fold : fold + 1], options), options)
-    division = replace(division, test=[*dict.fromkeys([*division.test, *_raw_test_cases(preprocessed)])])
+    raw = nnUNet_raw.get()  # its imagesTs was not preprocessed
+    in_raw = RawDataset(Path(raw, preprocessed.name), preprocessed.dataset_json).images("Ts") if raw else {}
+    division = replace(division, test=[*dict.fromkeys([*division.test, *in_raw])])
     new_splits = [i | {"unlabeled": division.unlabeled} for i in division.folds(options.folds)]
     if not options.folds:
         new_splits = [*splits[:fold], *new_splits, *splits[fold + 1 :]]
@@ -189,12 +182,6 @@ def _preprocessed_for(folder: Path, wanted: str) -> str:
     """The configuration that is wanted, or one that the dataset is preprocessed for where it is not for this one."""
     there = [i for i in ("3d_fullres", "2d", "3d_lowres") if any(folder.glob(f"*_{i}"))]
     return wanted if wanted in there or not there else there[0]
-
-
-def _raw_test_cases(preprocessed: RawDataset) -> list[str]:
-    """Cases of the raw dataset's imagesTs, which was not preprocessed."""
-    raw = nnUNet_raw.get()
-    return list(RawDataset(Path(raw, preprocessed.name), preprocessed.dataset_json).images("Ts")) if raw else []
 
 
 def _open_preprocessed(dataset: int | str) -> RawDataset:

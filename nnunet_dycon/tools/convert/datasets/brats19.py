@@ -28,14 +28,7 @@ def plan(
     regions: bool = False,
     spacing_mm: Sequence[float] = _SPACING_MM,
 ) -> DatasetPlan:
-    """What a download of BraTS 2019 holds.
-
-    Args:
-        source: A folder with the cases in it or below it.
-        channels: Some of the modalities.
-        regions: nnU-Net regions whole tumour, tumour core and enhancing tumour instead of the whole tumour alone.
-        spacing_mm: (x, y, z) of the h5 files.
-    """
+    """What a download of BraTS 2019 holds, as regions or the whole tumour alone; ``spacing_mm`` is that of h5 files."""
     from nnunet_dycon.tools.convert.h5 import add_h5_cases
     from nnunet_dycon.tools.convert.volumes import load_images
 

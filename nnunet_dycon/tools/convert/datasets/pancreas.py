@@ -24,19 +24,12 @@ _SPACING_MM = (1.0, 1.0, 1.0)  # what both kinds of h5 files are said to have be
 
 
 def plan(
-    source: Path,
-    *,
-    labels: Path | None = None,
-    spacing_mm: Sequence[float] = _SPACING_MM,
-    keep_withdrawn: bool = False,
+    source: Path, *, labels: Path | None = None, spacing_mm: Sequence[float] = _SPACING_MM, keep_withdrawn: bool = False
 ) -> DatasetPlan:
-    """What a download of Pancreas-CT holds.
+    """What a download of Pancreas-CT holds, cases 25 and 70, which TCIA withdrew, only if they are to be kept.
 
-    Args:
-        source: A folder with ``PANCREAS_00XX`` folders and the label files, or with one of the h5 distributions.
-        labels: Folder of ``label00XX.nii.gz`` where they do not lie below ``source``.
-        spacing_mm: (x, y, z) of the h5 files.
-        keep_withdrawn: Convert cases 25 and 70 too, which TCIA withdrew because they show the scan of case 2.
+    ``labels`` is the folder of ``label00XX.nii.gz`` where they do not lie below ``source``; ``spacing_mm``
+    (x, y, z) is that of h5 files.
     """
     from nnunet_dycon.tools.convert.h5 import add_h5_cases
 
