@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
-
-if TYPE_CHECKING:
-    from nnunet_dycon.tools.figures.run import TestCases
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,23 +29,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Draw, and say what was drawn and what was not."""
     from nnunet_dycon.files.text import print_report
-    from nnunet_dycon.tools.figures.run import make_figures
+    from nnunet_dycon.tools.figures.run import GivenCases, make_figures
 
-    cases = _cases(args)
+    _check_folders(args)
+    given = args.images and GivenCases(args.images, args.references, args.predictions, args.cases, args.count)
     fold = 0 if args.fold is None and not options.model_folder(args).name.startswith("fold_") else args.fold
     args.folds = None if fold is None else [fold]
-    made = make_figures(options.opened_model(args), args.output, cases, slices=args.slices, progress=True)
-    last = f"Wrote {', '.join(file.name for file in made.files)} to {args.output}. Next: look at them"
-    if not made.files:
+    files, notes = make_figures(options.opened_model(args), args.output, given, slices=args.slices, progress=True)
+    last = f"Wrote {', '.join(file.name for file in files)} to {args.output}. Next: look at them"
+    if not files:
         last = "This run has no figure without test cases; the notes above say why"
-    print_report(last, notes=[f"not drawn: {note}" for note in made.notes])
+    print_report(last, notes=[f"not drawn: {note}" for note in notes])
 
 
-def _cases(args: argparse.Namespace) -> TestCases | None:
-    from nnunet_dycon.tools.figures.run import TestCases
-
+def _check_folders(args: argparse.Namespace) -> None:
     if (args.images is None) != (args.references is None):
         raise UserError("--images and --references belong together; give both or neither")
     if args.predictions is not None and args.images is None:
         raise UserError("--predictions are drawn on their scans; give --images and --references, too")
-    return args.images and TestCases(args.images, args.references, args.predictions, args.cases, args.count)

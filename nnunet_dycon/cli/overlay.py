@@ -26,25 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draw the picture; classes and the ignore label are those of dataset.json, without it all labels are one."""
-    from tqdm import tqdm
-
     from nnunet_dycon.pictures import cases, overlay
     from nnunet_dycon.pictures.canvas import save_figure
 
-    names = args.names or _default_names(args.predictions)
+    names = args.names or [i.name if i.is_dir() else i.resolve().parent.name for i in args.predictions]
+    if not args.names and len(names) == 1:
+        names = ["prediction"]
     if len(names) != len(args.predictions):
         raise UserError(f"--names: {len(names)} titles for {len(args.predictions)} prediction(s); give one each")
     files = cases.find_cases(args.image, args.reference, args.predictions, args.cases)
     classes, ignored = cases.find_classes(args.predictions[0], args.reference)
     read = functools.partial(cases.read_case, classes=classes, ignored=ignored)
     if not args.cases:
-        files = overlay.pick_cases(files, args.count, read, functools.partial(tqdm, desc="overlay", unit="case"))
+        files = overlay.pick_cases(files, args.count, read)
     figure = overlay.overlay_figure([read(i) for i in files], prediction_names=names, margin_mm=args.margin_mm)
     save_figure(figure, args.output)
     print(f"Wrote {args.output} with {len(files)} case(s): {', '.join(case.name for case in files)}")
-
-
-def _default_names(predictions: list[Path]) -> list[str]:
-    if len(predictions) == 1:
-        return ["prediction"]
-    return [path.name if path.is_dir() else path.resolve().parent.name for path in predictions]

@@ -4,27 +4,30 @@ readers. Nothing here uses pyplot, whose state belongs to nnU-Net's own plots.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
+import matplotlib.style
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.whole_files import whole
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Okabe-Ito
 ORANGE, SKY_BLUE, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 STUDENT, TEACHER, REFERENCE, PREDICTION = VERMILION, BLUE, SKY_BLUE, ORANGE
 CLASS_COLOURS = (ORANGE, SKY_BLUE, GREEN, YELLOW, PURPLE, VERMILION)  # those that stand out on grey; they repeat
-ENTROPY_COLOURS = "magma"  # perceptually uniform, readable in grey
+_ENTROPY_COLOURS = "magma"  # perceptually uniform, readable in grey
 WIDTH_INCHES = 7.0  # two columns of most journals
 LABEL_POINTS = 7.0
 
@@ -45,61 +48,15 @@ _PARAMETERS: Any = {
     "pdf.fonttype": 42,  # text stays text in editors
 }
 
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Inside, matplotlib draws in this look, whatever was set before (nnU-Net's plots set seaborn's)."""
-    import matplotlib as mpl
-    import matplotlib.style
-
-    with matplotlib.style.context("default"), mpl.rc_context(_PARAMETERS):
-        yield
+style = functools.partial(matplotlib.style.context, ["default", _PARAMETERS])
+"""Inside, matplotlib draws in this look, whatever was set before (nnU-Net's plots set seaborn's)."""
 
 
 def empty_figure(width_inches: float, height_inches: float, **options: Any) -> Figure:
     """A white figure without pyplot."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(width_inches, height_inches), facecolor="white", **options)
     FigureCanvasAgg(figure)
     return figure
-
-
-def panels(
-    heights: Sequence[float],
-    labels: Sequence[Sequence[str]],
-    columns: int,
-    *,
-    panel_inches: float,
-    right: float = 0.1,
-    top: float = 0.3,
-    bottom: float = 0.4,
-    dpi: int | None = None,
-) -> tuple[Figure, np.ndarray]:
-    """A figure with rows of panels that touch, and its axes (rows, columns).
-
-    Args:
-        heights: of each row's panels, as a multiple of their width.
-        labels: lines left of each row.
-        columns: panels in a row.
-        panel_inches: width of a panel.
-        right, top, bottom: margins in inches.
-        dpi: None is the look's.
-    """
-    texts = [wrapped(lines, panel_inches * height) for lines, height in zip(labels, heights, strict=True)]
-    left = 0.12 + LABEL_POINTS * 1.25 / 72 * max(text.count("\n") + 1 for text in texts)
-    width = left + right + panel_inches * columns
-    height = top + bottom + panel_inches * sum(heights)
-    figure = empty_figure(width, height, dpi=dpi)
-    grid = {
-        "height_ratios": list(heights), "hspace": 0.03, "wspace": 0.03, "left": left / width,
-        "right": 1 - right / width, "top": 1 - top / height, "bottom": bottom / height,
-    }  # fmt: skip
-    axes = figure.subplots(len(heights), columns, squeeze=False, gridspec_kw=grid)
-    for axis, text in zip(axes[:, 0], texts, strict=True):
-        axis.set_ylabel(text, fontsize=LABEL_POINTS, labelpad=3)
-    return figure, axes
 
 
 def wrapped(lines: Iterable[str], height_inches: float) -> str:
@@ -126,20 +83,19 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice of a case; all arrays are (rows, columns)."""
+    """One slice of a case; all arrays are (rows, columns): labels, entropy in nats.
+
+    ``mean_entropy`` is of the whole case or crop, ``aspect`` the height of a voxel over its width. ``reference`` is
+    None for a case without a mask.
+    """
 
     title: str
     image: np.ndarray
     prediction: np.ndarray
-    """Labels."""
     entropy: np.ndarray | None = None
-    """Nats."""
     mean_entropy: float = float("nan")
-    """Mean over the whole case or crop, nats."""
     aspect: float = 1.0
-    """Height of a voxel over its width."""
     reference: np.ndarray | None = None
-    """Labels; None for a case without a mask."""
 
     @property
     def height(self) -> float:
@@ -148,58 +104,104 @@ class Slice:
         return float(np.clip(rows * self.aspect / columns, 0.3, 3.0))
 
 
-def shown_classes(views: Sequence[Slice]) -> dict[str, tuple[int, ...]]:
+class Panel(NamedTuple):
+    """A slice with the contours of classes, or its entropy map, bright for ``highest_entropy`` nats; and a text on it.
+
+    One class has a colour for each of reference and prediction; of several each has its colour, and dashes are the
+    reference.
+    """
+
+    view: Slice
+    classes: Classes | None = None
+    text: str = ""
+    highest_entropy: float | None = None
+    with_prediction: bool = True
+
+
+def shown_classes(views: Iterable[Slice]) -> dict[str, tuple[int, ...]]:
     """Each label that any of the views shows as a class of its own."""
     shown = [i for view in views for i in (view.prediction, view.reference) if i is not None]
     values = sorted({int(i) for labels in shown for i in np.unique(labels) if i > 0})
     return {f"class {value}": (value,) for value in values} if len(values) > 1 else {"": tuple(values)}
 
 
-def show_image(axis: Axes, view: Slice) -> None:
-    """Draw the image; percentiles of its grey values become black and white."""
-    low, high = np.percentile(view.image, (0.5, 99.5))
-    _show(axis, view.image, view, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="bilinear")
+def legend_inches(names: Sequence[str], width_inches: float, note: str) -> float:
+    """Height of the bottom margin that the legend of ``slices_figure`` needs."""
+    entries, columns = _legend(names, width_inches)
+    return 0.14 + 0.17 * math.ceil(len(entries) / columns) + (0.14 if note else 0.0)
 
 
-def show_masks(axis: Axes, view: Slice, classes: Classes, *, prediction: bool = True) -> None:
-    """Draw the image with contours.
+@style()
+def slices_figure(
+    rows: Sequence[tuple[Sequence[str], Sequence[Panel]]],
+    titles: Sequence[str],
+    names: Sequence[str],
+    *,
+    panel_inches: float,
+    right: float = 0.1,
+    top: float = 0.3,
+    bottom: float = 0.4,
+    pad_points: float = 4.0,
+    dpi: int | None = None,
+    note: str = "",
+) -> Figure:
+    """Rows of panels that touch, with lines of text left of each row and titles ``pad_points`` above the columns.
 
-    One class has a colour for each of reference and prediction; of several each has its colour, and dashes are the
-    reference.
+    Below is a legend of the classes' ``names``, with a note of what else a reader has to know. If the last panel is
+    an entropy map, the right margin has the scale of all. The margins right, top, bottom are in inches, as is the
+    width of a panel; a ``dpi`` of None is the look's.
     """
-    show_image(axis, view)
-    for index, values in enumerate(classes.values()):
-        colour = CLASS_COLOURS[index % len(CLASS_COLOURS)]
-        single = len(classes) == 1
-        if view.reference is not None:
-            look = (REFERENCE, 1.3, "-") if single else (colour, 1.1, "--" if prediction else "-")
-            _contour(axis, np.isin(view.reference, values), *look)
-        if prediction:
-            _contour(axis, np.isin(view.prediction, values), PREDICTION if single else colour, 1.2, "-")
+    heights = [of_row[0].view.height for _, of_row in rows]
+    texts = [wrapped(lines, panel_inches * height) for (lines, _), height in zip(rows, heights, strict=True)]
+    left = 0.12 + LABEL_POINTS * 1.25 / 72 * max(text.count("\n") + 1 for text in texts)
+    width = left + right + panel_inches * len(titles)
+    height = top + bottom + panel_inches * sum(heights)
+    figure = empty_figure(width, height, dpi=dpi)
+    grid = {
+        "height_ratios": heights, "hspace": 0.03, "wspace": 0.03, "left": left / width,
+        "right": 1 - right / width, "top": 1 - top / height, "bottom": bottom / height,
+    }  # fmt: skip
+    axes = figure.subplots(len(rows), len(titles), squeeze=False, gridspec_kw=grid)
+    for axis, text in zip(axes[:, 0], texts, strict=True):
+        axis.set_ylabel(text, fontsize=LABEL_POINTS, labelpad=3)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, pad=pad_points)
+    shown = [panel for _, of_row in rows for panel in of_row]
+    drawn = [_draw(axis, panel) for axis, panel in zip(axes.flat, shown, strict=True)]
+    if shown[-1].highest_entropy is not None:
+        _add_entropy_scale(figure, drawn[-1], right)
+    _add_legend(figure, names, shown, note)
+    return figure
 
 
-def show_entropy(axis: Axes, view: Slice, highest: float, text: str = "") -> Any:
-    """Draw the entropy map, black for 0 and bright for ``highest``; the return value is for ``add_entropy_scale``."""
-    assert view.entropy is not None
-    options = {"cmap": ENTROPY_COLOURS, "vmin": 0.0, "vmax": max(highest, 1e-6), "interpolation": "nearest"}
-    shown = _show(axis, view.entropy, view, **options)
-    write_in(axis, text)
-    return shown
-
-
-def write_in(axis: Axes, text: str) -> None:
-    """Write into the lower left corner of a panel."""
-    if text:
-        box = {"boxstyle": "round,pad=0.2", "facecolor": "black", "edgecolor": "none", "alpha": 0.6}
-        axis.text(0.03, 0.03, text, transform=axis.transAxes, color="white", fontsize=6.5, va="bottom", bbox=box)
-
-
-def _show(axis: Axes, pixels: np.ndarray, view: Slice, **options: Any) -> Any:
-    shown = axis.imshow(pixels, aspect=view.aspect, **options)
+def _draw(axis: Axes, panel: Panel) -> Any:
+    """Draw a panel; percentiles of its grey values become black and white. The image is for the entropy's scale."""
+    look: dict[str, Any]
+    if panel.highest_entropy is None:
+        pixels, look = panel.view.image, {"cmap": "gray", "interpolation": "bilinear"}
+        low, high = np.percentile(pixels, (0.5, 99.5))
+    else:
+        assert panel.view.entropy is not None
+        pixels, look = panel.view.entropy, {"cmap": _ENTROPY_COLOURS, "interpolation": "nearest"}
+        low, high = 0.0, panel.highest_entropy
+    shown = axis.imshow(pixels, vmin=low, vmax=max(high, low + 1e-6), aspect=panel.view.aspect, **look)
     axis.set(xticks=[], yticks=[])
-    for spine in axis.spines.values():
-        spine.set_visible(False)
+    axis.spines[:].set_visible(False)
+    _draw_contours(axis, panel, panel.classes or {})
+    if panel.text:
+        box = {"boxstyle": "round,pad=0.2", "facecolor": "black", "edgecolor": "none", "alpha": 0.6}
+        axis.text(0.03, 0.03, panel.text, transform=axis.transAxes, color="white", fontsize=6.5, va="bottom", bbox=box)
     return shown
+
+
+def _draw_contours(axis: Axes, panel: Panel, classes: Classes) -> None:
+    view, single = panel.view, len(classes) == 1
+    for own, values in zip(cycle(CLASS_COLOURS), classes.values(), strict=False):
+        if view.reference is not None:
+            look = (REFERENCE, 1.3, "-") if single else (own, 1.1, "--" if panel.with_prediction else "-")
+            _contour(axis, np.isin(view.reference, values), *look)
+        if panel.with_prediction:
+            _contour(axis, np.isin(view.prediction, values), PREDICTION if single else own, 1.2, "-")
 
 
 def _contour(axis: Axes, mask: np.ndarray, colour: str, width_points: float, line: str) -> None:
@@ -212,39 +214,27 @@ def _contour(axis: Axes, mask: np.ndarray, colour: str, width_points: float, lin
     axis.set(xlim=(-0.5, mask.shape[1] - 0.5), ylim=(mask.shape[0] - 0.5, -0.5))
 
 
-def legend_inches(names: Sequence[str], width_inches: float, note: str = "") -> float:
-    """Height of the bottom margin that ``add_legend`` needs."""
-    entries = _legend_entries(names)
-    return 0.14 + 0.17 * -(-len(entries) // _legend_columns(entries, width_inches)) + (0.14 if note else 0.0)
-
-
-def add_legend(figure: Figure, names: Sequence[str], *, reference: bool = True, note: str = "") -> None:
-    """Say below the panels, in ``legend_inches``, what the contours are; ``note`` is what else a reader has to know."""
-    from matplotlib.lines import Line2D
-
-    entries = _legend_entries(names)[not reference :]
-    handles = [Line2D([], [], color=colour, linestyle=line, linewidth=2, label=name) for name, colour, line in entries]
+def _add_legend(figure: Figure, names: Sequence[str], shown: Sequence[Panel], note: str) -> None:
     width, height = figure.get_size_inches()
-    columns = min(_legend_columns(entries, width), len(entries))
-    place = 0.5, (0.17 if note else 0.04) / height
-    figure.legend(handles=handles, ncols=columns, borderaxespad=0, loc="lower center", bbox_to_anchor=place)
+    entries, columns = _legend(names, width)
+    if all(panel.view.reference is None for panel in shown):
+        entries = entries[1:]
+    handles = [Line2D([], [], color=colour, linestyle=line, linewidth=2, label=name) for name, colour, line in entries]
+    look: Any = {"ncols": min(columns, len(entries)), "borderaxespad": 0, "loc": "lower center"}
+    figure.legend(handles=handles, bbox_to_anchor=(0.5, (0.17 if note else 0.04) / height), **look)
     figure.text(0.5, 0.05 / height, note, ha="center", va="bottom", fontsize=6.5, color="0.3")
 
 
-def _legend_entries(names: Sequence[str]) -> list[tuple[str, str, Any]]:
-    """Name, colour and line of each entry."""
-    if len(names) <= 1:
-        return [("reference", REFERENCE, "-"), ("prediction", PREDICTION, "-")]
-    classes = [(name, CLASS_COLOURS[i % len(CLASS_COLOURS)], "-") for i, name in enumerate(names)]
-    return [("reference", "0.3", "--"), ("prediction", "0.3", "-"), *classes]
+def _legend(names: Sequence[str], width_inches: float) -> tuple[list[tuple[str, str, Any]], int]:
+    """Name, colour and line of each entry, and how many fit beside each other."""
+    entries = [("reference", REFERENCE, "-"), ("prediction", PREDICTION, "-")]
+    if len(names) > 1:
+        classes = [(name, colour, "-") for name, colour in zip(names, cycle(CLASS_COLOURS), strict=False)]
+        entries = [("reference", "0.3", "--"), ("prediction", "0.3", "-"), *classes]
+    return entries, max(1, int(width_inches / (0.5 + 0.075 * max(len(name) for name, *_ in entries))))
 
 
-def _legend_columns(entries: Sequence[tuple[str, str, Any]], width_inches: float) -> int:
-    return max(1, int(width_inches / (0.5 + 0.075 * max(len(name) for name, *_ in entries))))
-
-
-def add_entropy_scale(figure: Figure, shown: Any, right: float) -> None:
-    """A colour bar for all entropy maps in the right margin, which is ``right`` inches wide."""
+def _add_entropy_scale(figure: Figure, shown: Any, right: float) -> None:
     width, height = figure.get_size_inches()
     length = min(0.75 * height, 3.0)
     area = (1 - (right - 0.08) / width, 0.5 - length / 2 / height, 0.11 / width, length / height)

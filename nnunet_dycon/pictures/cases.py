@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
+from skimage.util import map_array
 
 from nnunet_dycon.dataset.reading import read_image, read_volume, reader_of
 from nnunet_dycon.errors import UserError
@@ -39,9 +40,9 @@ class CaseFiles(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """A case; arrays are (Z, Y, X) of one shape, label maps without ignored voxels.
+    """A case; arrays are (Z, Y, X) of one shape: label maps without ignored voxels, entropy in nats.
 
-    Where the header tells directions, X runs to the patient's left, Y to the back, Z to the head.
+    Where the header tells directions, ``is_oriented``, X runs to the patient's left, Y to the back, Z to the head.
     """
 
     name: str
@@ -51,18 +52,12 @@ class Case:
     classes: Classes
     spacing_mm: tuple[float, ...] = (1.0, 1.0, 1.0)
     entropy: np.ndarray | None = None
-    """Nats; None for predictions without entropy map."""
     is_oriented: bool = True
-    """Whether the header tells directions."""
 
     def __post_init__(self) -> None:
         for array in (self.reference, *self.predictions):
             if array.shape != self.image.shape:
                 raise ValueError(f"{self.name}: mask {array.shape}, image {self.image.shape}")
-
-    def masks(self, name: str, number: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Reference and prediction of a class or region."""
-        return np.isin(self.reference, self.classes[name]), np.isin(self.predictions[number], self.classes[name])
 
     def values(self) -> list[int]:
         """All label values of the classes."""
@@ -70,24 +65,18 @@ class Case:
 
     def foreground(self, labels: np.ndarray) -> np.ndarray:
         """Voxels of any class in a label map."""
-        return self._places(labels) > 0
-
-    def _places(self, labels: np.ndarray) -> np.ndarray:
-        """Place of each voxel's label among ``values``, from 1; 0 for others. One pass, however many classes."""
-        values = self.values()
-        places = np.zeros(max([0, *values, int(labels.max())]) + 1, dtype=np.int32)
-        places[values] = np.arange(1, len(values) + 1)
-        return places[labels.clip(min=0)]
+        return np.isin(labels, self.values())
 
     def segmented(self) -> np.ndarray:
         """Voxels of any class, in the reference or a prediction."""
         return np.any([self.foreground(i) for i in (self.reference, *self.predictions)], axis=0)
 
     def dice(self, number: int = 0) -> dict[str, float]:
-        """Dice of each class over the whole volume; NaN if neither map has any of it."""
+        """Dice of each class over the whole volume; NaN if neither map has any of it. One pass for all classes."""
         values, scores = self.values(), {}
         size = len(values) + 1
-        pairs = self._places(self.reference) * size + self._places(self.predictions[number])
+        to_places = np.array(values, dtype=int), np.arange(1, size, dtype=np.int32)  # 0 for all other labels
+        pairs = map_array(self.reference, *to_places) * size + map_array(self.predictions[number], *to_places)
         counts = np.bincount(pairs.ravel(), minlength=size * size).reshape(size, size)
         for name, own in self.classes.items():
             places = [values.index(value) + 1 for value in own]
@@ -124,10 +113,9 @@ class Case:
         return array if self.axis == 0 else np.moveaxis(array, self.axis, 0)[:, :: -1 if self.is_oriented else 1]
 
     @property
-    def slice_mm(self) -> tuple[float, float]:
+    def slice_mm(self) -> np.ndarray:
         """Height and width of a voxel of a slice."""
-        rows, columns = (i for axis, i in enumerate(self.spacing_mm) if axis != self.axis)
-        return rows, columns
+        return np.delete(self.spacing_mm, self.axis)
 
     def place(self, index: int) -> str:
         """Name of a slice; empty for a two-dimensional image."""
@@ -140,8 +128,8 @@ class Case:
         arrays = (self.image, self.predictions[number], self.reference, self.entropy)
         image, prediction, reference, entropy = (None if i is None else self.turned(i)[index][window] for i in arrays)
         assert image is not None and prediction is not None
-        aspect = self.slice_mm[0] / self.slice_mm[1]
-        return Slice(self.name, image, prediction, entropy, aspect=aspect, reference=reference)
+        height_mm, width_mm = self.slice_mm.tolist()
+        return Slice(self.name, image, prediction, entropy, aspect=height_mm / width_mm, reference=reference)
 
     def fullest_slice(self) -> int:
         """Slice with most reference foreground; without any, with most predicted foreground, else the middle one."""
@@ -169,9 +157,9 @@ class Case:
         masks = segmented.any(axis=0) if index is None else segmented[index]
         if margin_mm is None or not masks.any():
             return slice(None), slice(None)
-        spacing_mm, corners = np.array(self.slice_mm), np.argwhere(masks)
+        corners = np.argwhere(masks)
         low, high = corners.min(axis=0), corners.max(axis=0) + 1
-        half_voxels = np.ceil((((high - low) * spacing_mm).max() / 2 + margin_mm) / spacing_mm)
+        half_voxels = np.ceil((((high - low) * self.slice_mm).max() / 2 + margin_mm) / self.slice_mm)
         start = np.maximum((low + high) / 2 - half_voxels, 0).astype(int)
         stop = np.minimum((low + high) / 2 + half_voxels, masks.shape).astype(int)
         return slice(start[0], stop[0]), slice(start[1], stop[1])
@@ -261,17 +249,6 @@ def _tells_directions(image: sitk.Image) -> bool:
     return not codes or any(code not in ("", "0") for code in codes)
 
 
-def case_name(path: Path) -> str:
-    """File name without the ending.
-
-    Raises:
-        UserError: no ending of an image.
-    """
-    if not (ending := _ending(path)):
-        raise UserError(f"{path}: not one of {', '.join(FILE_ENDINGS)}")
-    return path.name[: -len(ending)]
-
-
 def _ending(path: Path) -> str:
     return next((i for i in FILE_ENDINGS if path.name.endswith(i)), "")
 
@@ -284,7 +261,7 @@ def find_cases(
     If the paths are files, they are the one case.
 
     Raises:
-        UserError: a missing file or folder, or an empty prediction folder.
+        UserError: a missing file or folder, no ending of an image, or an empty prediction folder.
     """
     for path in (images, references, *predictions):
         if not path.exists():
@@ -292,7 +269,9 @@ def find_cases(
         if path.is_dir() != images.is_dir():
             raise UserError(f"{images} and {path}: give either files only or folders only")
     if not images.is_dir():
-        return [CaseFiles(case_name(references), images, references, tuple(predictions))]
+        if not (ending := _ending(references)):
+            raise UserError(f"{references}: not one of {', '.join(FILE_ENDINGS)}")
+        return [CaseFiles(references.name.removesuffix(ending), images, references, tuple(predictions))]
     endings = _predicted(predictions[0], references)
     if unknown := sorted(set(names) - set(endings)):
         raise UserError(f"{predictions[0]}: no prediction of {few(unknown)}; there are {few(endings, 10)}")
@@ -302,11 +281,15 @@ def find_cases(
 def _predicted(predictions: Path, references: Path) -> dict[str, str]:
     """File ending of each predicted case; pictures beside masks of another format are none."""
     used = {_ending(path) for path in references.iterdir()} - {""}
-    found = [i for i in sorted(predictions.iterdir()) if _ending(i) in used and not i.name.startswith(".")]
+    found = {
+        path.name.removesuffix(ending): ending
+        for path in sorted(predictions.iterdir())
+        if (ending := _ending(path)) in used and not path.name.startswith(".")
+    }
     if not found:
         there = ", ".join(sorted(used)) or f"none of {', '.join(FILE_ENDINGS)}"
         raise UserError(f"{predictions}: no prediction there with the ending of {references} ({there})")
-    return {case_name(path): _ending(path) for path in found}
+    return found
 
 
 def _case_in_folders(name: str, ending: str, images: Path, references: Path, predictions: Sequence[Path]) -> CaseFiles:

@@ -1,71 +1,88 @@
-"""A picture of segmentations on their scans: a row a case, columns for image, reference and prediction(s)."""
+"""Segmentations on their scans: one slice a case with reference and prediction(s), or several with the entropy map."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from nnunet_dycon.pictures import canvas
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from nnunet_dycon.pictures.canvas import WIDTH_INCHES, Panel, legend_inches, slices_figure
 from nnunet_dycon.pictures.cases import Case, CaseFiles
-from nnunet_dycon.pictures.film import spread
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-PANEL_INCHES = 2.1
-DPI = 200
-NOTE = "Dice: whole volume, of the masks as they were given"
+_MARGIN_MM = 20.0
+_PANEL_INCHES = 2.1
+_DPI = 200
+_NOTE = "Dice: whole volume, of the masks as they were given"
 
 
-def pick_cases(
-    cases: Sequence[CaseFiles],
-    count: int,
-    read: Callable[[CaseFiles], Case],
-    progress: Callable[[Sequence[CaseFiles]], Iterable[CaseFiles]] = iter,
-) -> list[CaseFiles]:
+def pick_cases(cases: Sequence[CaseFiles], count: int, read: Callable[[CaseFiles], Case]) -> list[CaseFiles]:
     """Pick cases spread evenly over the ranks of the first prediction's Dice, from the best to the worst.
 
     So the choice shows failures as well. Cases whose Dice is undefined come last.
     """
     if len(cases) <= 1:
         return list(cases)
-    scores = {case.name: read(case).mean_dice() for case in progress(cases)}
+    scores = {case.name: read(case).mean_dice() for case in tqdm(cases, desc="overlay", unit="case")}
     return spread(sorted(cases, key=lambda i: (math.isnan(scores[i.name]), -scores[i.name], i.name)), count)
 
 
-@canvas.style()
+def spread(items: Sequence[Any], most: int) -> list[Any]:
+    """At most ``most`` of them, evenly spread, first and last included."""
+    return [items[round(i)] for i in np.linspace(0, len(items) - 1, min(most, len(items)))]
+
+
 def overlay_figure(
     cases: Sequence[Case], *, prediction_names: Sequence[str] = ("prediction",), margin_mm: float | None = None
 ) -> Figure:
     """A row a case, all with the same classes: the slice with most reference foreground, whole or with a margin.
 
-    Raises:
-        ValueError: no case, or names and predictions that do not match.
+    A ValueError says that there is no case, or that names and predictions do not match.
     """
-    if not cases:
-        raise ValueError("no case to draw")
+    rows = []
     for case in cases:
         if len(case.predictions) != len(prediction_names):
             raise ValueError(f"{case.name}: {len(case.predictions)} predictions, {len(prediction_names)} names")
-    names, columns = list(cases[0].classes), 2 + len(prediction_names)
-    views, labels = [], []
-    for case in cases:
         index = case.fullest_slice()
         window = case.window(margin_mm, index)
-        views.append([case.view(index, window, number) for number in range(len(prediction_names))])
-        labels.append([case.name, case.place(index)])
-    figure, axes = canvas.panels(
-        [row[0].height for row in views], labels, columns, panel_inches=PANEL_INCHES, dpi=DPI,
-        bottom=canvas.legend_inches(names, columns * PANEL_INCHES, NOTE),
-    )  # fmt: skip
-    for row, case, of_case in zip(axes, cases, views, strict=True):
-        canvas.show_image(row[0], of_case[0])
-        canvas.show_masks(row[1], of_case[0], case.classes, prediction=False)
-        for number, (axis, view) in enumerate(zip(row[2:], of_case, strict=True)):
-            canvas.show_masks(axis, view, case.classes)
-            canvas.write_in(axis, "\n".join(case.dice_lines(number)))
-    for axis, title in zip(axes[0], ("image", "reference", *prediction_names), strict=True):
-        axis.set_title(title, pad=5)
-    canvas.add_legend(figure, names, note=NOTE)
-    return figure
+        view = case.view(index, window)
+        panels = [Panel(view), Panel(view, case.classes, with_prediction=False)]
+        for number in range(len(prediction_names)):
+            text = "\n".join(case.dice_lines(number))
+            panels.append(Panel(case.view(index, window, number), case.classes, text))
+        rows.append(([case.name, case.place(index)], panels))
+    titles, names = ("image", "reference", *prediction_names), _class_names(cases)
+    bottom = legend_inches(names, len(titles) * _PANEL_INCHES, _NOTE)
+    return slices_figure(
+        rows, titles, names, panel_inches=_PANEL_INCHES, bottom=bottom, pad_points=5.0, dpi=_DPI, note=_NOTE
+    )
+
+
+def segmentation_figure(cases: Sequence[Case], slices: int = 3, *, highest_entropy: float, note: str = "") -> Figure:
+    """A row a case: slices from one end of the organ to the other with both contours, and the middle one's entropy.
+
+    The cases have the same classes; ``highest_entropy`` is the upper end of the entropy's colour scale in nats. A
+    ValueError says that there is no case.
+    """
+    rows, with_entropy = [], all(case.entropy is not None for case in cases)
+    for case in cases:
+        window, places = case.window(_MARGIN_MM), case.spread_slices(slices)
+        panels = [Panel(case.view(i, window), case.classes, case.place(i)) for i in places]
+        if with_entropy:
+            middle = panels[slices // 2]
+            panels.append(Panel(middle.view, None, middle.text, highest_entropy))
+        rows.append(([case.name, *case.dice_lines()], panels))
+    titles, right = ([""] * slices + ["entropy"], 0.6) if with_entropy else ([""] * slices, 0.1)
+    names, panel_inches = _class_names(cases), (WIDTH_INCHES - 0.6 - right) / len(titles)
+    bottom = legend_inches(names, WIDTH_INCHES, note)
+    margins: Any = {"right": right, "top": 0.25, "bottom": bottom}
+    return slices_figure(rows, titles, names, panel_inches=panel_inches, **margins, pad_points=6.0, note=note)
+
+
+def _class_names(cases: Sequence[Case]) -> list[str]:
+    if not cases:
+        raise ValueError("no case to draw")
+    return list(cases[0].classes)

@@ -5,50 +5,47 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
+from matplotlib.figure import Figure
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from torch import nn
 
 from nnunet_dycon.data.unlabeled_dataset import network_input, nnUNetDatasetUnlabeled
+from nnunet_dycon.files.whole_files import whole
 from nnunet_dycon.losses import entropy
 from nnunet_dycon.losses.patches import predicted_labels
-from nnunet_dycon.pictures.canvas import Slice, save_figure
-from nnunet_dycon.pictures.film import Picture, film_strip_figure, spread, views_figure
+from nnunet_dycon.pictures.canvas import Panel, Slice, save_figure, shown_classes, slices_figure
+from nnunet_dycon.pictures.overlay import spread
 
 FOLDER = "uncertainty"
 FILM_STRIP_EPOCHS = 8
+_SIZES: Any = {"panel_inches": 2.2, "right": 0.75}
 # A full disk, a damaged or missing file, the accelerator's memory, arrays that do not fit: no reason to stop a training
 FAILURES = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    TypeError,
-    EOFError,
-    MemoryError,
-    ArithmeticError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+    OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, MemoryError, ArithmeticError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Crop:
-    """The centre of a preprocessed case, as large as a patch."""
+class Crop(NamedTuple):
+    """The centre of a preprocessed case, as large as a patch.
+
+    The image is (channels, X, Y[, Z]), float32, on the CPU; the reference has labels and the shape of a channel, it
+    is None for an unlabelled case; ``start`` is the place of the first slice in the case.
+    """
 
     title: str
     image: torch.Tensor
-    """(channels, X, Y[, Z]), float32, on the CPU."""
     reference: np.ndarray | None
-    """Labels, shaped like a channel; None for an unlabelled case."""
     start: int = 0
-    """Place of its first slice in the case."""
 
 
 def centre_crop(title: str, image: Any, reference: Any | None, patch_size: Sequence[int]) -> Crop:
@@ -87,22 +84,17 @@ def fixed_crops(
         crop = centre_crop(f"{role}\n{name}", image, labels, patch_size)
         assert crop.reference is not None
         annotated = np.isin(crop.reference, foreground_labels)  # not ignored
-        crops.append(replace(crop, reference=np.where(annotated, crop.reference, 0)))
+        crops.append(crop._replace(reference=np.where(annotated, crop.reference, 0)))
     return crops
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How logits are read.
-
-    ``nonlinearity`` is "softmax" or "sigmoid"; ``class_order`` is the label of each region, None for classes;
-    ``autocast`` makes the context in which the network runs.
-    """
+class Reading(NamedTuple):
+    """How logits are read: ``class_order`` is the label of each region, ``autocast`` makes the network's context."""
 
     nonlinearity: str
     class_order: Sequence[int] | None
     device: torch.device
-    autocast: Any
+    autocast: Callable[[], AbstractContextManager]
 
 
 @torch.inference_mode()
@@ -137,6 +129,53 @@ def view_of(crop: Crop, network: nn.Module, how: Reading, spacing: Sequence[floa
     )
 
 
+@dataclass(frozen=True)
+class Picture:
+    """The views of an epoch, and the largest entropy that a voxel can have, in nats."""
+
+    epoch: int
+    highest_entropy: float
+    views: tuple[Slice, ...]
+
+    @property
+    def titles(self) -> list[str]:
+        """What the views are of."""
+        return [view.title for view in self.views]
+
+    def save(self, file: Path) -> None:
+        """Write everything into ``file`` (.npz), whole or not at all."""
+        arrays = {"epoch": np.asarray(self.epoch), "highest_entropy": np.asarray(self.highest_entropy)}
+        for index, view in enumerate(self.views):
+            values = {i.name: getattr(view, i.name) for i in fields(view)}
+            arrays |= {f"{index}_{name}": np.asarray(i) for name, i in values.items() if i is not None}
+        with whole(file) as partial:
+            np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]  # numpy's stub takes no dict of arrays
+
+    @classmethod
+    def load(cls, file: Path) -> Picture:
+        """What ``save`` has written."""
+        with np.load(file, allow_pickle=False) as arrays:
+            count = len([key for key in arrays if key.endswith("_title")])
+            views = [{i.name: arrays.get(f"{index}_{i.name}") for i in fields(Slice)} for index in range(count)]
+            for values in views:
+                values |= {"title": str(values["title"])}
+                values |= {name: float(values[name]) for name in ("mean_entropy", "aspect")}
+            return cls(int(arrays["epoch"]), float(arrays["highest_entropy"]), tuple(Slice(**i) for i in views))
+
+
+def views_figure(views: Sequence[Slice], highest_entropy: float, title: str, *, dpi: int = 110) -> Figure:
+    """A row a view: image, prediction on the image, entropy map (black to bright for ``highest_entropy`` nats)."""
+    classes, rows = shown_classes(views), []
+    for view in views:
+        panels = [Panel(view), Panel(view, classes), _entropy_panel(view, highest_entropy)]
+        rows.append((view.title.splitlines(), panels))
+    return slices_figure(rows, ("image", "prediction", "entropy"), [*classes], **_SIZES, dpi=dpi, note=title)
+
+
+def _entropy_panel(view: Slice, highest_entropy: float) -> Panel:
+    return Panel(view, None, f"mean {view.mean_entropy:.3f}", highest_entropy)
+
+
 def write_picture(folder: Path, picture: Picture) -> None:
     """Write ``epoch_XXXX.png``, and beside it the arrays it shows, from which the film strip is made.
 
@@ -152,19 +191,33 @@ def write_picture(folder: Path, picture: Picture) -> None:
     save_figure(figure, folder / f"{stem}.png")
 
 
-def write_film_strip(folder: Path) -> Path | None:
+def film_strip_figure(pictures: Sequence[Picture], *, dpi: int = 110) -> Figure:
+    """Two rows a case, prediction and entropy map; a column for each of at most ``FILM_STRIP_EPOCHS``.
+
+    A ValueError says that there is no picture, or that they are of different cases.
+    """
+    if not pictures or any(i.titles != pictures[-1].titles for i in pictures):
+        raise ValueError("no picture, or pictures of different cases, do not make a film strip")
+    pictures = spread(pictures, FILM_STRIP_EPOCHS)
+    columns, rows = [picture.views for picture in pictures], []
+    classes = shown_classes(chain(*columns))
+    for views in zip(*columns, strict=True):
+        rows.append(([*views[0].title.splitlines(), "prediction"], [Panel(view, classes) for view in views]))
+        maps = [_entropy_panel(view, i.highest_entropy) for view, i in zip(views, pictures, strict=True)]
+        rows.append((["entropy"], maps))
+    return slices_figure(rows, [f"epoch {i.epoch}" for i in pictures], [*classes], **_SIZES, dpi=dpi)
+
+
+def write_film_strip(folder: Path) -> None:
     """Write ``film_strip.png`` of the pictures in the folder, if there are any, of those before a restart as well."""
-    if not (pictures := load_pictures(folder)):
-        return None
-    file = folder / "film_strip.png"
-    save_figure(film_strip_figure(spread(pictures, FILM_STRIP_EPOCHS)), file)
-    return file
+    if pictures := load_pictures(folder):
+        save_figure(film_strip_figure(pictures), folder / "film_strip.png")
 
 
 def load_pictures(folder: Path) -> list[Picture]:
     """All pictures of a training that show the same cases as its last one, in order of the epochs."""
     pictures = sorted((Picture.load(file) for file in folder.glob("epoch_*.npz")), key=lambda i: i.epoch)
-    return [i for i in pictures if [v.title for v in i.views] == [v.title for v in pictures[-1].views]]
+    return [i for i in pictures if i.titles == pictures[-1].titles]
 
 
 @dataclass
@@ -172,20 +225,18 @@ class TrainingPictures:
     """Draws a fixed unlabelled and a fixed validation case every few epochs, and a film strip at the end.
 
     Nothing of the training depends on it: the random state is left alone, and a failing picture is a line in the log.
+    ``every_epochs`` of 0 draws nothing; ``crops`` is called for every picture, so it had better be cached; ``network``
+    is the plain one that predicts.
     """
 
     folder: Path
     every_epochs: int
-    """0 draws nothing."""
     crops: Callable[[], list[Crop]]
-    """What is drawn; called once, with the first picture."""
     network: Callable[[], nn.Module]
-    """The plain network that predicts."""
     how: Reading
     spacing: Sequence[float]
     highest_entropy: float
     log: Callable[[str], None]
-    _crops: list[Crop] | None = None
 
     def after_epoch(self, epoch: int, *, is_last: bool) -> None:
         """Draw a picture, if it is time for one."""
@@ -199,11 +250,9 @@ class TrainingPictures:
 
     def picture(self, epoch: int) -> Picture:
         """What the network makes of the crops now."""
-        if self._crops is None:
-            self._crops = self.crops()
         network = self.network()
-        views = tuple(view_of(crop, network, self.how, self.spacing) for crop in self._crops)
-        return Picture(epoch, self.highest_entropy, views)
+        views = [view_of(crop, network, self.how, self.spacing) for crop in self.crops()]
+        return Picture(epoch, self.highest_entropy, tuple(views))
 
     def _try(self, what: str, draw: Callable[[], object]) -> None:
         try:

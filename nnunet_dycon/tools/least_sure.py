@@ -14,7 +14,7 @@ from nnunet_dycon.models.prediction import MAPS, output_files, ranked
 from nnunet_dycon.models.trained_model import TrainedModel
 from nnunet_dycon.pictures.canvas import Slice, save_figure
 from nnunet_dycon.pictures.cases import CaseFiles, classes_of, read_case
-from nnunet_dycon.pictures.film import views_figure
+from nnunet_dycon.pictures.training import views_figure
 
 FILE = f"{MAPS}/least_sure.png"  # not beside the segmentations, which may be .png as well
 _MARGIN_MM = 20.0

@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -330,7 +331,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         return TrainingPictures(
             folder=Path(self.output_folder) / FOLDER,
             every_epochs=self.settings.picture_every_epochs,
-            crops=lambda: fixed_crops(*data, patch_size, manager.foreground_labels, self.do_split()[0]),
+            crops=cache(lambda: fixed_crops(*data, patch_size, manager.foreground_labels, self.do_split()[0])),
             network=self.predicting_network,
             how=Reading(self.nonlinearity, self.class_order, self.device, self.autocast),
             spacing=self.configuration_manager.spacing,

@@ -16,7 +16,8 @@ from torch import nn
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.pictures import training as pictures
 from nnunet_dycon.pictures.canvas import Slice
-from nnunet_dycon.pictures.film import Picture, film_strip_figure, spread, views_figure
+from nnunet_dycon.pictures.overlay import spread
+from nnunet_dycon.pictures.training import Picture, film_strip_figure, views_figure
 from nnunet_dycon.settings import SemiSupervisedSettings
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
 from nnunet_dycon.training.curves import SemiSupervisedLogger

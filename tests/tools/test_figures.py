@@ -13,11 +13,10 @@ from nnunet_dycon.models.trained_model import open_model
 from nnunet_dycon.pictures import canvas
 from nnunet_dycon.pictures.canvas import Slice
 from nnunet_dycon.pictures.cases import Case
-from nnunet_dycon.pictures.film import Picture, film_strip_figure
-from nnunet_dycon.pictures.training import FOLDER
+from nnunet_dycon.pictures.overlay import segmentation_figure
+from nnunet_dycon.pictures.training import FOLDER, Picture, film_strip_figure
 from nnunet_dycon.tools.figures import run as make
-from nnunet_dycon.tools.figures.curves import entropy_figure
-from nnunet_dycon.tools.figures.segmentation import segmentation_figure
+from nnunet_dycon.tools.figures.run import entropy_figure
 from nnunet_dycon.tools.figures.surface import surface, surface_figure
 from nnunet_dycon.trainers import nnUNetTrainerSupervised
 from tests.conftest import UNLABELED, blob, write_image
@@ -84,9 +83,9 @@ def test_segmentation_figure_has_both_contours_and_the_entropy():
     assert figure.axes[2].images[0].get_clim() == (0, 0.7) and figure.axes[3].get_ylabel() == "entropy [nats]"
     assert figure.axes[0].texts[0].get_text().startswith("axial slice ")
     assert "Predicted anew" in [text.get_text() for text in figure.texts]
-    assert len(segmentation_figure([replace(ball_case(), entropy=None)], slices=2).axes) == 2
+    assert len(segmentation_figure([replace(ball_case(), entropy=None)], slices=2, highest_entropy=0.7).axes) == 2
     with pytest.raises(ValueError, match="no case"):
-        segmentation_figure([])
+        segmentation_figure([], highest_entropy=0.7)
 
 
 REGIONS = {"whole": (1, 2), "core": (2,)}
@@ -98,7 +97,7 @@ def texts(figure):
 
 def test_classes_and_regions_have_a_contour_and_a_dice_each():
     case = ball_case(shift=2.0, classes=REGIONS)
-    figure = segmentation_figure([case], slices=1)
+    figure = segmentation_figure([case], slices=1, highest_entropy=0.7)
     contours = figure.axes[0].collections
     assert [i.get_linestyle()[0][1] is None for i in contours] == [False, True, False, True]  # reference, prediction
     colours = [to_hex(i.get_edgecolor()[0]) for i in contours]
@@ -113,7 +112,7 @@ def test_classes_and_regions_have_a_contour_and_a_dice_each():
 
 def test_many_classes_have_a_mean_dice_and_one_surface_that_says_so():
     case = ball_case(classes={f"class {i}": (i,) for i in range(1, 6)})
-    figure = segmentation_figure([case], slices=1)
+    figure = segmentation_figure([case], slices=1, highest_entropy=0.7)
     assert figure.axes[0].get_ylabel() == "a\nmean Dice 1.000\n(2 of 5 classes)"  # three are in neither mask
     assert texts(figure)[2:] == list(case.classes)
     assert titles(surface_figure([case]))[0] == "a\nall 5 classes together, reference"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LightSource, Normalize
+from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+from scipy.ndimage import find_objects, gaussian_filter
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
 from nnunet_dycon.pictures import canvas
 from nnunet_dycon.pictures.cases import MOST_CLASSES, Case
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Mesh = tuple[np.ndarray, np.ndarray]  # as surface() returns it
 _SMOOTHING_VOXELS = 0.6  # takes the steps of the voxels away
@@ -36,85 +37,56 @@ def surface(mask: np.ndarray, spacing_mm: Sequence[float]) -> Mesh:
     """
     if not mask.any():
         return np.empty((0, 3)), np.empty((0, 3), dtype=int)
-    corners = np.argwhere(mask)
-    low = np.maximum(corners.min(axis=0) - 2, 0)
-    high = corners.max(axis=0) + 3
-    part = np.pad(mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].astype(np.float32), 2)
+    box = tuple(slice(max(i.start - 2, 0), i.stop + 2) for i in find_objects(mask.view(np.uint8))[0])
+    part = np.pad(mask[box].astype(np.float32), 2)
     step = max(1, round(max(part.shape) / _MOST_VOXELS_A_SIDE))
     smooth = gaussian_filter(part, _SMOOTHING_VOXELS)
     level = 0.5 if smooth.max() > 0.5 else float(smooth.max()) / 2  # so that a single voxel has a surface, too
     vertices, faces, *_ = marching_cubes(smooth, level, spacing=tuple(spacing_mm), step_size=step)
-    return (vertices + (low - 2) * np.asarray(spacing_mm))[:, ::-1], faces
+    start_mm = [(i.start - 2) * length for i, length in zip(box, spacing_mm, strict=True)]
+    return (vertices + start_mm)[:, ::-1], faces
 
 
 @canvas.style()
 def surface_figure(cases: Sequence[Case], note: str = "") -> Figure:
     """A row a case and class, seen from the front: the reference, and the prediction with its distance to it.
 
-    More than four classes are drawn as one, and the figure says so. A tripod shows directions and scale.
-
-    Args:
-        cases: all with the same classes.
-        note: where the predictions come from.
-
-    Raises:
-        ValueError: no case.
+    There is at least one case. More than four classes are drawn as one, and the figure says so. A tripod shows
+    directions and scale; the note says where the predictions come from.
     """
-    if not cases:
-        raise ValueError("no case to draw")
-    rows = [(case, name) for case in map(_together, cases) for name in case.classes]
+    rows = [row for case in cases for row in _one_class_each(case)]
     figure = canvas.empty_figure(0.8 * canvas.WIDTH_INCHES, 0.4 + 1.75 * len(rows), layout="constrained")
     axes = figure.subplots(len(rows), 2, squeeze=False, subplot_kw={"projection": "3d", "proj_type": "ortho"})
-    meshes = [[surface(mask, case.spacing_mm) for mask in case.masks(name)] for case, name in rows]
-    distances = [_distances(*pair) for pair in meshes]
-    scale = _scale(distances)
-    for row, (case, name), pair, distance in zip(axes, rows, meshes, distances, strict=True):
-        _draw_row(row, case, name, pair, scale.to_rgba(distance))
+    meshes = [
+        [surface(case.foreground(labels), case.spacing_mm) for labels in (case.reference, case.predictions[0])]
+        for case in rows
+    ]
+    # of each triangle of the prediction to the nearest vertex of the reference; without any it is infinite
+    distances = [cKDTree(i).query(vertices[faces].mean(axis=1))[0] for (i, _), (vertices, faces) in meshes]
+    farthest = max([1.0, *(np.percentile(i, 98) for i in distances if len(i))])  # where nearly all lie
+    scale = ScalarMappable(Normalize(0, min(farthest, _HIGHEST_MM)), "cividis_r")  # made for colour-blind readers
+    for (left, right), case, pair, distance in zip(axes, rows, meshes, distances, strict=True):
+        _draw(left, pair[0], canvas.REFERENCE)
+        _draw(right, pair[1], scale.to_rgba(distance))
+        _same_view((left, right), pair, "LPH" if case.is_oriented else "210")
+        left.set_title(canvas.wrapped([case.name, f"{next(iter(case.classes))}, reference"], 2.6), **_TITLE)
+        right.set_title(f"prediction\n{case.dice_lines()[0]}", **_TITLE)
     label = "distance to the reference [mm]"
     figure.colorbar(scale, ax=axes, shrink=0.6, aspect=25, pad=0.02, extend="max", label=label)
     figure.supxlabel(f"{_ARMS}\n{note}".strip(), fontsize=6.5, color="0.3")
     return figure
 
 
-def _draw_row(row: Sequence[Any], case: Case, name: str, meshes: Sequence[Mesh], colours: np.ndarray) -> None:
-    for axis, mesh, colour in zip(row, meshes, (canvas.REFERENCE, colours), strict=True):
-        _draw(axis, mesh, colour)
-    _same_view(row, [vertices for vertices, _ in meshes], "LPH" if case.is_oriented else "210")
-    row[0].set_title(canvas.wrapped([case.name, f"{name}, reference"], 2.6), **_TITLE)
-    score = replace(case, classes={name: case.classes[name]}).dice_lines()[0]
-    row[1].set_title(f"prediction\n{score}", **_TITLE)
-
-
-def _together(case: Case) -> Case:
-    """The same case with all its classes as one, if there are too many to show one by one."""
-    if len(case.classes) <= MOST_CLASSES:
-        return case
-    values = tuple(sorted({value for i in case.classes.values() for value in i}))
-    return replace(case, classes={f"all {len(case.classes)} classes together": values})
-
-
-def _distances(reference: Mesh, prediction: Mesh) -> np.ndarray:
-    """Distance of each triangle of the prediction to the nearest vertex of the reference, in mm."""
-    centres = prediction[0][prediction[1]].mean(axis=1)
-    if not len(reference[0]) or not len(centres):
-        return np.full(len(centres), np.inf)
-    return cKDTree(reference[0]).query(centres)[0]
-
-
-def _scale(distances: Sequence[np.ndarray]) -> Any:
-    """Colours from 0 to where nearly all distances lie."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    farthest = max([1.0, *(float(np.percentile(i, 98)) for i in distances if len(i))])
-    return ScalarMappable(Normalize(0, min(farthest, _HIGHEST_MM)), "cividis_r")  # made for colour-blind readers
+def _one_class_each(case: Case) -> list[Case]:
+    """The same case with each class alone, or with all its classes as one if there are too many."""
+    classes = case.classes
+    if len(classes) > MOST_CLASSES:
+        classes = {f"all {len(classes)} classes together": tuple(case.values())}
+    return [replace(case, classes={name: values}) for name, values in classes.items()]
 
 
 def _draw(axis: Any, mesh: Mesh, colours: Any) -> None:
     """Draw triangles, brighter where they face the light; as pixels inside the PDF, text stays text."""
-    from matplotlib.colors import LightSource
-    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
-
     axis.set_axis_off()
     triangles = mesh[0][mesh[1]]
     if not len(triangles):
@@ -128,13 +100,15 @@ def _draw(axis: Any, mesh: Mesh, colours: Any) -> None:
     axis.add_collection3d(collection)
 
 
-def _same_view(axes: Sequence[Any], points: Sequence[np.ndarray], names: str) -> None:
+def _same_view(axes: Sequence[Any], meshes: Sequence[Mesh], names: str) -> None:
     """The same part of space in both panels, from the front, a little from above and from the left, with a tripod."""
-    together = np.concatenate(points)
+    together = np.concatenate([vertices for vertices, _ in meshes])
     if not len(together):
         return
     low, high = together.min(axis=0), together.max(axis=0)
-    arm_mm = _round_length((high - low).max() / 5)
+    longest = (high - low).max() / 5
+    power = 10.0 ** np.floor(np.log10(longest))
+    arm_mm = max(i * power for i in (1, 2, 5) if i * power <= longest)
     corner = np.array([low[0], low[1], low[2] - 1.5 * arm_mm])
     for axis in axes:
         for direction, name in zip(np.eye(3), names, strict=True):
@@ -148,9 +122,3 @@ def _same_view(axes: Sequence[Any], points: Sequence[np.ndarray], names: str) ->
         height = np.dot([np.hypot(*size[:2]), size[2]], [0.26, 0.97]) / np.linalg.norm(size)  # seen from 15 degrees
         axis.set_box_aspect(size, zoom=min(1.45, 0.85 / height))  # a tall one stays below its title
         axis.view_init(elev=15, azim=-65)
-
-
-def _round_length(mm: float) -> float:
-    """The largest of ..., 1, 2, 5, 10, 20, 50, ... that is not above."""
-    power = 10.0 ** np.floor(np.log10(mm))
-    return float(max(i * power for i in (1, 2, 5) if i * power <= mm))
