@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     report = evaluate.comparison_report(evaluations) if several else evaluate.evaluation_report(*evaluations.values())
     written = "nothing was written; -o FOLDER keeps all numbers"
     if output is not None:
-        stem = f"{report.name}_literature" if args.literature else report.name
+        stem = ("comparison" if several else "evaluation") + ("_literature" if args.literature else "")
         report.write(output / stem)
         written = f"wrote {output / stem}.json and {stem}.csv"
     print_report(report.text, written, warnings=report.warnings)

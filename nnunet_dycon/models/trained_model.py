@@ -71,18 +71,13 @@ class TrainedModel:
         """nnU-Net's predictor, with the weights that predict.
 
         Raises:
-            UserError: a damaged checkpoint, broken plans, a trainer that nnU-Net does not find, or a cascade's second
-                stage.
+            UserError: a damaged file, a trainer that nnU-Net does not find, or a cascade's second stage.
         """
         assert self.checkpoints and self.dataset_json and self.plans  # whose errors name the file
         try:
             with redirect_stdout(StringIO()):  # nnU-Net tells where it looks for the trainer
                 predictor = nnUNetPredictor(
-                    tile_step_size=self.tile_step_size,
-                    use_mirroring=self.mirroring,
-                    perform_everything_on_device=self.device.type == "cuda",
-                    device=self.device,
-                    allow_tqdm=False,
+                    self.tile_step_size, use_mirroring=self.mirroring, device=self.device, allow_tqdm=False
                 )
                 predictor.initialize_from_trained_model_folder(str(self.folder), self.folds, self.checkpoint_name)
         except RuntimeError as error:
@@ -108,15 +103,6 @@ class TrainedModel:
             return None
         predicts = [i["semi_supervised"]["settings"]["predict_with"] for i in self.checkpoints]
         return [networks_of(i)[OTHER_NETWORK[name]] for i, name in zip(self.checkpoints, predicts, strict=True)]
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """What predictions depend on, to tell whether a folder was predicted with the same model."""
-        return {
-            "checkpoints": [[str(i.resolve()), i.stat().st_size, int(i.stat().st_mtime)] for i in self.files],
-            "tile_step_size": self.tile_step_size,
-            "mirroring": self.mirroring,
-        }
 
     @property
     def validated_on(self) -> str:
@@ -145,7 +131,7 @@ def open_model(
 
     Args:
         folder: ``fold_X`` in it may be given for the model of this fold alone.
-        folds: numbers or "all"; None takes every numbered fold that has the checkpoint, else "all".
+        folds: None takes every numbered fold that has the checkpoint, else "all".
         device: None is the CPU.
 
     Raises:
@@ -186,8 +172,7 @@ def plain_checkpoint(checkpoint: dict[str, Any], weights: str) -> dict[str, Any]
     Raises:
         UserError: a checkpoint of another trainer.
     """
-    networks = networks_of(checkpoint)
-    if not networks:
+    if not (networks := networks_of(checkpoint)):
         raise UserError(
             f"the checkpoint was written by {checkpoint.get('trainer_name')}, which has neither teacher nor student; "
             "nnU-Net predicts with it as it is"

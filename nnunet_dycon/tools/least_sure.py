@@ -24,12 +24,7 @@ _DPI = 160
 def draw_least_sure(rows: pd.DataFrame, images: Path, output: Path, model: TrainedModel, count: int) -> Path:
     """Draw the first cases of the ranking, each where its entropy is largest, into the folder of the entropy maps.
 
-    Args:
-        rows: what ``predict_folder`` returned.
-        images: folder of the scans.
-        output: folder of the predictions.
-        model: what predicted.
-        count: cases to draw.
+    The arguments are those of ``predict_folder`` and what it returned.
 
     Raises:
         UserError: a file that cannot be drawn.

@@ -58,10 +58,10 @@ def make_case(seed: int, index: int, *, pool: str = "train", size_voxels: int = 
     gamma, gain = np.exp(rng.uniform(-0.8, 0.8)), rng.uniform(200.0, 800.0)
 
     phantom = _Phantom(rng, size_voxels)
-    body, organ = phantom.add_body(), phantom.organ()
+    body = phantom.image
     scales = zip(TEXTURE_SCALES_VOXELS, weights, strict=True)
     correlated = sum(np.sqrt(weight) * phantom.noise(sigma) for sigma, weight in scales)
-    clean = 1.0 + organ_contrast * organ + fat_contrast * (body & ~phantom.tissue)
+    clean = 1.0 + organ_contrast * phantom.organ + fat_contrast * (body & ~phantom.tissue)
     phantom.image = body * (clean + texture * correlated)
     for add in (phantom.add_vessel, phantom.add_nodule, phantom.add_cyst):
         for _ in range(rng.integers(*DISTRACTORS, endpoint=True)):
@@ -76,41 +76,25 @@ def make_case(seed: int, index: int, *, pool: str = "train", size_voxels: int = 
 
 
 class _Phantom:
-    """Anatomy that is added bit by bit.
-
-    Attributes:
-        image: (Z, Y, X) what has been added.
-        tissue: What lies under the layer of fat.
-        depth_voxels: Distance to the surface of the tissue, 0 outside.
-    """
-
-    image: np.ndarray
-    tissue: np.ndarray
-    depth_voxels: np.ndarray
+    """A body in air, whose ``tissue``, an ``organ`` in it, lies under fat; to its ``image`` more is added."""
 
     def __init__(self, rng: np.random.Generator, size_voxels: int) -> None:
         self._rng = rng
         self._shape = (size_voxels,) * 3
         self._centre = np.full(3, size_voxels / 2) + rng.uniform(-0.03, 0.03, 3) * size_voxels
+        radii_voxels = size_voxels * rng.uniform(0.42, 0.5, 3)
+        self.image = _largest_component(self._blob(self._centre, radii_voxels, 0.04) > 0)
+        depth_voxels = ndimage.distance_transform_edt(np.pad(self.image, 1))[1:-1, 1:-1, 1:-1]
+        self.tissue = _largest_component(depth_voxels > rng.uniform(*FAT_VOXELS))
+        self.depth_voxels = ndimage.distance_transform_edt(self.tissue)  # 0 outside
+        centre = self._centre + rng.uniform(-0.12, 0.12, 3) * self._shape
+        self.organ = (self._blob(centre, size_voxels * rng.uniform(0.18, 0.3, 3), 0.12) > 0) & self.tissue
 
     def noise(self, sigma_voxels: float) -> np.ndarray:
         """Gaussian noise correlated over so many voxels, mean 0, standard deviation 1."""
         white = self._rng.standard_normal(self._shape, dtype=np.float32)
         noise = ndimage.gaussian_filter(white, sigma_voxels, mode="wrap")
         return (noise - noise.mean()) / noise.std()
-
-    def add_body(self) -> np.ndarray:
-        """A body in air, whose tissue lies under a layer of fat."""
-        radii_voxels = self._shape[0] * self._rng.uniform(0.42, 0.5, 3)
-        body = _largest_component(self._blob(self._centre, radii_voxels, 0.04) > 0)
-        depth_voxels = ndimage.distance_transform_edt(np.pad(body, 1))[1:-1, 1:-1, 1:-1]
-        self.tissue = _largest_component(depth_voxels > self._rng.uniform(*FAT_VOXELS))
-        self.depth_voxels = ndimage.distance_transform_edt(self.tissue)
-        return body
-
-    def organ(self) -> np.ndarray:
-        centre = self._centre + self._rng.uniform(-0.12, 0.12, 3) * self._shape
-        return (self._blob(centre, self._shape[0] * self._rng.uniform(0.18, 0.3, 3), 0.12) > 0) & self.tissue
 
     def add_vessel(self) -> np.ndarray:
         """A bright tube along a quadratic Bezier curve."""

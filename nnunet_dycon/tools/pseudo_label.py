@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,12 +13,11 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks, write_pseudo_labeled_dataset
 from nnunet_dycon.dataset.raw_dataset import RawDataset, check_new_dataset, environment_folder, label_values
 from nnunet_dycon.dataset.splits import read_splits
-from nnunet_dycon.dataset.unlabeled_scans import find_raw_scans
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.text import few
 from nnunet_dycon.files.whole_files import partial_folder, whole
-from nnunet_dycon.models.segmentation import segment_scans
+from nnunet_dycon.models.prediction import find_scans, segment_scans
 from nnunet_dycon.models.trained_model import TrainedModel
 
 
@@ -48,25 +48,24 @@ def new_pseudo_labeled_dataset(
     check_new_dataset(dataset_id, name, "-t")
     target = source.folder.with_name(f"Dataset{dataset_id:03d}_{name}")
     preprocessed = environment_folder("nnUNet_preprocessed")
-    splits = _folds(source, read_splits(preprocessed / source.name))
+    folds = _folds(source, read_splits(preprocessed / source.name))
     labels = pseudo_label(model, source, target, images=images, min_confidence=min_confidence, progress=progress)
-    for fold in splits:
-        fold["train"] += labels.cases
+    splits = [{"train": [*train, *labels.cases], "val": [*val]} for train, val in folds]
     (preprocessed / target.name).mkdir(parents=True, exist_ok=True)
     write_json(splits, preprocessed / target.name / "splits_final.json")
     return labels
 
 
-def _folds(source: RawDataset, splits: list[dict] | None) -> list[dict]:
+def _folds(source: RawDataset, splits: list[dict] | None) -> list[tuple[Sequence[str], Sequence[str]]]:
     """The source's folds; without, nnU-Net's, or for few cases one that validates on what it trains on."""
     if splits is not None:
-        return [{"train": list(fold["train"]), "val": list(fold["val"])} for fold in splits]
+        return [(fold["train"], fold["val"]) for fold in splits]
     predicted = predicted_masks(source.folder / "labelsTr")
     cases = sorted(source.labels("Tr").keys() - predicted)
     folds = [{"train": cases, "val": cases}]
     if len(cases) >= 5:
         folds = generate_crossval_split(cases, seed=12345, n_splits=5)
-    return [{"train": [*map(str, i["train"]), *sorted(predicted)], "val": [*map(str, i["val"])]} for i in folds]
+    return [([*map(str, i["train"]), *sorted(predicted)], [*map(str, i["val"])]) for i in folds]
 
 
 def pseudo_label(
@@ -80,12 +79,9 @@ def pseudo_label(
 ) -> PseudoLabels:
     """Predict unlabelled scans and write a dataset, whole or not at all, in which the predictions are masks.
 
-    The new dataset has all cases of ``source``, and says of each predicted mask that it is one.
+    The new dataset, the folder ``target``, has all cases of ``source``, and says of each predicted mask that it is one.
 
     Args:
-        model: What predicts; its classes are those of ``source``.
-        source: Dataset with the labelled cases.
-        target: Folder of the new raw dataset.
         images: Folder of the scans to predict; None is imagesUn of ``source``.
         min_confidence: Voxels whose most probable class (of regions: whose least sure region) is less probable get
             nnU-Net's ignore label; 0 keeps all.
@@ -98,12 +94,16 @@ def pseudo_label(
         raise UserError(f"--min-confidence {min_confidence}: give a probability from 0 to below 1")
     if target.exists():
         raise UserError(f"{target} exists; choose another dataset ID, or remove it")
-    if model.predictor.dataset_json["labels"] != source.dataset_json["labels"]:
+    if model.dataset_json["labels"] != source.dataset_json["labels"]:
         raise UserError(
-            f"the model predicts {list(model.predictor.dataset_json['labels'])}, {source.name} has "
+            f"the model predicts {list(model.dataset_json['labels'])}, {source.name} has "
             f"{list(source.dataset_json['labels'])}; take a model of the same classes"
         )
-    scans = _scans(model, source, images or source.folder / "imagesUn")
+    images = images or source.folder / "imagesUn"
+    scans = find_scans(model, images, "put the unlabelled scans there, or give another folder with -i")
+    for part, role in (("Tr", "labelled"), ("Ts", "test")):
+        if both := scans.keys() & source.images(part).keys():
+            raise UserError(f"{few(sorted(both))}: in {images} and a {role} case of {source.name}; rename or remove it")
     labels, ignore_label, change = dict(source.dataset_json["labels"]), None, None
     if min_confidence > 0:
         ignore_label = labels.setdefault("ignore", label_values(source.dataset_json)[-1] + 1)  # nnU-Net: the highest
@@ -117,27 +117,10 @@ def pseudo_label(
     return PseudoLabels(target, list(scans), ignore_label)
 
 
-def _scans(model: TrainedModel, source: RawDataset, images: Path) -> dict[str, list[Path]]:
-    if not images.is_dir():
-        raise UserError(f"{images} is no folder; put the unlabelled scans there, or give another folder with -i")
-    scans = find_raw_scans(images, source.dataset_json, model.predictor.plans_manager)
-    if not scans:
-        raise UserError(f"{images} holds no scan; name the scans CASE_0000{source.file_ending}")
-    for part, role in (("Tr", "labelled"), ("Ts", "test")):
-        if both := scans.keys() & source.images(part).keys():
-            raise UserError(f"{few(sorted(both))}: in {images} and a {role} case of {source.name}; rename or remove it")
-    return scans
-
-
 def _ignore_unsure(
     mask: np.ndarray, probabilities: np.ndarray, *, ignore_label: int, min_confidence: float, regions: bool
 ) -> np.ndarray:
-    """The mask with the ignore label where the prediction is less sure.
-
-    Args:
-        mask: (Z, Y, X).
-        probabilities: (C, Z, Y, X) of classes, or of regions, which overlap.
-    """
+    """The mask (Z, Y, X), ignored where the probabilities (C, Z, Y, X), of classes or of regions, are less sure."""
     probabilities = np.asarray(probabilities)
     confidence = np.maximum(probabilities, 1 - probabilities).min(0) if regions else probabilities.max(0)
     return np.where(confidence < min_confidence, ignore_label, mask).astype(mask.dtype)

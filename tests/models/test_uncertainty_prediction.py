@@ -21,7 +21,6 @@ from nnunet_dycon.errors import UserError
 from nnunet_dycon.losses.entropy import entropy, entropy_of_probabilities
 from nnunet_dycon.models import prediction
 from nnunet_dycon.models.prediction import COLUMNS, predict_folder, ranked, read_table, uncertainty_table, write_table
-from nnunet_dycon.models.segmentation import map_ending, write_map
 from nnunet_dycon.models.trained_model import finished_folds, open_model
 from nnunet_dycon.trainers import nnUNetTrainerSupervised
 from tests.conftest import blob, write_image
@@ -87,7 +86,7 @@ def test_maps_lie_on_the_grid_of_the_scan(reader, direction, tmp_path):
     sitk.WriteImage(scan, str(tmp_path / "a_0000.nii.gz"))
     image, properties = reader().read_images([str(tmp_path / "a_0000.nii.gz")])
     reader().write_seg((image[0] > 0.5).astype(np.uint8), str(tmp_path / "a.nii.gz"), properties)
-    write_map(image[0], tmp_path / "a_entropy.nii.gz", tmp_path / "a.nii.gz", reader)
+    prediction.write_map(image[0], tmp_path / "a_entropy.nii.gz", tmp_path / "a.nii.gz", reader)
     written = sitk.ReadImage(str(tmp_path / "a_entropy.nii.gz"))
     np.testing.assert_allclose(sitk.GetArrayFromImage(written), sitk.GetArrayFromImage(scan), atol=1e-6)
     for name in ("GetSpacing", "GetOrigin", "GetDirection"):
@@ -98,9 +97,12 @@ def test_maps_lie_on_the_grid_of_the_scan(reader, direction, tmp_path):
 def test_maps_of_formats_without_real_numbers_are_tif(tmp_path):
     import tifffile
 
-    assert map_ending(NaturalImage2DIO, ".png") == ".tif" and map_ending(SimpleITKIO, ".nrrd") == ".nrrd"
+    assert (
+        prediction.map_ending(NaturalImage2DIO, ".png") == ".tif"
+        and prediction.map_ending(SimpleITKIO, ".nrrd") == ".nrrd"
+    )
     values = np.random.default_rng(0).random((1, 3, 4)).astype(np.float32)
-    write_map(values, tmp_path / "a.tif", tmp_path / "a.png", NaturalImage2DIO)
+    prediction.write_map(values, tmp_path / "a.tif", tmp_path / "a.png", NaturalImage2DIO)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), values)
 
 

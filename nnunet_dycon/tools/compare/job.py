@@ -17,7 +17,7 @@ from nnunet_dycon.dataset.splits import read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.text import few
-from nnunet_dycon.models.segmentation import segment_scans
+from nnunet_dycon.models.prediction import segment_scans
 from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, Settings, overrides_from_environment
 from nnunet_dycon.tools.compare.experiment import RECORD, RESULT, Experiment, Job
 from nnunet_dycon.tools.compare.run_settings import LENGTHS, environment, run_settings

@@ -102,7 +102,7 @@ def evaluate_folder(
     predictions, references = Path(predictions), Path(references)
     if predictions.resolve() == references.resolve():
         raise UserError(f"{predictions} was given for both, predictions and references; give two folders")
-    predicted, expected = list_cases(predictions), list_references(references)
+    predicted, expected = _list_cases(predictions), _list_references(references)
     warnings = _check_grids(predicted, expected, spacing_matters=not literature)
     run = partial(map_cases, num_processes=num_processes, progress=progress)
     classes = find_classes(predictions, references, labels, dataset_json)
@@ -130,12 +130,8 @@ def evaluate_folder(
 # -------------------------------------------------------------------------------------------- files and their headers
 
 
-def list_cases(folder: Path) -> dict[str, Path]:
-    """The label maps of a folder by case name (the file name without its ending, of any case), sorted.
-
-    Raises:
-        UserError: The folder does not exist, has no label map, or has two files of one case.
-    """
+def _list_cases(folder: Path) -> dict[str, Path]:
+    """The label maps of a folder by case name (the file name without its ending, of any case), sorted."""
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; give the folder that holds one label map a case")
     cases: dict[str, Path] = {}
@@ -152,13 +148,9 @@ def list_cases(folder: Path) -> dict[str, Path]:
     return cases
 
 
-def list_references(folder: Path) -> dict[str, Path]:
-    """The label maps of a folder of references; masks that are said to be predictions are not among them.
-
-    Raises:
-        UserError: As ``list_cases``, or the folder holds predictions.
-    """
-    cases = list_cases(folder)
+def _list_references(folder: Path) -> dict[str, Path]:
+    """The label maps of a folder of references; masks that are said to be predictions are not among them."""
+    cases = _list_cases(folder)
     if found := [name for name in PREDICTION_FILES if (folder / name).is_file()]:
         raise UserError(
             f"{folder} was given as the folder of references, but it holds predictions ({found[0]} lies there). Are "
@@ -215,8 +207,7 @@ def _evaluate_case(
     case, predicted_file, reference_file = files
     reference, spacing_mm = _read_label_map(reference_file)
     prediction = np.zeros_like(reference) if predicted_file is None else _read_label_map(predicted_file)[0]
-    box = metrics.joint_bounding_box(prediction, reference)
-    prediction, reference = prediction[box], reference[box]
+    prediction, reference = metrics.cropped(prediction, reference)
     expected = _known_values(reference, reference_file, classes)
     predicted = _known_values(prediction, predicted_file, classes) | {0} if predicted_file else set()
     if classes.ignore_label is not None:

@@ -61,7 +61,7 @@ def segmentation_metrics(
     Raises:
         ValueError: The shapes differ, or the spacing does not fit them.
     """
-    prediction, reference = crop_to_foreground(prediction, reference)
+    prediction, reference = (mask.astype(bool) for mask in cropped(prediction, reference))
     if not (prediction.any() and reference.any()):
         overlap = math.nan if prediction.any() == reference.any() else 0.0
         return dict(zip(METRICS, (overlap, overlap, math.nan, math.nan), strict=True))
@@ -80,7 +80,7 @@ def literature_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[st
     Raises:
         ValueError: The shapes differ.
     """
-    prediction, reference = crop_to_foreground(prediction, reference)
+    prediction, reference = (mask.astype(bool) for mask in cropped(prediction, reference))
     if not (prediction.any() and reference.any()):
         distance = math.nan if prediction.any() else 0.0
         return dict(zip(LITERATURE_METRICS, (0.0, 0.0, distance, distance), strict=True))
@@ -114,7 +114,7 @@ def surface_distances(
     spacing = np.asarray(spacing_mm, dtype=np.float64)
     if spacing.shape != (np.ndim(reference),) or not (spacing > 0).all():
         raise ValueError(f"{np.ndim(reference)} positive voxel sizes are needed, spacing_mm is {spacing_mm}")
-    prediction, reference = crop_to_foreground(prediction, reference)
+    prediction, reference = (mask.astype(bool) for mask in cropped(prediction, reference))
     if not (prediction.any() and reference.any()):
         raise ValueError("the distance to the surface of an empty mask is undefined")
     faces = generate_binary_structure(reference.ndim, 1)
@@ -126,25 +126,18 @@ def surface_distances(
     return KDTree(r, balanced_tree=False).query(p)[0], KDTree(p, balanced_tree=False).query(r)[0]
 
 
-def crop_to_foreground(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both masks as bool inside the joint bounding box of their foreground (one voxel if both are empty).
+def cropped(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two arrays inside the smallest box around what is not 0 in either; their first voxel if all is 0.
 
     Raises:
-        ValueError: The shapes differ, or the masks have no axes.
+        ValueError: The shapes differ, or have no axes.
     """
-    if prediction.shape != reference.shape or reference.ndim == 0:
-        raise ValueError(f"masks of one shape are needed, got {prediction.shape} and {reference.shape}")
-    box = joint_bounding_box(prediction, reference)
-    return prediction[box].astype(bool), reference[box].astype(bool)
-
-
-def joint_bounding_box(first: np.ndarray, second: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around what is not 0 in two arrays of one shape; their first voxel if all is 0."""
-    either, box = np.logical_or(first, second), list[slice]()
-    for axis in range(either.ndim):  # in what is left by the axes before, so that later ones read less
-        others = tuple(i for i in range(either.ndim) if i != axis)
-        hits = np.flatnonzero(either[tuple(box)].any(axis=others))
-        if hits.size == 0:
-            return (slice(0, 1),) * either.ndim
-        box.append(slice(int(hits[0]), int(hits[-1]) + 1))
-    return tuple(box)
+    if first.shape != second.shape or first.ndim == 0:
+        raise ValueError(f"masks of one shape are needed, got {first.shape} and {second.shape}")
+    either, box = np.logical_or(first, second), [slice(0, 1)] * first.ndim
+    for axis in range(first.ndim):  # in what is left by the axes before, so that later ones read less
+        others = tuple(i for i in range(first.ndim) if i != axis)
+        hits = np.flatnonzero(either[tuple(box[:axis])].any(axis=others))
+        if hits.size:
+            box[axis] = slice(int(hits[0]), int(hits[-1]) + 1)
+    return first[tuple(box)], second[tuple(box)]

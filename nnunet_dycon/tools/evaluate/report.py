@@ -32,12 +32,8 @@ class Report(NamedTuple):
 
     text: str
     warnings: list[str]
-    name: str
-    """Of its files."""
-    content: dict[str, Any]
-    """In JSON's types."""
-    rows: pd.DataFrame
-    """One for each (run,) case and class."""
+    content: dict[str, Any]  # in JSON's types
+    rows: pd.DataFrame  # one for each (run,) case and class
 
     def write(self, file: Path) -> None:
         """``FILE.json`` and ``FILE.csv``, each whole or not at all, and their folder."""
@@ -55,7 +51,7 @@ def evaluation_report(evaluation: Evaluation) -> Report:
         rows.append(["mean of classes", "", *means])
     table = text_table(["class", "cases", *map(heading, metrics)], rows)
     text = "\n".join([table, DEFINITIONS[metrics], *_notes(evaluation)])
-    return Report(text, evaluation.warnings, "evaluation", _content(evaluation), evaluation.cases)
+    return Report(text, evaluation.warnings, _content(evaluation), evaluation.cases)
 
 
 def comparison_report(evaluations: Mapping[str, Evaluation]) -> Report:
@@ -80,17 +76,89 @@ def comparison_report(evaluations: Mapping[str, Evaluation]) -> Report:
     runs = {run: _content(evaluation) for run, evaluation in evaluations.items()}
     content = {"first_run": first_name, "differences": changes[columns].to_dict("records"), "runs": runs}
     cases = pd.concat({run: i.cases for run, i in evaluations.items()}, names=["run", None]).reset_index("run")
-    return Report(text, warnings, "comparison", content, cases)
+    return Report(text, warnings, content, cases)
 
 
-# ------------------------------------------------------------------------------------------------- paired differences
+def _summary_cells(evaluation: Evaluation) -> dict[Any, str]:
+    """By class and metric ``_mean_sd``, with the number of cases where some of them do not define the metric."""
+    number = evaluation.cases["case"].nunique()
+    return {
+        key: _mean_sd(key[1], row) + (f" (n={row['n']:.0f})" if 0 < row["n"] < number else "")
+        for key, row in evaluation.summary.iterrows()
+    }
+
+
+def _comparison_rows(evaluations: Mapping[str, Evaluation], differences: pd.DataFrame) -> list[list[str]]:
+    changes = {key: _change(row) for key, row in differences.set_index(["class", "metric", "run"]).iterrows()}
+    cells = {run: _summary_cells(evaluation) for run, evaluation in evaluations.items()}
+    return [
+        [name, heading(metric), run, cells[run][name, metric], *changes.get((name, metric, run), ("", "", ""))]
+        for name, metric in next(iter(evaluations.values())).summary.index
+        for run in evaluations
+    ]
+
+
+def _mean_sd(metric: str, statistic: pd.Series, sign: str = "") -> str:
+    """``91.33 ± 2.10``; ``undefined`` where no case defines the metric."""
+    if statistic["n"] == 0:
+        return "undefined"
+    mean, sd = scale(metric) * statistic["mean"], scale(metric) * statistic["sd"]
+    return f"{mean:{sign}.2f}" if math.isnan(sd) else f"{mean:{sign}.2f} ± {sd:.2f}"
+
+
+def _change(difference: pd.Series) -> list[str]:
+    """Cells for a difference; the index of its row is class, metric and run."""
+    pairs = f"{difference['n']:.0f}" + (f" ({difference['unpaired']:.0f} unpaired)" if difference["unpaired"] else "")
+    p_value = f"{difference['wilcoxon_p']:.2g}" if difference["n"] >= FEWEST_PAIRS else "too few pairs"
+    return [_mean_sd(difference.name[1], difference, sign="+"), pairs, p_value]
+
+
+def _notes(evaluation: Evaluation) -> list[str]:
+    """One line for each thing a reader of the means has to know."""
+    wrong, undefined = "Dice 0, distances undefined and in no mean", "all metrics undefined and in no mean"
+    effects = {EMPTY_PREDICTION: wrong, EMPTY_REFERENCE: wrong, BOTH_EMPTY: undefined}
+    if evaluation.metrics == LITERATURE_METRICS:
+        zero = "all metrics 0, as published: these distances are no perfect ones"
+        effects |= {EMPTY_PREDICTION: zero, BOTH_EMPTY: zero}
+    left_out = "left out of all means" if evaluation.only_predicted else "counted as empty predictions, Dice 0"
+    notes = [("missing predictions", left_out, evaluation.missing)]
+    groups = evaluation.cases.groupby(["class", "status"])["case"].agg(list).to_dict()
+    for name in evaluation.classes.values:
+        notes += [(f"{name}, {i}", effect, groups.get((name, i), [])) for i, effect in effects.items()]
+    notes.append(("predictions without reference", "not evaluated", evaluation.without_reference))
+    return [f"{what} ({effect}): {len(cases)}: {few(cases)}" for what, effect, cases in notes if cases]
+
+
+def _content(evaluation: Evaluation) -> dict[str, Any]:
+    summary, cases = _plain(evaluation.summary), _plain(evaluation.cases.set_index("class"))
+    counts = evaluation.cases.groupby(["class", "status"]).size()
+    return {
+        "predictions": str(evaluation.predictions),
+        "references": str(evaluation.references),
+        "classes": {name: list(values) for name, values in evaluation.classes.values.items()},
+        "classes_from": evaluation.classes.source,
+        "ignore_label": evaluation.classes.ignore_label,
+        "definition": DEFINITIONS[evaluation.metrics],
+        "missing_predictions": evaluation.missing,
+        "missing_predictions_count": "not at all" if evaluation.only_predicted else "as empty predictions",
+        "predictions_without_reference": evaluation.without_reference,
+        "warnings": evaluation.warnings,
+        "summary": {
+            name: summary.loc[name].to_dict("index") | {"status": counts[name].to_dict()}
+            for name in evaluation.classes.values
+        },
+        "mean_of_classes": _plain(evaluation.mean_of_classes).to_dict(),
+        "cases": {case: rows.drop(columns="case").to_dict("index") for case, rows in cases.groupby("case", sort=False)},
+    }
+
+
+def _plain(table: Any) -> Any:
+    """A table, or a column, with Python's own types, None for NaN."""
+    return table.astype(object).where(table.notna(), None)
 
 
 def compare_runs(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
-    """Differences of each run to the first one, cases joined by name.
-
-    Args:
-        evaluations: Run name to evaluation of the same references; two or more.
+    """Differences of each run, two or more by name, to the first one, cases joined by name.
 
     Returns:
         One row for every class, metric and run: class, metric, run, mean, sd and n over the cases where the metric is
@@ -154,87 +222,3 @@ def run_names(folders: Sequence[Path]) -> list[str]:
         parts = [part[:-1] for part in parts]
     length = next(n for n in count(1) if len({part[-n:] for part in parts}) == len(parts))
     return ["/".join(part[-length:]) for part in parts]
-
-
-# ------------------------------------------------------------------------------------------------- for people
-
-
-def _summary_cells(evaluation: Evaluation) -> dict[Any, str]:
-    """By class and metric ``_mean_sd``, with the number of cases where some of them do not define the metric."""
-    number = evaluation.cases["case"].nunique()
-    return {
-        key: _mean_sd(key[1], row) + (f" (n={row['n']:.0f})" if 0 < row["n"] < number else "")
-        for key, row in evaluation.summary.iterrows()
-    }
-
-
-def _comparison_rows(evaluations: Mapping[str, Evaluation], differences: pd.DataFrame) -> list[list[str]]:
-    changes = {key: _change(row) for key, row in differences.set_index(["class", "metric", "run"]).iterrows()}
-    cells = {run: _summary_cells(evaluation) for run, evaluation in evaluations.items()}
-    return [
-        [name, heading(metric), run, cells[run][name, metric], *changes.get((name, metric, run), ("", "", ""))]
-        for name, metric in next(iter(evaluations.values())).summary.index
-        for run in evaluations
-    ]
-
-
-def _mean_sd(metric: str, statistic: pd.Series, sign: str = "") -> str:
-    """``91.33 ± 2.10``; ``undefined`` where no case defines the metric."""
-    if statistic["n"] == 0:
-        return "undefined"
-    mean, sd = scale(metric) * statistic["mean"], scale(metric) * statistic["sd"]
-    return f"{mean:{sign}.2f}" if math.isnan(sd) else f"{mean:{sign}.2f} ± {sd:.2f}"
-
-
-def _change(difference: pd.Series) -> list[str]:
-    """Cells for a difference; the index of its row is class, metric and run."""
-    pairs = f"{difference['n']:.0f}" + (f" ({difference['unpaired']:.0f} unpaired)" if difference["unpaired"] else "")
-    p_value = f"{difference['wilcoxon_p']:.2g}" if difference["n"] >= FEWEST_PAIRS else "too few pairs"
-    return [_mean_sd(difference.name[1], difference, sign="+"), pairs, p_value]
-
-
-def _notes(evaluation: Evaluation) -> list[str]:
-    """One line for each thing a reader of the means has to know."""
-    wrong, undefined = "Dice 0, distances undefined and in no mean", "all metrics undefined and in no mean"
-    effects = {EMPTY_PREDICTION: wrong, EMPTY_REFERENCE: wrong, BOTH_EMPTY: undefined}
-    if evaluation.metrics == LITERATURE_METRICS:
-        zero = "all metrics 0, as published: these distances are no perfect ones"
-        effects |= {EMPTY_PREDICTION: zero, BOTH_EMPTY: zero}
-    left_out = "left out of all means" if evaluation.only_predicted else "counted as empty predictions, Dice 0"
-    notes = [("missing predictions", left_out, evaluation.missing)]
-    groups = evaluation.cases.groupby(["class", "status"])["case"].agg(list).to_dict()
-    for name in evaluation.classes.values:
-        notes += [(f"{name}, {i}", effect, groups.get((name, i), [])) for i, effect in effects.items()]
-    notes.append(("predictions without reference", "not evaluated", evaluation.without_reference))
-    return [f"{what} ({effect}): {len(cases)}: {few(cases)}" for what, effect, cases in notes if cases]
-
-
-# ------------------------------------------------------------------------------------------------- for programs
-
-
-def _content(evaluation: Evaluation) -> dict[str, Any]:
-    summary, cases = _plain(evaluation.summary), _plain(evaluation.cases.set_index("class"))
-    counts = evaluation.cases.groupby(["class", "status"]).size()
-    return {
-        "predictions": str(evaluation.predictions),
-        "references": str(evaluation.references),
-        "classes": {name: list(values) for name, values in evaluation.classes.values.items()},
-        "classes_from": evaluation.classes.source,
-        "ignore_label": evaluation.classes.ignore_label,
-        "definition": DEFINITIONS[evaluation.metrics],
-        "missing_predictions": evaluation.missing,
-        "missing_predictions_count": "not at all" if evaluation.only_predicted else "as empty predictions",
-        "predictions_without_reference": evaluation.without_reference,
-        "warnings": evaluation.warnings,
-        "summary": {
-            name: summary.loc[name].to_dict("index") | {"status": counts[name].to_dict()}
-            for name in evaluation.classes.values
-        },
-        "mean_of_classes": _plain(evaluation.mean_of_classes).to_dict(),
-        "cases": {case: rows.drop(columns="case").to_dict("index") for case, rows in cases.groupby("case", sort=False)},
-    }
-
-
-def _plain(table: Any) -> Any:
-    """A table, or a column, with Python's own types, None for NaN."""
-    return table.astype(object).where(table.notna(), None)
