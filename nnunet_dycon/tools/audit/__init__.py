@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from nnunet_dycon.dataset.scan_files import Finding
-from nnunet_dycon.tools.audit.findings import AuditReport
-from nnunet_dycon.tools.audit.run import audit_dataset
+from nnunet_dycon.tools.audit.run import AuditReport, audit_dataset
 
 __all__ = ["AuditReport", "Finding", "audit_dataset"]

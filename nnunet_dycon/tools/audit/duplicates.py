@@ -18,12 +18,7 @@ _PAIRS_A_PROCESS = 50  # fewer take less time than the start of a process
 
 
 def duplicate_findings(
-    contents: Sequence[ScanContent],
-    uses: Sequence[Use],
-    *,
-    threshold: float,
-    num_processes: int = 1,
-    progress: bool = False,
+    contents: Sequence[ScanContent], uses: Sequence[Use], *, threshold: float, num_processes: int, progress: bool
 ) -> list[Finding]:
     """One finding for each pair of scans that share an image or a mask, or correlate by ``threshold`` or more."""
     same_image = _sharing([i.image_hashes for i in contents])
@@ -74,10 +69,10 @@ def _closest_pair(
     below = {pair: correlation for pair, correlation in correlations.items() if correlation < threshold}
     if not below:
         return []
-    (i, j), correlation = max(below.items(), key=lambda item: item[1])
-    cases = [contents[i].scan.case, contents[j].scan.case]
-    message = f"the most similar other scans are {cases[0]} and {cases[1]}: correlation {correlation:.3f} < {threshold}"
-    return [Finding("note", "closest-pair", message, cases)]
+    closest = max(below, key=below.__getitem__)
+    cases = [contents[i].scan.case for i in closest]
+    like = f"correlation {below[closest]:.3f} < {threshold}"
+    return [Finding("note", "closest-pair", f"the most similar other scans are {' and '.join(cases)}: {like}", cases)]
 
 
 def _correlation(pair: tuple[Signature, Signature]) -> float:

@@ -1,9 +1,23 @@
-"""The whole audit of a dataset."""
+"""The whole audit of a dataset, and what it finds.
+
+==========  ==============================================================================================  =====
+severity    meaning                                                                                         sound
+==========  ==============================================================================================  =====
+``leak``    a result on this dataset would be worth less than it seems: training, validation and test       no
+            share a name or a scan, or a mask of an unlabelled case can be read
+``error``   nnU-Net or this plugin would stop, or read something else than meant                            no
+``warning`` worth a look, but no result is wrong because of it                                              yes
+``note``    how the dataset is used                                                                         yes
+==========  ==============================================================================================  =====
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 from nnunet_dycon.dataset.comparison import LABELED, Comparison, ScanFacts
 from nnunet_dycon.dataset.preprocessed_files import no_foreground
@@ -14,13 +28,54 @@ from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.pool import map_cases
 from nnunet_dycon.files.text import few
 from nnunet_dycon.tools.audit.duplicates import duplicate_findings
-from nnunet_dycon.tools.audit.findings import SEVERITIES, AuditReport
-from nnunet_dycon.tools.audit.masks import mask_findings
-from nnunet_dycon.tools.audit.roles import PARTS, ROLES, Use, name_findings, uses_of
+from nnunet_dycon.tools.audit.roles import PARTS, ROLES, Use, cases_in_place, mask_findings, name_findings, uses_of
 from nnunet_dycon.tools.audit.scans import ScanContent, comparison_voxel_mm, read_scan
 from nnunet_dycon.tools.audit.similarity import NEAR_DUPLICATE_CORRELATION
 
+SEVERITIES = ("leak", "error", "warning", "note")
 _SCANS_SAMPLED = 4  # to settle the voxel size at which scans are compared
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """All findings on a dataset.
+
+    Attributes:
+        dataset: DatasetXXX_Name.
+        counts: For each way to use the dataset (fold) the number of cases by role.
+        findings: The worst first.
+        comparison: Table of labelled scans and each source of unlabelled ones; empty without both.
+    """
+
+    dataset: str
+    counts: dict[str, dict[str, int]]
+    findings: list[Finding]
+    comparison: str = ""
+
+    @property
+    def sound(self) -> bool:
+        """No leak and no error."""
+        return not any(finding.severity in ("leak", "error") for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as JSON values; roles are spelled as everywhere in machine-read output."""
+        counts = {
+            use: {role.replace("labelled", "labeled"): n for role, n in i.items()} for use, i in self.counts.items()
+        }
+        return asdict(self) | {"counts": counts, "sound": self.sound}
+
+    def as_text(self) -> str:
+        """The report for reading."""
+        lines = [f"audit of {self.dataset}"]
+        for use, counts in self.counts.items():
+            lines.append(f"  {use}: " + ", ".join(f"{n} {role}" for role, n in counts.items()))
+        if self.comparison:
+            lines += ["  medians of the scans:", *(f"  {line}" for line in self.comparison.splitlines())]
+        for i in self.findings:
+            lines.append(f"{i.severity.upper()} [{i.code}] {i.message}" + f"\n  fix: {i.fix}" * bool(i.fix))
+        numbers = Counter(finding.severity for finding in self.findings)
+        found = ", ".join(f"{numbers[i]} {i}{'' if numbers[i] == 1 else 's'}" for i in SEVERITIES[:3])
+        return "\n".join([*lines, f"{self.dataset} is {'sound' if self.sound else 'NOT sound'}: {found}"])
 
 
 def audit_dataset(
@@ -54,7 +109,8 @@ def audit_dataset(
         *name_findings(raw, uses),
         *mask_findings(raw, preprocessed, uses),
         *duplicate_findings(contents, uses, threshold=threshold, num_processes=num_processes, progress=progress),
-        *_scan_findings(raw, contents, uses),
+        *_scan_findings(raw, contents),
+        *_empty_mask_findings(contents, uses),
         *_mask_like_findings(contents, comparison),
         *(Finding("warning", "unlike-labeled", warning) for warning in comparison.warnings()),
     ]
@@ -87,28 +143,24 @@ def _comparison(raw: RawDataset, contents: list[ScanContent]) -> Comparison:
     return Comparison(groups, raw.dataset_json)
 
 
-def _scan_findings(raw: RawDataset, contents: list[ScanContent], uses: list[Use]) -> Iterator[Finding]:
-    """Findings on single scans: files, grids, missing and empty masks."""
-    unlabeled = frozenset().union(*(use.in_place for use in uses))
-    labeled = []
+def _scan_findings(raw: RawDataset, contents: list[ScanContent]) -> Iterator[Finding]:
+    """Findings on single scans: files, grids, missing masks."""
     for content in contents:
         yield from content.findings
         case = content.scan.case
         if content.scan.part == "Tr" and content.scan.mask is None:
             fix = f"add labelsTr/{case}{raw.file_ending}, or move the images to imagesUn"
             yield Finding("error", "no-mask", f"imagesTr/{case} has no mask", [case], fix)
-        elif content.scan.part == "Tr" and case not in unlabeled:
-            labeled.append(content)
-    yield from _empty_mask_findings(labeled)
 
 
-def _empty_mask_findings(labeled: list[ScanContent]) -> Iterator[Finding]:
-    empty = [i.scan.case for i in labeled if i.facts and i.mask_hash is None]
-    if empty and len(labeled) == len(empty):
+def _empty_mask_findings(contents: list[ScanContent], uses: list[Use]) -> Iterator[Finding]:
+    drawn = [i for i in contents if i.scan.part == "Tr" and i.scan.mask and i.scan.case not in cases_in_place(uses)]
+    empty = [i.scan.case for i in drawn if i.facts and i.mask_hash is None]
+    if 0 < len(drawn) == len(empty):
         yield Finding("error", "no-foreground", str(no_foreground(empty)), empty)
         return
+    fix = "check that this is true; such a case teaches background only"
     for case in empty:
-        fix = "check that this is true; such a case teaches background only"
         yield Finding("warning", "empty-mask", f"the mask of training case {case} has no foreground", [case], fix)
 
 

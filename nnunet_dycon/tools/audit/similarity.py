@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, ndimage
 from skimage.filters import difference_of_gaussians
+from skimage.measure import block_reduce
 from tqdm import tqdm
 
 # Likeness from which two scans are called nearly the same; see the module's text.
@@ -69,12 +70,8 @@ def candidate_pairs(
             cross = spectra[j : j + 64] * spectrum.conj()
             peaks = fft.irfftn(cross, padded, axes=(1, 2, 3), workers=num_threads).max(axis=(1, 2, 3))
             alike[i, j : j + 64] = alike[j : j + 64, i] = peaks
-    pairs = set()
-    for i, row in enumerate(alike):
-        for j in np.argsort(-row)[:_CANDIDATES_A_SCAN]:
-            if row[j] >= _COARSE_CANDIDATE:
-                pairs.add((min(i, int(j)), max(i, int(j))))
-    return sorted(pairs)
+    nearest = enumerate(np.argsort(-alike)[:, :_CANDIDATES_A_SCAN].tolist())
+    return sorted({(min(i, j), max(i, j)) for i, row in nearest for j in row if alike[i, j] >= _COARSE_CANDIDATE})
 
 
 def aligned_correlation(one: np.ndarray, other: np.ndarray) -> float:
@@ -100,12 +97,10 @@ def aligned_correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 def _reduced(volume: np.ndarray, spacing_mm: Sequence[float], target_mm: float) -> np.ndarray:
     """Block means, then linear interpolation for the rest; axes of one voxel stay."""
-    blocks = [max(1, int(target_mm / s)) if n > 1 else 1 for s, n in zip(spacing_mm, volume.shape, strict=True)]
-    blocks = [min(k, n) for k, n in zip(blocks, volume.shape, strict=True)]
-    z, y, x = (n // k for n, k in zip(volume.shape, blocks, strict=True))
-    bz, by, bx = blocks
-    cropped = volume[: z * bz, : y * by, : x * bx]
-    means = cropped.reshape(z, bz, y, by, x, bx).mean(axis=(1, 3, 5), dtype=np.float32)
+    axes = list(zip(spacing_mm, volume.shape, strict=True))
+    blocks = tuple(min(n, max(1, int(target_mm / s))) if n > 1 else 1 for s, n in axes)
+    cropped = volume[tuple(slice(n // k * k) for n, k in zip(volume.shape, blocks, strict=True))]
+    means = block_reduce(cropped, blocks, np.mean, func_kwargs={"dtype": np.float32})
     # an output voxel is so many input voxels wide
     steps = [target_mm / (s * k) if n > 1 else 1.0 for s, k, n in zip(spacing_mm, blocks, means.shape, strict=True)]
     shape = tuple(max(1, int(n / step)) for n, step in zip(means.shape, steps, strict=True))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks
 from nnunet_dycon.dataset.raw_dataset import RawDataset, environment_folder, open_raw_dataset
@@ -16,8 +23,11 @@ from nnunet_dycon.dataset.splits import read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json
 from nnunet_dycon.models.trained_model import CHECKPOINT, TrainedModel, open_model
+from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, Settings, overrides_from_environment
 
 DEFAULT_RUNS = ("control=nnUNetTrainerSupervised", "mt=nnUNetTrainerMeanTeacher", "dycon=nnUNetTrainerDyCON")
+LENGTHS = ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch")
+"""What nnU-Net's own trainers are told."""
 RECORD, RESULT = "record.json", "job.json"
 _TEST = "put test scans with masks into imagesTs and labelsTs"
 
@@ -40,8 +50,7 @@ class Run:
     def parse(cls, text: str, dataset: str) -> Run:
         """``NAME=TRAINER[@RUN][:settings]``, with ``DATASET/`` before the name for a dataset other than ``dataset``.
 
-        Raises:
-            UserError: The text is none of this.
+        A UserError where the text is none of this.
         """
         name, _, rest = text.partition("=")
         if "/" in name:
@@ -54,6 +63,55 @@ class Run:
                 "letters, digits, _ and -"
             )
         return cls(name, trainer, settings, dataset, teacher)
+
+    @property
+    def trainer_class(self) -> type[nnUNetTrainer]:
+        """The class that nnU-Net finds; a UserError where it finds none."""
+        try:
+            with redirect_stdout(StringIO()):  # nnU-Net tells where it looks
+                return recursive_find_trainer_class_by_name(self.trainer)
+        except RuntimeError as error:
+            raise UserError(f"--runs {self.name}: nnU-Net finds no trainer {self.trainer}") from error
+
+    def settings_json(self, shared: str) -> str:
+        """The settings as the trainer reads them: its own, and of the ``shared`` ones those that it has.
+
+        Raises:
+            UserError: There is no such trainer, or its own settings are none of this trainer's.
+        """
+        trainer, own = self.trainer_class, parse_settings(self.settings)
+        known = known_settings(trainer)
+        if isinstance(defaults := getattr(trainer, "default_settings", None), Settings):
+            defaults.override(own, trainer=self.trainer, unused=trainer.unused_settings)
+        elif unknown := [name for name in own if name not in known]:
+            raise UserError(f"--runs {self.name}: nnU-Net's own trainers have no setting {unknown[0]}; leave it out")
+        return json.dumps({name: value for name, value in parse_settings(shared).items() if name in known} | own)
+
+
+def known_settings(trainer: type[nnUNetTrainer]) -> set[str]:
+    """Names of the settings that a trainer reads."""
+    settings = getattr(trainer, "default_settings", None)
+    if not isinstance(settings, Settings):
+        return set(LENGTHS)
+    return {field.name for field in fields(settings)} - set(getattr(trainer, "unused_settings", ()))
+
+
+def parse_settings(text: str) -> dict[str, Any]:
+    """Settings by name, of a text that ``nnUNet_dycon`` may hold."""
+    with environment(**{ENVIRONMENT_VARIABLE: text}):
+        return overrides_from_environment()
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Inside, the environment has these values; nnU-Net and the settings are read from there."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @dataclass(frozen=True)
@@ -109,11 +167,7 @@ class Experiment:
         return [Job(run, seed, fold) for seed in self.seeds for fold in folds for run in self.runs]
 
     def job(self, text: str) -> Job:
-        """The job ``NAME:SEED`` or ``NAME:SEED:FOLD``.
-
-        Raises:
-            UserError: There is none.
-        """
+        """The job ``NAME:SEED`` or ``NAME:SEED:FOLD``; a UserError where there is none."""
         for job in self.jobs():
             if text in (str(job), f"{job.run.name}:{job.seed}:{job.fold}"):
                 return job
@@ -128,17 +182,13 @@ class Experiment:
         return next((Job(run, job.seed, job.fold) for run in self.runs if run.name == job.run.teacher), None)
 
     def test_scans(self, job: Job) -> dict[str, list[Path]]:
-        """Channel files of the cases that a job is tested on.
-
-        Raises:
-            UserError: There is none.
-        """
+        """Channel files of the cases that a job is tested on; a UserError where there is none."""
         part = "Tr" if self.cross_validation else "Ts"
         images, masks = self.raw.images(part), self.raw.labels(part)
-        wanted = set(self.held_out[job.fold][1]) if self.cross_validation else set(masks)
-        if not wanted & images.keys() & masks.keys():
+        wanted = masks.keys() & self.held_out[job.fold][1] if self.cross_validation else masks.keys()
+        if not (scans := {case: files for case, files in images.items() if case in wanted}):
             raise UserError(f"{self.raw.folder} has no test scan with a mask; {_TEST}, or use --cross-validation")
-        return {case: files for case, files in images.items() if case in wanted and case in masks}
+        return scans
 
     def record(self, job: Job) -> dict[str, Any]:
         """What a job's result depends on, so that results of different settings do not meet in one table."""
@@ -149,11 +199,7 @@ class Experiment:
         return shared | {"run": asdict(job.run), "seed": job.seed, "fold": job.fold}
 
     def check_record(self, job: Job) -> None:
-        """Refuse a folder in which the same job was done, or begun, with other settings.
-
-        Raises:
-            UserError: It was.
-        """
+        """A UserError for a folder in which the same job was done, or begun, with other settings."""
         file, wanted = self.folder(job) / RECORD, self.record(job)
         there = read_json(file, "remove its folder") if file.is_file() else wanted
         if different := [key for key in wanted if there.get(key) != wanted[key]]:
@@ -194,7 +240,5 @@ def _folds_that_hold_out(raw: RawDataset) -> dict[int | str, tuple[list[str], li
         cases = sorted(raw.labels("Tr").keys() - {*unlabeled_in_splits(splits, "all"), *predicted})
         if len(cases) < 2:
             raise UserError(f"{raw.name} has {len(cases)} labelled case(s), so none can be held out; {_TEST}")
-        from nnunetv2.utilities.crossval_split import generate_crossval_split
-
         folds = dict(enumerate(generate_crossval_split(cases, seed=12345, n_splits=min(5, len(cases)))))
     return {number: ([*map(str, i["train"])], [*map(str, i["val"])]) for number, i in folds.items()}

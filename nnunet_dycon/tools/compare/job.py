@@ -1,8 +1,12 @@
-"""One job of an experiment: train, predict the test cases, evaluate. What a killed job has done is not done again."""
+"""One job of an experiment: train, predict the test cases, evaluate. What a killed job has done is not done again.
+
+A self-training's job writes and preprocesses the dataset with the first stage's predictions before, by the same plans.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 import random
 import shutil
 from collections.abc import Mapping
@@ -10,20 +14,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_dycon.dataset.pseudo_labels import predicted_masks
+from nnunet_dycon.dataset.raw_dataset import environment_folder, open_raw_dataset
 from nnunet_dycon.dataset.splits import read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.text import few
 from nnunet_dycon.models.prediction import segment_scans
 from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, Settings, overrides_from_environment
-from nnunet_dycon.tools.compare.experiment import RECORD, RESULT, Experiment, Job
-from nnunet_dycon.tools.compare.run_settings import LENGTHS, environment, run_settings
-from nnunet_dycon.tools.compare.self_training import FOLDER, prepare_self_training
+from nnunet_dycon.tools.compare.experiment import LENGTHS, RECORD, RESULT, Experiment, Job, environment
 from nnunet_dycon.tools.compare.training import train
 from nnunet_dycon.tools.evaluate import evaluate_folder
+from nnunet_dycon.tools.pseudo_label import pseudo_label
+
+SELF_TRAINING = "self_training"
 
 
 def do_job(experiment: Experiment, job: Job) -> None:
@@ -42,9 +51,9 @@ def do_job(experiment: Experiment, job: Job) -> None:
         torch.set_num_threads(1)  # as nnUNetv2_train does
         torch.backends.cudnn.benchmark = True
     scans = experiment.test_scans(job)  # while nnUNet_raw is the user's
-    settings = run_settings(experiment.settings, job.run)
+    settings = job.run.settings_json(experiment.settings)
     with environment(nnUNet_results=str(folder / "results"), **{ENVIRONMENT_VARIABLE: settings}):
-        added = prepare_self_training(experiment, job) if job.run.teacher else []
+        added = _add_predicted_masks(experiment, job) if job.run.teacher else []
         trainer = _make_trainer(experiment, job, added)
         _check_unseen(trainer, job, scans)
         epochs = curve_epochs(trainer.num_epochs, experiment.curve)
@@ -54,12 +63,43 @@ def do_job(experiment: Experiment, job: Job) -> None:
     for file in Path(trainer.output_folder).glob("checkpoint_*.pth"):
         if file.name != "checkpoint_final.pth":
             file.unlink()
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    shutil.rmtree(folder / SELF_TRAINING, ignore_errors=True)
 
 
 def curve_epochs(num_epochs: int, points: int) -> list[int]:
     """Epochs after which the curve has a point before the last one; fewer where there are too few epochs."""
     return sorted({round(num_epochs * i / points) for i in range(1, points)} - {0, num_epochs})
+
+
+def _add_predicted_masks(experiment: Experiment, job: Job) -> list[str]:
+    """Write and preprocess what the second stage trains on, and return the cases whose mask is a prediction.
+
+    It lies in the job's folder, in ``raw`` and ``preprocessed``, to which nnU-Net's variables lead from then on. What
+    is there from an earlier call is kept.
+    """
+    teacher, folder = experiment.teacher_of(job), experiment.folder(job) / SELF_TRAINING
+    if teacher is None or not (experiment.folder(teacher) / RESULT).is_file():
+        raise UserError(f"{job} needs the predictions of {teacher}, which is not finished; do that job first")
+    source = open_raw_dataset(job.run.dataset)
+    of_source = environment_folder("nnUNet_preprocessed") / source.name
+    raw, preprocessed = folder / "raw" / source.name, folder / "preprocessed" / source.name
+    if not raw.is_dir():
+        name = f"{teacher.run.trainer}__{experiment.plans}__{experiment.configuration}"
+        model = experiment.open_model(experiment.folder(teacher) / "results" / source.name / name, job)
+        pseudo_label(model, source, raw, min_confidence=experiment.min_confidence)
+    os.environ.update(nnUNet_raw=str(raw.parent), nnUNet_preprocessed=str(preprocessed.parent))
+    if not (folder / "done.json").is_file():
+        shutil.rmtree(preprocessed, ignore_errors=True)
+        preprocessed.mkdir(parents=True)
+        for name in (f"{experiment.plans}.json", "dataset_fingerprint.json", "splits_final.json"):
+            if (of_source / name).is_file():
+                shutil.copy(of_source / name, preprocessed / name)
+        shutil.copy(raw / "dataset.json", preprocessed)
+        DefaultPreprocessor(verbose=False).run(
+            source.name, experiment.configuration, experiment.plans, default_num_processes
+        )
+        write_json({}, folder / "done.json")
+    return sorted(predicted_masks(raw / "labelsTr") - predicted_masks(source.folder / "labelsTr"))
 
 
 def _make_trainer(experiment: Experiment, job: Job, added: list[str]) -> nnUNetTrainer:

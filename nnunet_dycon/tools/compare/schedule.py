@@ -8,15 +8,14 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from nnunet_dycon.dataset.raw_dataset import dataset_name, environment_folder
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json
-from nnunet_dycon.tools.compare.experiment import RESULT, Experiment, Job, Run
-from nnunet_dycon.tools.compare.run_settings import check_shared_settings, run_settings
+from nnunet_dycon.tools.compare.experiment import RESULT, Experiment, Job, known_settings, parse_settings
 from nnunet_dycon.tools.compare.training import PARENT
+from nnunet_dycon.trainers import nnUNetTrainerDyCON
 
 
 def check_experiment(experiment: Experiment) -> None:
@@ -29,21 +28,28 @@ def check_experiment(experiment: Experiment) -> None:
         raise UserError(f"--runs names {', '.join(twice)} twice; give every run a name of its own")
     if not experiment.cross_validation and len(experiment.folds) > 1:
         raise UserError("several folds (-f) are for --cross-validation; the test scans are predicted by one")
-    for i, run in enumerate(experiment.runs):
-        _check_run(experiment, run, experiment.runs[:i])
-    check_shared_settings(experiment.settings, experiment.runs)
+    _check_runs(experiment)
     for job in experiment.jobs():
         experiment.test_scans(job)
         experiment.check_record(job)
 
 
-def _check_run(experiment: Experiment, run: Run, before: Sequence[Run]) -> None:
-    plans = environment_folder("nnUNet_preprocessed") / dataset_name(run.dataset) / f"{experiment.plans}.json"
-    if not plans.is_file():
-        raise UserError(f"{plans} is missing; run nnUNetv2_plan_and_preprocess -d {run.dataset} first")
-    if run.teacher and (run.teacher, run.dataset) not in [(i.name, i.dataset) for i in before]:
-        raise UserError(f"--runs {run.name}: @{run.teacher} must be a run of the same dataset that is named before it")
-    run_settings(experiment.settings, run)
+def _check_runs(experiment: Experiment) -> None:
+    names: dict[str, str] = {}
+    known = known_settings(nnUNetTrainerDyCON)
+    for run in experiment.runs:
+        plans = environment_folder("nnUNet_preprocessed") / dataset_name(run.dataset) / f"{experiment.plans}.json"
+        if not plans.is_file():
+            raise UserError(f"{plans} is missing; run nnUNetv2_plan_and_preprocess -d {run.dataset} first")
+        if run.teacher and names.get(run.teacher) != run.dataset:
+            raise UserError(
+                f"--runs {run.name}: @{run.teacher} must be a run of the same dataset that is named before it"
+            )
+        run.settings_json(experiment.settings)
+        names[run.name] = run.dataset
+        known |= known_settings(run.trainer_class)
+    if unknown := [name for name in parse_settings(experiment.settings) if name not in known]:
+        raise UserError(f"--settings {unknown[0]}: there is no such setting; nnunet-dycon settings lists them")
 
 
 def run_jobs(experiment: Experiment, *, side_by_side: int = 1) -> list[Job]:

@@ -23,10 +23,7 @@ def write_results(experiment: Experiment) -> str:
     """Write table.md, table.csv, differences.csv, cases.csv and curves.png of what is finished.
 
     Returns:
-        Table and verdict, to print.
-
-    Raises:
-        UserError: Nothing is finished.
+        Table and verdict, to print. A UserError where nothing is finished.
     """
     jobs, cases = read_jobs(experiment)
     if jobs.empty:

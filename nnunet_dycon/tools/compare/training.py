@@ -21,13 +21,11 @@ PARENT = "nnunet_dycon_compare"
 
 
 def train(trainer: nnUNetTrainer, folder: Path, *, save_after: list[int], bfloat16: bool) -> dict[str, float]:
-    """Train to the end, from the last checkpoint if there is one.
+    """Train a new trainer to the end, from the last checkpoint if there is one.
 
     Args:
-        trainer: A new one.
         folder: Where training.json and the state beside the checkpoint lie.
         save_after: Epochs after which a checkpoint is kept as ``checkpoint_epochN.pth``.
-        bfloat16: Run the networks under autocast, on a CPU.
 
     Returns:
         The seconds that training took, the peak of the memory in bytes and the last loss on the labelled crops.
@@ -58,14 +56,12 @@ class _Training:
 
     def load(self) -> None:
         """Continue from the checkpoint, with the random numbers that would have come."""
-        folder = Path(self.trainer.output_folder)
-        checkpoints = [file for i in ("final", "latest") if (file := folder / f"checkpoint_{i}.pth").is_file()]
-        if not checkpoints:
-            return
-        self.trainer.load_checkpoint(str(checkpoints[0]))
-        if self.state_file.is_file():
-            self.state = torch.load(self.state_file, map_location="cpu", weights_only=False)
-            self.start -= self.state["seconds"]
+        files = [Path(self.trainer.output_folder) / f"checkpoint_{i}.pth" for i in ("final", "latest")]
+        if file := next(filter(Path.is_file, files), None):
+            self.trainer.load_checkpoint(str(file))
+            if self.state_file.is_file():
+                self.state = torch.load(self.state_file, map_location="cpu", weights_only=False)
+                self.start -= self.state["seconds"]
 
     def start_training(self) -> None:
         """nnU-Net's, then the stored random state."""
