@@ -165,11 +165,7 @@ def opened_model(args: argparse.Namespace) -> TrainedModel:
 
 
 def chosen_device(args: argparse.Namespace) -> torch.device:
-    """The device of ``-device``, or the best there is.
-
-    Raises:
-        UserError: it is not there.
-    """
+    """The device of ``-device``, or the best there is; a UserError where it is not there."""
     import torch
 
     name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")

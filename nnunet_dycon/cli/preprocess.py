@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 from nnunet_dycon.cli import options
 
@@ -36,18 +37,13 @@ def run(args: argparse.Namespace) -> int:
     plans, dataset_json = read_plans(base / f"{args.plans}.json"), read_dataset_json(base)
     for configuration in args.configurations:
         check_before_training(name, configuration, plans, dataset_json, base)
+    tell = partial(print, file=sys.stderr)
     for configuration in args.configurations:
         target = base / configuration_of(PlansManager(plans), configuration).data_identifier
         cases = preprocess_unlabeled(
-            name,
-            configuration,
-            plans,
-            dataset_json,
-            target,
-            num_processes=args.num_processes,
-            tell=lambda line: print(line, file=sys.stderr),
+            name, configuration, plans, dataset_json, target, num_processes=args.num_processes, tell=tell
         )
-        ready = f"{len(cases)} unlabelled cases{sources_text(cases)} are ready"
-        print(f"{ready} in {preprocessed_unlabeled_folder(target)}")
+        where = preprocessed_unlabeled_folder(target)
+        print(f"{len(cases)} unlabelled cases{sources_text(cases)} are ready in {where}")
     print(f"Next: {training(name, args.configurations[0], plans=args.plans)}")
     return 0

@@ -52,14 +52,10 @@ def _correlations(
     index = list(signatures)
     candidates = candidate_pairs(list(signatures.values()), num_threads=num_processes, progress=progress)
     pairs = [(index[i], index[j]) for i, j in candidates if (index[i], index[j]) not in known]
-    correlations = map_cases(
-        _correlation,
-        [(signatures[i], signatures[j]) for i, j in pairs],
-        num_processes=min(num_processes, 1 + len(pairs) // _PAIRS_A_PROCESS),
-        description="comparing similar scans",
-        progress=progress,
-    )
-    return dict(zip(pairs, correlations, strict=True))
+    both = [(signatures[i], signatures[j]) for i, j in pairs]
+    number, what = min(num_processes, 1 + len(pairs) // _PAIRS_A_PROCESS), "comparing similar scans"
+    found = map_cases(_correlation, both, num_processes=number, description=what, progress=progress)
+    return dict(zip(pairs, found, strict=True))
 
 
 def _closest_pair(

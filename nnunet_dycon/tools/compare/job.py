@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import random
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -162,3 +164,10 @@ def _test(
     rows = kept.astype(object).where(kept.notna(), None).to_dict("records")
     steps = trainer.num_epochs * trainer.num_iterations_per_epoch
     return {"steps": steps, "curve": curve, "cases": rows}
+
+
+if __name__ == "__main__":  # a process of its own, which reads the experiment and the job from its input
+    try:
+        do_job(*pickle.load(sys.stdin.buffer))
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -53,12 +53,9 @@ def _check_runs(experiment: Experiment) -> None:
 
 
 def run_jobs(experiment: Experiment, *, side_by_side: int = 1) -> list[Job]:
-    """Do what is not done yet, each job in a process with its log in its folder.
+    """Do what is not done yet, each job in a process with its log in its folder, and return the jobs that failed.
 
     Side by side each gets one thread, and no more processes than its share of the cores.
-
-    Returns:
-        The jobs that failed.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     variables = dict(os.environ) | {PARENT: str(os.getpid())}
@@ -95,7 +92,7 @@ def _do(experiment: Experiment, job: Job, variables: dict[str, str], processes: 
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.txt"
     print(f"{job}: log in {log}", flush=True)
-    command = [sys.executable, "-m", "nnunet_dycon.tools.compare"]
+    command = [sys.executable, "-m", "nnunet_dycon.tools.compare.job"]
     with log.open("a") as file:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=variables)
         processes.append(process)
