@@ -86,7 +86,7 @@ def cases_in_place(uses: list[Use]) -> frozenset[str]:
 
 def name_findings(raw: RawDataset, uses: list[Use]) -> list[Finding]:
     """Cases with two roles, cases and files that do not exist for nnU-Net, and how validation is done."""
-    findings = [*_folder_overlaps(raw), *_stranger_findings(raw)]
+    findings = list(_folder_findings(raw))
     reported = {case for finding in findings for case in finding.cases}
     known = {case for part in PARTS for case in raw.images(part)}
     for use in uses:
@@ -105,21 +105,19 @@ def name_findings(raw: RawDataset, uses: list[Use]) -> list[Finding]:
     return findings
 
 
-def _stranger_findings(raw: RawDataset) -> Iterator[Finding]:
-    """Files that nnU-Net does not see, as ``CASE_0000.NII.GZ``; in imagesUn preprocessing refuses them."""
-    for part in PARTS:
-        if strangers := raw.strangers(part):
-            message = f"images{part} holds files that are not named CASE_0000{raw.file_ending}: {few(strangers)}"
-            fix = "rename or remove them; nnU-Net does not see them (small and capital letters differ)"
-            yield Finding("error" if part == "Un" else "warning", "file-name", message, [], fix)
-
-
-def _folder_overlaps(raw: RawDataset) -> Iterator[Finding]:
+def _folder_findings(raw: RawDataset) -> Iterator[Finding]:
+    """Names in two folders, and files that nnU-Net does not see, as ``CASE_0000.NII.GZ``."""
     for one, other in combinations(PARTS, 2):
         if both := sorted(raw.images(one).keys() & raw.images(other).keys()):
             message = f"images{one} and images{other} both have {few(both)}"
             fix = f"remove them from images{one} or images{other}; rename them if they are different scans"
             yield Finding("leak", "name-overlap", message, both, fix)
+    for part in PARTS:
+        if strangers := raw.strangers(part):
+            message = f"images{part} holds files that are not named CASE_0000{raw.file_ending}: {few(strangers)}"
+            fix = "rename or remove them; nnU-Net does not see them (small and capital letters differ)"
+            severity = "error" if part == "Un" else "warning"  # preprocessing refuses them in imagesUn
+            yield Finding(severity, "file-name", message, [], fix)
 
 
 def _role_overlaps(use: Use, reported: set[str]) -> Iterator[Finding]:

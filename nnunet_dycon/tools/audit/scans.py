@@ -54,9 +54,8 @@ def read_scan(
     try:
         volumes = read_files(scan, dataset_json)
     except UserError as error:
-        return ScanContent(
-            scan, findings=[Finding("error", "unreadable", str(error), [scan.case], "write the file again")]
-        )
+        unreadable = Finding("error", "unreadable", str(error), [scan.case], "write the file again")
+        return ScanContent(scan, findings=[unreadable])
     channels, mask, spacing_mm = channels_of(scan, volumes), volumes[-1].voxels[0], volumes[0].spacing_mm
     return ScanContent(
         scan=scan,

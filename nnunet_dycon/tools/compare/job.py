@@ -97,9 +97,8 @@ def _add_predicted_masks(experiment: Experiment, job: Job) -> list[str]:
             if (of_source / name).is_file():
                 shutil.copy(of_source / name, preprocessed / name)
         shutil.copy(raw / "dataset.json", preprocessed)
-        DefaultPreprocessor(verbose=False).run(
-            source.name, experiment.configuration, experiment.plans, default_num_processes
-        )
+        preprocessor, configuration = DefaultPreprocessor(verbose=False), experiment.configuration
+        preprocessor.run(source.name, configuration, experiment.plans, default_num_processes)
         write_json({}, folder / "done.json")
     return sorted(predicted_masks(raw / "labelsTr") - predicted_masks(source.folder / "labelsTr"))
 

@@ -42,9 +42,8 @@ def _check_runs(experiment: Experiment) -> None:
         if not plans.is_file():
             raise UserError(f"{plans} is missing; run nnUNetv2_plan_and_preprocess -d {run.dataset} first")
         if run.teacher and names.get(run.teacher) != run.dataset:
-            raise UserError(
-                f"--runs {run.name}: @{run.teacher} must be a run of the same dataset that is named before it"
-            )
+            what = f"@{run.teacher} must be a run of the same dataset that is named before it"
+            raise UserError(f"--runs {run.name}: {what}")
         run.settings_json(experiment.settings)
         names[run.name] = run.dataset
         known |= known_settings(run.trainer_class)

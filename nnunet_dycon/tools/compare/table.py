@@ -65,9 +65,8 @@ def by_seed(cases: pd.DataFrame) -> pd.DataFrame:
 def paired_differences(cases: pd.DataFrame, control: str) -> pd.DataFrame:
     """Each run minus the control, on the same seeds and cases, with a bootstrap interval over both.
 
-    Returns:
-        One row for every run and metric: mean difference, 95 % interval, number of seeds and cases, and the smallest
-        and the largest difference of a seed.
+    One row for every run and metric: mean difference, 95 % interval, number of seeds and cases, and the smallest and
+    the largest difference of a seed.
     """
     means = cases.groupby(["run", "seed", "case"], sort=False)[list(METRICS)].mean()
     runs = list(means.index.unique("run"))
