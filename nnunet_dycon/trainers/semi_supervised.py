@@ -294,9 +294,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         schedule, smallest = self.schedule, self.settings.ramp_min_dice
         if not schedule.begins_in_epoch_at(self.steps_done):
             return
-        dice = self.logger.get_value("dice_per_class_or_region", -1)
-        names = [i for i in self.dataset_json["labels"] if i not in ("background", "ignore")]
-        missing = [name for name, value in zip(names, dice, strict=False) if value < smallest]
+        missing = self._classes_below(smallest)
         later, has_waited = schedule.after_epoch_at(self.steps_done).ramp_start, self._ramp_start > 0
         what = f"{few(missing)} is not learned yet (pseudo Dice below {smallest:g}), which consistency may confirm"
         if missing and later > schedule.ramp_start:
@@ -309,6 +307,12 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
             )
         elif has_waited:
             self.print_to_log_file("Each class is learned; the unlabelled scans begin to count")
+
+    def _classes_below(self, smallest: float) -> list[str]:
+        """Classes or regions whose pseudo Dice of this epoch is smaller; one that is in no crop is not among them."""
+        dice = self.logger.get_value("dice_per_class_or_region", -1)
+        names = [i for i in self.dataset_json["labels"] if i not in ("background", "ignore")]
+        return [name for name, value in zip(names, dice, strict=False) if value < smallest]
 
     # pictures ---------------------------------------------------------------------------------------------------
 
