@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import operator
@@ -61,6 +62,9 @@ def setting(default: Any, meaning: str, *, free: bool = False, **options: Any) -
     })  # fmt: skip
 
 
+share = functools.partial(setting, low=0, high=1)  # of the training, of crops or of voxels; a probability
+
+
 class Row(NamedTuple):
     """A setting of a trainer, in words; ``paper`` is empty where the publication has no such value."""
 
@@ -101,18 +105,12 @@ class Settings:
     save_every: int | None = setting(
         None, "Epochs from one checkpoint_latest.pth to the next; none is nnU-Net's 50.", low=1, free=True
     )
-    strong_labeled_view: float = setting(
-        0.5,
-        "Probability with which a labelled crop is seen with the strong changes of appearance, too.",
-        low=0,
-        high=1,
-        paper=0.0,
+    strong_labeled_view: float = share(
+        0.5, "Probability with which a labelled crop is seen with the strong changes of appearance, too.", paper=0.0
     )
-    strong_view_inversion: float = setting(
+    strong_view_inversion: float = share(
         0.0,
         "Share of the strong view's gamma changes made on the inverted image, which is then inverted back.",
-        low=0,
-        high=1,
         former=0.5,
     )
     strong_view_local: bool | None = setting(
@@ -208,15 +206,11 @@ class Settings:
 class SemiSupervisedSettings(Settings):
     """What every method with a teacher and unlabelled crops has; progress and ramps are shares of the training."""
 
-    ramp_start: float = setting(
-        0.4, "Share of the training after which the ramp-up of the weights begins.", low=0, high=1, paper=0.0
-    )
-    ramp_length: float = setting(0.3, "Share of the training that the ramp-up takes.", low=0, high=1, paper=1.0)
-    ramp_min_dice: float = setting(
+    ramp_start: float = share(0.4, "Share of the training after which the ramp-up of the weights begins.", paper=0.0)
+    ramp_length: float = share(0.3, "Share of the training that the ramp-up takes.", paper=1.0)
+    ramp_min_dice: float = share(
         0.1,
         "Pseudo Dice of each class for which the ramp-up waits, up to 0.7 of the training; 0 does not wait.",
-        low=0,
-        high=1,
         paper=0.0,
         former=0.0,
     )
@@ -241,11 +235,9 @@ class SemiSupervisedSettings(Settings):
         high=8,
         paper=1.0,
     )
-    cutmix: float = setting(
+    cutmix: float = share(
         0.0,
         "Probability that the student sees unlabelled crops with a box of another one pasted in (needs two a batch).",
-        low=0,
-        high=1,
         paper=0.0,
     )
     teach_labeled: bool = setting(
@@ -358,14 +350,12 @@ def _cast(name: str, value: Any, hint: Any) -> Any:
             return None
         if hint is str:
             return text
-        return _TRUTH[text.lower()] if "bool" in str(hint) else _number(text, whole="int" in str(hint))
+        if "bool" in str(hint):
+            return _TRUTH[text.lower()]
+        number = int(text) if "int" in str(hint) else float(text)
+        if math.isfinite(number):
+            return number
+        raise ValueError
     except (ValueError, KeyError):
         advice = "; separate settings by commas" if any(i in text for i in ";= ") else ""
         raise UserError(f"setting {name} must be {_type_name(hint)}, got {value!r}{advice}") from None
-
-
-def _number(text: str, *, whole: bool) -> float:
-    number = int(text) if whole else float(text)
-    if not math.isfinite(number):
-        raise ValueError
-    return number

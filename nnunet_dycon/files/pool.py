@@ -21,12 +21,7 @@ KILLED = "a worker process was killed, most likely for lack of memory; use fewer
 
 
 def completed(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    *,
-    num_processes: int,
-    description: str,
-    progress: bool,
+    function: Callable[[Item], Result], items: Sequence[Item], *, num_processes: int, description: str, progress: bool
 ) -> Iterator[tuple[int, Future[Result]]]:
     """Call a function of a module (so that a spawned process finds it) on every item.
 
@@ -49,12 +44,7 @@ def completed(
 
 
 def map_cases(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    *,
-    num_processes: int,
-    description: str,
-    progress: bool,
+    function: Callable[[Item], Result], items: Sequence[Item], *, num_processes: int, description: str, progress: bool
 ) -> list[Result]:
     """The results of ``completed`` in the order of the items.
 

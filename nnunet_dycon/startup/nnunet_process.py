@@ -22,9 +22,6 @@ from nnunet_dycon.errors import UserError
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-KEEP_TRACEBACK = "nnUNet_dycon_traceback"
-"""Environment variable for developers: 1 keeps the traceback of errors that a user can correct."""
-
 # nnU-Net's, which prints all numbers of the weight
 _OTHER_NETWORK = re.compile(
     r"[Kk]ey (\S+) is (?:not the same. Pretrained model: torch.Size\((.*?)\)|missing in the pre)"
@@ -36,7 +33,7 @@ _OF_A_MODEL = ("plans.json", "dataset.json", "dataset_fingerprint.json")
 
 def prepare() -> None:
     """Show errors that a user can correct without a traceback, and use no more threads than OMP_NUM_THREADS says."""
-    if os.environ.get(KEEP_TRACEBACK, "0") != "1":
+    if os.environ.get("nnUNet_dycon_traceback", "0") != "1":  # for developers: 1 keeps the traceback
         sys.excepthook = show_error
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdecimal() and 0 < int(threads) < torch.get_num_threads():
