@@ -31,13 +31,10 @@ The command may be stopped and given again: finished jobs are kept, others conti
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Spelled as in nnUNetv2_train where it has the option."""
-    options.dataset(parser)
-    options.configuration(parser)
-    options.plans(parser)
+    options.declare(parser, options.dataset, options.configuration, options.plans)
     folds = "the fold to train (default: all); with cross-validation the folds to hold out (default: every one)"
     options.folds(parser, folds)
-    options.device(parser)
-    options.disable_tta(parser)
+    options.declare(parser, options.device, options.disable_tta)
     options.output(parser, "for jobs, table and curves", required=True)
     add, at_least_one = parser.add_argument, options.at_least_one
     add("--runs", nargs="+", metavar="RUN", help="see below (default: control, Mean Teacher and DyCON)")

@@ -22,17 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subparsers = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
     for benchmark in BENCHMARKS.values():
         own = subparsers.add_parser(benchmark.name, help=benchmark.about, description=f"{benchmark.about}.")
-        own.add_argument("--source", required=True, type=Path, metavar="FOLDER", help="unpacked download")
+        add = own.add_argument
+        add("--source", required=True, type=Path, metavar="FOLDER", help="unpacked download")
         options.new_dataset(own, old=["--dataset-id"])
-        own.add_argument(
-            "--name", default=benchmark.title, help=f"dataset name after the ID (default: {benchmark.title})"
-        )
+        add("--name", default=benchmark.title, help=f"dataset name after the ID (default: {benchmark.title})")
         options.processes(own)
-        own.add_argument(
+        add(
             "--allow-missing", action="store_true",
             help="do without cases that the published lists name and the download lacks",
         )  # fmt: skip
-        own.add_argument(
+        add(
             "--accept", nargs="+", default=[], metavar="CASE",
             help="convert these cases, or all, although label and scan do not seem to lie on each other",
         )  # fmt: skip
@@ -42,14 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 help=f"{', '.join(names)}, comma-separated, or all (default: {names[0]})",
             )  # fmt: skip
         if default := benchmark.spacing_mm:
-            own.add_argument(
+            add(
                 "--spacing", dest="spacing_mm", nargs=3, type=_positive_mm, metavar=("X", "Y", "Z"), default=default,
                 help=f"voxel size in mm for files that say none (default: {' '.join(f'{i:g}' for i in default)})",
             )  # fmt: skip
         for option, text in benchmark.folders.items():
-            own.add_argument(f"--{option}", type=Path, metavar="FOLDER", help=text)
+            add(f"--{option}", type=Path, metavar="FOLDER", help=text)
         for flag, text in benchmark.flags.items():
-            own.add_argument(f"--{flag.replace('_', '-')}", action="store_true", help=text)
+            add(f"--{flag.replace('_', '-')}", action="store_true", help=text)
 
 
 def _comma_separated(text: str) -> list[str]:

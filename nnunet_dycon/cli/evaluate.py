@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from nnunet_dycon.cli import options
@@ -21,18 +22,17 @@ distances of both directions pooled.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folders have names, because nnU-Net and others differ in their order."""
-    parser.add_argument("positional", nargs="*", help=argparse.SUPPRESS)
-    parser.add_argument("--references", type=Path, metavar="FOLDER", help="folder of references")
+    add = parser.add_argument
+    add("positional", nargs="*", help=argparse.SUPPRESS)
+    add("--references", type=Path, metavar="FOLDER", help="folder of references")
     options.add(
         parser, "--predictions", old=["--compare"], nargs="+", type=Path, metavar="FOLDER",
         help="folder of predictions; of several, the differences to the first are given",
     )  # fmt: skip
     options.output(parser, "where to write JSON and CSV (default: the predictions' folder, if it is one)")
     options.processes(parser)
-    parser.add_argument(
-        "--literature", action="store_true", help="voxel numbers as in published papers (MedPy without spacing)"
-    )
-    parser.add_argument("--only-predicted", action="store_true", help="leave cases without prediction out of the means")
+    add("--literature", action="store_true", help="voxel numbers as in published papers (MedPy without spacing)")
+    add("--only-predicted", action="store_true", help="leave cases without prediction out of the means")
     classes = parser.add_mutually_exclusive_group()
     classes.add_argument(
         "--labels", nargs="+", metavar="LABEL",
@@ -53,19 +53,13 @@ def run(args: argparse.Namespace) -> None:
     if args.positional or args.references is None or not args.predictions:
         raise UserError(f"name the folders, whose order differs between programs: {FORM}")
     output = _output(args)
-    evaluations = {
-        name: evaluate.evaluate_folder(
-            predictions,
-            args.references,
-            labels=evaluate.parse_labels(args.labels) if args.labels else None,
-            dataset_json=args.dataset_json,
-            literature=args.literature,
-            only_predicted=args.only_predicted,
-            num_processes=args.num_processes,
-            progress=True,
-        )
-        for name, predictions in zip(evaluate.run_names(args.predictions), args.predictions, strict=True)
-    }
+    folders = dict(zip(evaluate.run_names(args.predictions), args.predictions, strict=True))
+    measure = partial(
+        evaluate.evaluate_folder, labels=evaluate.parse_labels(args.labels) if args.labels else None,
+        dataset_json=args.dataset_json, literature=args.literature, only_predicted=args.only_predicted,
+        num_processes=args.num_processes, progress=True,
+    )  # fmt: skip
+    evaluations = {name: measure(folder, args.references) for name, folder in folders.items()}
     several = len(evaluations) > 1
     report = evaluate.comparison_report(evaluations) if several else evaluate.evaluation_report(*evaluations.values())
     written = "nothing was written; -o FOLDER keeps all numbers"

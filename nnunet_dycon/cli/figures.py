@@ -10,7 +10,6 @@ from nnunet_dycon.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A fold of a trained model, and test cases to look at."""
     options.model(parser, was_positional=True)
     options.fold(parser)
     options.output(parser, "folder for the figures (PDF and PNG)", required=True)
@@ -21,9 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cases", nargs="+", default=(), metavar="CASE", help="the cases to draw")
     options.count(parser, 3, "without --cases, so many")
     add("--slices", type=options.at_least_one, default=3, metavar="N", help="slices of each case (default: 3)")
-    options.device(parser)
-    options.step_size(parser)
-    options.disable_tta(parser)
+    options.declare(parser, options.device, options.step_size, options.disable_tta)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -50,13 +50,19 @@ def add(parser: argparse.ArgumentParser, *names: str, old: Sequence[str] = (), *
     return action
 
 
-def _option(*names: str, old: Sequence[str] = (), **fixed: Any) -> Callable[..., argparse.Action]:
-    """A function that declares an option; a command may give it another help, or whatever else differs there."""
+def _option(*names: str, **fixed: Any) -> Callable[..., argparse.Action]:
+    """A function that declares an option; a command may give it another help, flag, or whatever else differs there."""
 
-    def declare(parser: argparse.ArgumentParser, help: str = "", **own: Any) -> argparse.Action:
-        return add(parser, *names, old=old, **fixed | own | ({"help": help} if help else {}))
+    def declare(parser: argparse.ArgumentParser, help: str = "", *, flag: str = "", **own: Any) -> argparse.Action:
+        return add(parser, *([flag] if flag else names), **fixed | own | ({"help": help} if help else {}))
 
     return declare
+
+
+def declare(parser: argparse.ArgumentParser, *options: Callable[[argparse.ArgumentParser], object]) -> None:
+    """Several shared options, as they are."""
+    for option in options:
+        option(parser)
 
 
 def fold_name(text: str) -> int | str:
@@ -88,17 +94,10 @@ folds = _option(
     "-f", dest="folds", nargs="+", type=fold_name, metavar="FOLD",
     help="folds that predict together, or all for the fold of that name (default: every finished fold)",
 )  # fmt: skip
-
-
-def new_dataset(
-    parser: argparse.ArgumentParser, flag: str = "-d", *, required: bool = True, old: Sequence[str] = ()
-) -> None:
-    """``-d``, or ``-t`` beside a source (as nnUNetv2_move_plans_between_datasets has it), as ``args.new_dataset``."""
-    add(
-        parser, flag, old=old, dest="new_dataset", type=int, required=required, metavar="ID",
-        help="free ID of the new dataset, 1 to 999",
-    )  # fmt: skip
-
+# -t beside a source, as nnUNetv2_move_plans_between_datasets has it
+new_dataset = _option(
+    "-d", dest="new_dataset", type=int, required=True, metavar="ID", help="free ID of the new dataset, 1 to 999"
+)
 
 # ------------------------------------------------------------------------------------------------- trained models
 
@@ -121,10 +120,7 @@ def model(parser: argparse.ArgumentParser, *, was_positional: bool = False) -> N
         help="trained model, nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION; or name it by -d -tr -p -c",
     )  # fmt: skip
     dataset(parser, "dataset of the model, ID or name", required=False)
-    trainer(parser)
-    plans(parser)
-    configuration(parser)
-    checkpoint(parser)
+    declare(parser, trainer, plans, configuration, checkpoint)
 
 
 def model_folder(args: argparse.Namespace) -> Path:

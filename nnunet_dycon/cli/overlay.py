@@ -11,17 +11,15 @@ from nnunet_dycon.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Scans, references, predictions and the picture to write."""
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="scan, or folder of scans (CASE_0000.nii.gz)")
-    parser.add_argument("reference", type=Path, metavar="REFERENCE", help="reference mask, or folder of them")
-    parser.add_argument(
-        "predictions", type=Path, nargs="+", metavar="PREDICTION", help="predicted mask(s), or folder(s) of them"
-    )
+    add = parser.add_argument
+    add("image", type=Path, metavar="IMAGE", help="scan, or folder of scans (CASE_0000.nii.gz)")
+    add("reference", type=Path, metavar="REFERENCE", help="reference mask, or folder of them")
+    add("predictions", type=Path, nargs="+", metavar="PREDICTION", help="predicted mask(s), or folder(s) of them")
     options.output(parser, "picture to write (.png, .pdf, .svg)", metavar="FILE", required=True)
-    parser.add_argument("--names", nargs="+", help="column titles of the predictions")
+    add("--names", nargs="+", help="column titles of the predictions")
     options.count(parser, 4, "cases to pick from best to worst Dice")
-    parser.add_argument("--cases", nargs="+", default=(), help="show these cases instead")
-    parser.add_argument("--margin-mm", type=float, help="show so much around the foreground (default: whole slice)")
+    add("--cases", nargs="+", default=(), help="show these cases instead")
+    add("--margin-mm", type=float, help="show so much around the foreground (default: whole slice)")
 
 
 def run(args: argparse.Namespace) -> None:

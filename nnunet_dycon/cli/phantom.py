@@ -8,7 +8,6 @@ from nnunet_dycon.cli import options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Dataset ID, numbers of scans, and what they look like."""
     options.new_dataset(parser, old=["--dataset-id"])
     parser.add_argument("--name", default="Phantom", help="dataset name (default: %(default)s)")
     parser.add_argument("--labeled", type=int, default=1, help="scans with a mask (default: %(default)s)")
@@ -25,8 +24,7 @@ def run(args: argparse.Namespace) -> None:
 
     folder = write_dataset(
         environment_folder("nnUNet_raw"), args.new_dataset, name=args.name, labeled=args.labeled,
-        unlabeled=args.unlabeled, test=args.test, size_voxels=args.size, seed=args.seed,
-        progress=True,
+        unlabeled=args.unlabeled, test=args.test, size_voxels=args.size, seed=args.seed, progress=True,
     )  # fmt: skip
     print(f"Wrote {args.labeled} labelled, {args.unlabeled} unlabelled and {args.test} test scans to {folder}")
     print(f"Next: nnUNetv2_plan_and_preprocess -d {args.new_dataset} -c 3d_fullres --verify_dataset_integrity")

@@ -12,11 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Spelled as in nnUNetv2_predict_from_modelfolder."""
     parser.add_argument("-i", type=Path, required=True, metavar="IN", help="folder of scans (CASE_0000.nii.gz)")
     options.output(parser, "output folder; a second call continues", required=True)
-    options.model(parser)
-    options.folds(parser)
-    options.device(parser)
-    options.step_size(parser)
-    options.disable_tta(parser)
+    options.declare(parser, options.model, options.folds, options.device, options.step_size, options.disable_tta)
     parser.add_argument(
         "--no-disagreement", action="store_true",
         help="leave out the disagreement of student and teacher, which needs a second prediction; twice as fast",

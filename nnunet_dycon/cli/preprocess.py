@@ -11,13 +11,10 @@ from nnunet_dycon.cli import options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Spelled as in nnUNetv2_preprocess."""
-    options.dataset(parser)
-    options.configurations(parser)
-    options.plans(parser)
-    options.processes(parser)
+    options.declare(parser, options.dataset, options.configurations, options.plans, options.processes)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Preprocess imagesUn for each configuration, after a check of all that names and small files tell."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -46,4 +43,3 @@ def run(args: argparse.Namespace) -> int:
         where = preprocessed_unlabeled_folder(target)
         print(f"{len(cases)} unlabelled cases{sources_text(cases)} are ready in {where}")
     print(f"Next: {training(name, args.configurations[0], plans=args.plans)}")
-    return 0

@@ -21,12 +21,9 @@ compare never take these for references. When you have corrected one, take its c
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model as for predict-uncertainty, the datasets as for nnUNetv2_move_plans_between_datasets."""
-    options.model(parser)
-    options.folds(parser)
-    options.device(parser)
-    options.disable_tta(parser)
+    options.declare(parser, options.model, options.folds, options.device, options.disable_tta)
     parser.add_argument("-s", dest="source", metavar="ID", help="dataset with the labelled cases (default: that of -d)")
-    options.new_dataset(parser, "-t")
+    options.new_dataset(parser, flag="-t")
     parser.add_argument("-i", dest="images", type=Path, metavar="FOLDER", help="scans (default: the source's imagesUn)")
     parser.add_argument("--name", help="name of the new dataset (default: the source's and _pseudo)")
     parser.add_argument(

@@ -8,15 +8,12 @@ from nnunet_dycon.cli import options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The plans, the copy's name, and what becomes smaller."""
-    options.dataset(parser)
-    options.configuration(parser)
-    options.plans(parser)
-    parser.add_argument("--plans-name", required=True, metavar="NAME", help="plans identifier of the copy")
-    size = options.at_least_one
-    parser.add_argument("--features", type=size, metavar="N", help="channels at full resolution, doubled at each stage")
-    parser.add_argument("--batch-size", type=size, metavar="N", help="crops in a batch")
-    parser.add_argument("--patch-size", type=size, nargs="+", metavar="N", help="voxels along each axis of the plans")
+    options.declare(parser, options.dataset, options.configuration, options.plans)
+    add, size = parser.add_argument, options.at_least_one
+    add("--plans-name", required=True, metavar="NAME", help="plans identifier of the copy")
+    add("--features", type=size, metavar="N", help="channels at full resolution, doubled at each stage")
+    add("--batch-size", type=size, metavar="N", help="crops in a batch")
+    add("--patch-size", type=size, nargs="+", metavar="N", help="voxels along each axis of the plans")
 
 
 def run(args: argparse.Namespace) -> None:

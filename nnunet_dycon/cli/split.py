@@ -26,13 +26,10 @@ are the five folds that nnU-Net would draw of the labelled cases; imagesUn count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the subcommand."""
     from nnunet_dycon.tools.convert.datasets import PROTOCOLS
 
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     options.dataset(parser, help="fully labelled dataset, ID or name")
-    options.new_dataset(parser, "-t", required=False, old=["--target-id"])
+    options.new_dataset(parser, flag="-t", required=False, old=["--target-id"])
     parser.add_argument("--name", help="name of the new dataset after DatasetXXX_ (default: SOURCE_<n>labeled)")
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--protocol", help="a published protocol: " + ", ".join(PROTOCOLS))
@@ -50,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make no new dataset: write the key 'unlabeled' into splits_final.json of the preprocessed dataset. Its "
         "fingerprint has seen all masks, which matters for CT normalisation",
     )  # fmt: skip
-    options.add(parser, "-f", old=["--fold"], dest="fold", type=int, help="with --in-place: the fold (default: 0)")
+    options.fold(parser, "with --in-place: the fold (default: 0)", type=int)
     options.overwrite(parser, "with --in-place: replace a different fold")
     options.processes(parser, shown=False)
 
