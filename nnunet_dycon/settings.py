@@ -56,10 +56,9 @@ def setting(default: Any, meaning: str, *, free: bool = False, **options: Any) -
         **options: the ends or choices of ``Bounds``; ``paper``, the published value (Assefa et al., 2025), for
             ``preset=paper``; ``former``, what trainings did before there was this field, for checkpoints without it.
     """
-    metadata = {name: options.pop(name) for name in ("paper", "former") if name in options}
-    return dataclasses.field(default=default, metadata=metadata | {
-        "meaning": meaning, "free": free, "bounds": Bounds(**options),
-    })  # fmt: skip
+    metadata: dict[str, Any] = {name: options.pop(name) for name in ("paper", "former") if name in options}
+    metadata |= {"meaning": meaning, "free": free, "bounds": Bounds(**options)}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 share = functools.partial(setting, low=0, high=1)  # of the training, of crops or of voxels; a probability
@@ -69,11 +68,11 @@ class Row(NamedTuple):
     """A setting of a trainer, in words; ``paper`` is empty where the publication has no such value."""
 
     name: str
-    meaning: str
-    type: str
-    bounds: str
     default: str
     paper: str
+    type: str
+    bounds: str
+    meaning: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +152,8 @@ class Settings:
         rows = []
         for name, metadata in ((i.name, i.metadata) for i in dataclasses.fields(self) if i.name not in leave_out):
             published = _text(getattr(paper, name)) if "paper" in metadata else ""
-            what = metadata.get("meaning", ""), _type_name(hints[name]), str(metadata.get("bounds", ""))
-            rows.append(Row(name, *what, _text(getattr(self, name)), published))
+            what = _type_name(hints[name]), str(metadata.get("bounds", "")), metadata.get("meaning", "")
+            rows.append(Row(name, _text(getattr(self, name)), published, *what))
         return rows
 
     @classmethod
@@ -241,16 +240,13 @@ class SemiSupervisedSettings(Settings):
         paper=0.0,
     )
     teach_labeled: bool = setting(
-        False,
-        "Whether the teacher sees the labelled crops, too; always where masks have an ignore label.",
-        paper=True,
+        False, "Whether the teacher sees the labelled crops, too; always where masks have an ignore label.", paper=True
     )
     unlabeled_batch_size: int | None = setting(
         None, "Unlabelled crops in a batch; none is as many as labelled ones.", low=1
     )
     source_shares: str = setting(
-        "equal",
-        "Crops from each folder in imagesUn: equal shares, cases (every case alike), or site_a:3;site_b:1.",
+        "equal", "Crops from each folder in imagesUn: equal shares, cases (every case alike), or site_a:3;site_b:1."
     )
     predict_with: str = setting(
         "teacher", "Network that validation and inference use.", choices=("teacher", "student"), free=True
@@ -287,7 +283,11 @@ def overrides_from_environment() -> dict[str, Any]:
     if text.startswith("{"):
         return _read_json(text, ENVIRONMENT_VARIABLE)
     if text.lower().endswith(".json") and "=" not in text:
-        return _read_file(Path(text).expanduser())
+        file = Path(text).expanduser()
+        try:
+            return _read_json(file.read_text(encoding="utf-8"), str(file))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{ENVIRONMENT_VARIABLE} names {file}, which cannot be read: {error}") from error
     form = f"{ENVIRONMENT_VARIABLE} must be key=value,key=value, JSON, or a file that ends in .json"
     return overrides_from_pairs([i.strip() for i in text.split(",") if i.strip()], form)
 
@@ -301,13 +301,6 @@ def overrides_from_pairs(pairs: Sequence[str], form: str) -> dict[str, Any]:
     if wrong := [i for i in pairs if "=" not in i]:
         raise UserError(f"{wrong[0]!r} has no '='; {form}")
     return {key.strip(): value.strip() for key, value in (i.split("=", 1) for i in pairs)}
-
-
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        return _read_json(file.read_text(encoding="utf-8"), str(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{ENVIRONMENT_VARIABLE} names {file}, which cannot be read: {error}") from error
 
 
 def _read_json(text: str, name: str) -> dict[str, Any]:
@@ -330,7 +323,6 @@ def _type_name(hint: Any) -> str:
 
 
 def _unknown(name: str, trainer: str, names: list[str]) -> str:
-    """Message for a setting that a trainer does not have."""
     advice = "nnunet-dycon settings -tr NAME lists the settings of a trainer"
     if name in _names_of_all(Settings):
         return f"setting {name} has no effect on {trainer}, which does not use it; leave it out ({advice})"

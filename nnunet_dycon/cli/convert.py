@@ -63,7 +63,6 @@ def _positive_mm(text: str) -> float:
 
 
 def _plan(benchmark: Benchmark, args: argparse.Namespace) -> DatasetPlan:
-    """What the options ask for."""
     plan = benchmark.plan(**{key: getattr(args, key) for key in inspect.signature(benchmark.plan).parameters})
     says_none = any("spacing_mm" in case.parameters for case in plan.cases)
     if plan.cases and not says_none and getattr(args, "spacing_mm", None) != benchmark.spacing_mm:

@@ -25,11 +25,8 @@ CHECKPOINT = "checkpoint_final.pth"
 class Parser(argparse.ArgumentParser):
     """argparse's, without abbreviations (it takes ``-d`` for ``-device``), and with the neighbour of a wrong option."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options, allow_abbrev=False)
-
     def _get_option_tuples(self, option_string: str) -> list[Any]:
-        return []  # allow_abbrev=False leaves -d for -device
+        return []  # allow_abbrev=False would leave -d for -device
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         namespace, unknown = super().parse_known_args(args, namespace)

@@ -24,7 +24,6 @@ def run(args: argparse.Namespace) -> None:
     from nnunet_dycon.startup.user_trainers import find_trainer
 
     trainer = find_trainer(args.trainer)
-    rows = trainer.default_settings.rows(trainer.unused_settings)
     print(f"Settings of {args.trainer}; paper: by preset=paper\n")
     header = ("setting", "default", "paper", "type", "values", "meaning")
-    print(text_table(header, [(i.name, i.default, i.paper, i.type, i.bounds, i.meaning) for i in rows]))
+    print(text_table(header, trainer.default_settings.rows(trainer.unused_settings)))

@@ -53,7 +53,6 @@ def write_trainer(name: str, base: str, settings: Sequence[str], *, overwrite: b
 
 
 def _text(name: str, base: str, settings: Sequence[str]) -> str:
-    """Content of the file."""
     from nnunet_dycon import trainers
 
     trainer = getattr(trainers, base, None) if base.startswith("nnUNetTrainer") else None
