@@ -149,16 +149,14 @@ def skip_shapes(network: nn.Module, num_input_channels: int, patch_size: Sequenc
     Raises:
         UserError: the network has no encoder that returns skips.
     """
-    advice = (
-        f"{type(network).__name__} has no encoder that returns its skips, which FeCL reads. Use plans with a "
-        "PlainConvUNet or ResidualEncoderUNet, or switch FeCL off with nnUNet_dycon=weight_fecl=0"
-    )
-    encoder = getattr(network, "encoder", None)
-    if not isinstance(encoder, nn.Module):
-        raise UserError(advice)
-    skips = deepcopy(encoder).to("meta")(torch.empty((1, num_input_channels, *patch_size), device="meta"))
+    skips, encoder = None, getattr(network, "encoder", None)
+    if isinstance(encoder, nn.Module):
+        skips = deepcopy(encoder).to("meta")(torch.empty((1, num_input_channels, *patch_size), device="meta"))
     if not isinstance(skips, (list, tuple)) or any(i.ndim != len(patch_size) + 2 for i in skips):
-        raise UserError(advice)
+        raise UserError(
+            f"{type(network).__name__} has no encoder that returns its skips, which FeCL reads. Use plans with a "
+            "PlainConvUNet or ResidualEncoderUNet, or switch FeCL off with nnUNet_dycon=weight_fecl=0"
+        )
     return [tuple(i.shape[1:]) for i in skips]
 
 
