@@ -63,8 +63,7 @@ class FeCLoss(nn.Module):
           Zero, with a gradient of zeros, where no patch has a partner.
 
     Raises:
-        ValueError: shapes that do not fit, labels that are no integers, settings
-            out of range.
+        ValueError: shapes that do not fit, labels that are no integers, settings out of range.
 
     Example:
         >>> z = torch.nn.functional.normalize(torch.randn(2, 64, 16), dim=-1)

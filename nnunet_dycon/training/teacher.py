@@ -12,7 +12,8 @@ from torch import nn
 class _Teacher:
     """A module that teaches, saved with its weights."""
 
-    module: nn.Module
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
 
     def state_dict(self) -> dict[str, Any]:
         """The weights."""
@@ -37,7 +38,7 @@ class EMATeacher(_Teacher):
     """
 
     def __init__(self, student: nn.Module, decay: float) -> None:
-        self.module = deepcopy(student).eval().requires_grad_(False)
+        super().__init__(deepcopy(student).eval().requires_grad_(False))
         self.decay = decay
         self._student = student
         source, target = _tensors(student), _tensors(self.module)
@@ -66,14 +67,7 @@ class EMATeacher(_Teacher):
 
 
 class Peer(_Teacher):
-    """Co-training's second student in the place of the teacher: the optimiser trains it, it follows nobody.
-
-    Args:
-        module: the second student's modules.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    """Co-training's second student in the place of the teacher: the optimiser trains ``module``, it follows nobody."""
 
     def update(self, step: int) -> None:
         """Nothing: the optimiser has moved it."""
