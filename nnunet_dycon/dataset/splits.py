@@ -17,6 +17,7 @@ from nnunet_dycon.errors import UserError, did_you_mean
 from nnunet_dycon.files.json_files import read_json, read_json_object
 from nnunet_dycon.files.text import few
 
+_KEYS = {"train", "val", "unlabeled"}
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 
 
@@ -33,7 +34,9 @@ def read_splits(preprocessed_dataset_folder_base: str | Path) -> list[dict] | No
     if not isinstance(splits, list) or not all(map(_is_fold, splits)):
         raise UserError(f'{file} must be a list of folds, each {{"train": [...], "val": [...]}}')
     for number, fold in enumerate(splits):
-        for key in ("train", "val", "unlabeled"):
+        if like := [key for key in fold.keys() - _KEYS if did_you_mean(key, ["unlabeled"])]:
+            raise UserError(f"{file}, fold {number}, has the key {like[0]!r}, which nothing reads; write 'unlabeled'")
+        for key in sorted(_KEYS):
             check_case_names(fold.get(key, []), f"{file}, fold {number}, {key}")
     return splits
 
@@ -68,7 +71,7 @@ def _is_fold(fold: Any) -> bool:
     return (
         isinstance(fold, dict)
         and {"train", "val"} <= set(fold)
-        and all(isinstance(fold.get(key, []), list) for key in ("train", "val", "unlabeled"))
+        and all(isinstance(fold.get(key, []), list) for key in _KEYS)
     )
 
 
@@ -94,6 +97,33 @@ def unlabeled_in_splits(splits: Sequence[dict] | None, fold: int | str) -> list[
     return []
 
 
+def tests_in_place(folder: Path, splits: Sequence[dict] | None, fold: int | str) -> list[str]:
+    """Test cases of a dataset that was split in place, which lie among the labelled ones: not for fold "all".
+
+    Raises:
+        UserError: ``splits_final.json`` has no such fold; nnU-Net would draw a random one, test cases among it.
+    """
+    record = read_split_record(folder)
+    tests: list[str] = record["cases"]["test"] if record else []
+    if tests and fold != "all" and int(fold) >= len(splits or []):
+        raise UserError(
+            f"{folder / 'splits_final.json'} has no fold {fold}, and split.json names {len(tests)} test cases that a "
+            "random fold would train on. Choose a fold that is there, or run nnunet-dycon split --in-place again"
+        )
+    return tests if fold == "all" else []
+
+
+def check_not_moved(raw: RawDataset, labeled: Iterable[str], parts: Sequence[str] = ("Un", "Ts")) -> None:
+    """Raise a UserError if a case that is preprocessed with its mask is unlabelled or a test case by now."""
+    for part in parts:
+        if moved := sorted((set(labeled) & raw.images(part).keys()) - raw.images("Tr").keys()):
+            raise UserError(
+                f"{few(moved)}: in images{part} now, not in imagesTr, but still preprocessed with a mask. Plan and "
+                f"preprocess again, with the dataset's folder in nnUNet_preprocessed moved away (it may hold a "
+                "splits_final.json that names them)"
+            )
+
+
 def check_disjoint(train: Iterable[str], val: Iterable[str], unlabeled: Iterable[str]) -> None:
     """Raise a UserError if an unlabelled case is also a training or a validation case."""
     unlabeled = set(unlabeled)
@@ -106,16 +136,16 @@ def check_disjoint(train: Iterable[str], val: Iterable[str], unlabeled: Iterable
 
 
 def check_fold(
-    train: Sequence[str], val: Sequence[str], unlabeled: Iterable[str], *, known: Collection[str], fold: int | str
+    train: Sequence[str], val: Sequence[str], unlabeled: Sequence[str], *, known: Collection[str], fold: int | str
 ) -> None:
-    """Check what is known of a fold by the names alone, given all ``known`` labelled cases.
+    """Check what is known of a fold of splits_final.json by the names alone, given all ``known`` labelled cases.
 
     Raises:
         UserError: no training or validation case, a name that does not exist, or a case with two roles.
     """
     check_disjoint(train, val, unlabeled)
-    for role, key, cases in (("training", "train", train), ("validation", "val", val)):
-        if not cases:
+    for role, key, cases in (("training", "train", train), ("validation", "val", val), ("", "unlabeled", unlabeled)):
+        if role and not cases:
             raise UserError(
                 f"fold {fold} has no {role} case; name labelled cases under '{key}' in splits_final.json (with few "
                 "labels the training cases may validate, too)"
@@ -124,7 +154,13 @@ def check_fold(
             raise UserError(
                 f"fold {fold} of splits_final.json names {few(unknown)} under '{key}', but there is no such labelled "
                 f"case{did_you_mean(unknown[0], known)}; correct the name, or preprocess the case"
+                + ("" if role else " (those of imagesUn are unlabelled without being named)")
             )
+
+
+def raw_or_empty(dataset_name: str, dataset_json: dict[str, Any]) -> RawDataset:
+    """The raw dataset; where it is not on this machine, one without cases."""
+    return RawDataset(Path(nnUNet_raw.get() or "nnUNet_raw", dataset_name), dataset_json)
 
 
 def check_before_training(
@@ -147,14 +183,16 @@ def check_before_training(
     folder = base / configuration_of(manager, configuration_name).data_identifier
     unlabeled = cases_of_images_un(dataset_name, dataset_json, manager, folder)
     preprocessed = labeled_cases_in(folder)
-    raw = RawDataset(Path(nnUNet_raw.get() or "nnUNet_raw", dataset_name), dataset_json)
+    raw = raw_or_empty(dataset_name, dataset_json)
+    check_not_moved(raw, preprocessed, ["Un"])
     check_disjoint([*preprocessed, *raw.images("Tr")], (), unlabeled)
     splits = read_splits(base) or []
     for i in [fold] if fold is not None else range(len(splits)) or ["all"]:
         in_splits = unlabeled_in_splits(splits, i)
         if i != "all" and int(i) < len(splits):
             train, val = splits[int(i)]["train"], splits[int(i)]["val"]
-            check_fold(train, val, [*unlabeled, *in_splits], known=preprocessed or raw.images("Tr"), fold=i)
+            check_disjoint(train, val, unlabeled)
+            check_fold(train, val, in_splits, known=preprocessed or raw.images("Tr"), fold=i)
             check_preprocessed_foreground(folder, train)
         if not {*unlabeled, *in_splits}:
             raise UserError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -50,22 +50,24 @@ def new_pseudo_labeled_dataset(
     preprocessed = environment_folder("nnUNet_preprocessed")
     folds = _folds(source, read_splits(preprocessed / source.name))
     labels = pseudo_label(model, source, target, images=images, min_confidence=min_confidence, progress=progress)
-    splits = [{"train": [*train, *labels.cases], "val": [*val]} for train, val in folds]
+    splits = [fold | {"train": [*fold["train"], *labels.cases]} for fold in folds]
     (preprocessed / target.name).mkdir(parents=True, exist_ok=True)
+    if (in_place := preprocessed / source.name / "split.json").is_file():  # whose test cases stay such
+        shutil.copy(in_place, preprocessed / target.name)
     write_json(splits, preprocessed / target.name / "splits_final.json")
     return labels
 
 
-def _folds(source: RawDataset, splits: list[dict] | None) -> list[tuple[Sequence[str], Sequence[str]]]:
+def _folds(source: RawDataset, splits: list[dict] | None) -> list[dict[str, list[str]]]:
     """The source's folds; without, nnU-Net's, or for few cases one that validates on what it trains on."""
     if splits is not None:
-        return [(fold["train"], fold["val"]) for fold in splits]
+        return splits
     predicted = predicted_masks(source.folder / "labelsTr")
     cases = sorted(source.labels("Tr").keys() - predicted)
     folds = [{"train": cases, "val": cases}]
     if len(cases) >= 5:
         folds = generate_crossval_split(cases, seed=12345, n_splits=5)
-    return [([*map(str, i["train"]), *sorted(predicted)], [*map(str, i["val"])]) for i in folds]
+    return [{"train": [*map(str, i["train"]), *sorted(predicted)], "val": [*map(str, i["val"])]} for i in folds]
 
 
 def pseudo_label(

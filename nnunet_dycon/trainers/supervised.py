@@ -17,8 +17,15 @@ from nnunet_dycon.data.locations import ORGAN, location_overlap
 from nnunet_dycon.data.strong_view import add_strong_view, strong_view
 from nnunet_dycon.data.unlabeled_dataset import check_previous_predictions
 from nnunet_dycon.dataset.commands import preprocessing, training
-from nnunet_dycon.dataset.preprocessed_files import check_labeled_cases
-from nnunet_dycon.dataset.splits import check_fold, read_splits, unlabeled_in_splits
+from nnunet_dycon.dataset.preprocessed_files import check_labeled_cases, labeled_cases_in
+from nnunet_dycon.dataset.splits import (
+    check_fold,
+    check_not_moved,
+    raw_or_empty,
+    read_splits,
+    tests_in_place,
+    unlabeled_in_splits,
+)
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.text import few
 from nnunet_dycon.settings import Settings, overrides_from_environment
@@ -136,6 +143,7 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
     def _new_split(self) -> tuple[list[str], list[str]]:
         splits = read_splits(self.preprocessed_dataset_folder_base)
         unlabeled = unlabeled_in_splits(splits, self.fold)
+        tests = tests_in_place(Path(self.preprocessed_dataset_folder_base), splits, self.fold)
         if splits is None and self.fold != "all" and len(cases := self._preprocessed_cases()) < 5:
             if int(self.fold) > 0:
                 raise UserError(
@@ -150,9 +158,11 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         else:
             train, val = super().do_split()
             if self.fold == "all":
-                train = [case for case in train if case not in set(unlabeled)]
+                train = [case for case in train if case not in {*unlabeled, *tests}]
                 val = list(train)
-        check_fold(train, val, unlabeled, known=self._preprocessed_cases(), fold=self.fold)
+        known = labeled_cases_in(Path(self.preprocessed_dataset_folder))
+        check_fold(train, val, unlabeled, known=known, fold=self.fold)
+        check_not_moved(raw_or_empty(self.plans_manager.dataset_name, self.dataset_json), [*train, *val])
         return train, val
 
     def get_training_transforms(self, patch_size: Any, *args: Any, **kwargs: Any) -> Any:

@@ -323,6 +323,7 @@ RAW, PREPROCESSED = "nnUNet_raw/Dataset500_Toy", "nnUNet_preprocessed/Dataset500
     [
         (f"{RAW}/labelsTr/unl1.nii.gz", True),
         (f"{RAW}/labelsUn/unl1.nii.gz", True),
+        (f"{RAW}/labelsUn/site_a/unl1.nii.gz", True),
         (f"{RAW}/labelsTs/unl1.nii.gz", True),
         (f"{RAW}/unl1.nii.gz", True),
         (f"{PREPROCESSED}/gt_segmentations/unl1.nii.gz", True),
@@ -346,6 +347,14 @@ def test_a_mask_of_an_unlabelled_case_is_a_leak_wherever_it_lies_and_nothing_els
         assert ("leak", "mask-of-unlabeled", ["unl1"]) in found(report) and file.name in report.findings[0].message
     else:
         assert found(report) == []
+
+
+def test_what_is_preprocessed_of_a_later_test_case_is_a_leak(raw, roots):
+    folder = write_splits(roots, {"train": ["lab1"], "val": ["lab2"]}) / "gt_segmentations"
+    folder.mkdir()
+    for case in ("lab1", "tst1"):
+        (folder / f"{case}.nii.gz").write_text("mask")
+    assert found(audit_dataset(500)) == [("leak", "mask-of-test", ["tst1"])]
 
 
 @pytest.fixture

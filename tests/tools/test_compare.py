@@ -149,6 +149,11 @@ def test_no_trainer_learns_from_masks_of_unlabeled_or_test_cases(dataset, tmp_pa
     held_out = experiment_of(dataset, tmp_path, runs=[f"a={trainer}"], cross_validation=True)
     for number, (train, test) in held_out.held_out.items():
         assert set(train) | set(test) == set(cases[:3]) and cases_of_trainer(held_out, f"a:0:{number}") == set(train)
+    roles = {"labeled": cases[:2], "unlabeled": cases[3:], "validation": [], "test": cases[2:3]}
+    (dataset.preprocessed / "split.json").write_text(json.dumps({"cases": roles}))
+    held_out = experiment_of(dataset, tmp_path, runs=[f"a={trainer}"], cross_validation=True)
+    for number, (train, test) in held_out.held_out.items():
+        assert set(train) | set(test) == set(cases[:2]) and cases_of_trainer(held_out, f"a:0:{number}") == set(train)
     write_image(blob(1)[0], dataset.raw / "imagesTs" / "case_00_0000.nii.gz")
     write_image(blob(1)[1], dataset.raw / "labelsTs" / "case_00.nii.gz")
     with pytest.raises(UserError, match="would be trained on case_00"):

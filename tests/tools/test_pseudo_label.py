@@ -63,6 +63,17 @@ def test_unsure_voxels_are_ignored(dataset, model, capsys):
     assert len(list((new / "imagesUn").iterdir())) == 3
 
 
+def test_cases_without_a_role_in_training_keep_theirs(dataset, model):
+    """Unlabelled and test cases of a split in place, whose masks lie in labelsTr."""
+    fold = {"train": LABELED[:2], "val": LABELED[2:3], "unlabeled": LABELED[3:5]}
+    (dataset.preprocessed / "splits_final.json").write_text(json.dumps([fold]))
+    (dataset.preprocessed / "split.json").write_text(json.dumps({"test": LABELED[5:]}))
+    assert pseudo_label(model) == 0
+    new = dataset.preprocessed.parent / "Dataset902_Balls_pseudo"
+    assert json.loads((new / "splits_final.json").read_text()) == [fold | {"train": LABELED[:2] + UNLABELED}]
+    assert json.loads((new / "split.json").read_text()) == {"test": LABELED[5:]}
+
+
 def test_confidence_of_classes_and_of_regions():
     """Three voxels. Classes: 0.6 and 0.9 are the largest; regions: the least sure one decides."""
     mask = np.array([[[1, 1, 0]]], np.uint8)

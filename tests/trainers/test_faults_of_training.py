@@ -162,6 +162,14 @@ def test_a_damaged_block_is_named_when_it_is_read(dataset):
 
 # ------------------------------------------------------------------------------------------------------- splits
 
+
+@pytest.mark.parametrize("key", ["unlabelled", "Unlabeled", "unlabeled_cases"])
+def test_a_misspelt_key_does_not_open_masks(tmp_path, key):
+    (tmp_path / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"], "note": [], key: ["c"]}]))
+    with pytest.raises(UserError, match=rf"splits_final.json, fold 0, has the key '{key}', .* write 'unlabeled'"):
+        read_splits(tmp_path)
+
+
 ESCAPES = ["../../outside", "/etc/passwd", "..", "a/b", "a\\b", "C:x", "", "a\0b", 7, None]
 
 SPLITS = {

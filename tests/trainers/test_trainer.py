@@ -453,6 +453,40 @@ def test_fold_all_leaves_out_what_any_fold_calls_unlabelled(in_place):
     assert sorted(make_trainer(in_place, nnUNetTrainerSupervised, fold="all").do_split()[0]) == LABELED[:4]
 
 
+@pytest.mark.parametrize("trainer", [trainers.nnUNetTrainerDyCON, nnUNetTrainerSupervised])
+def test_test_cases_of_a_split_in_place_are_in_no_training(in_place, trainer):
+    """They lie among the labelled ones, with masks; fold "all" and a random fold would take them."""
+    roles = {"labeled": LABELED[:3], "unlabeled": LABELED[4:], "validation": [], "test": LABELED[3:4]}
+    (in_place.preprocessed / "split.json").write_text(json.dumps({"cases": roles, "fold": 0}))
+    write_splits(in_place, LABELED[:3], LABELED[:3], LABELED[4:])
+    assert [sorted(i) for i in make_trainer(in_place, trainer, fold="all").do_split()] == [LABELED[:3]] * 2
+    write_splits(in_place, LABELED[:3], LABELED[:3])
+    with pytest.raises(UserError, match=r"has no fold 1, and split.json names 1 test cases"):
+        make_trainer(in_place, trainer, fold=1).do_split()
+    (in_place.preprocessed / "splits_final.json").unlink()
+    with pytest.raises(UserError, match=r"has no fold 0, and split.json names 1 test cases"):
+        make_trainer(in_place, trainer).do_split()
+    assert not (in_place.preprocessed / "splits_final.json").exists()
+
+
+@pytest.mark.parametrize("trainer", [trainers.nnUNetTrainerDyCON, nnUNetTrainerSupervised])
+@pytest.mark.parametrize("part", ["Un", "Ts"])
+def test_a_case_that_was_moved_after_preprocessing_is_refused(dataset, trainer, part):
+    file = f"{LABELED[0]}_0000.nii.gz"
+    os.rename(dataset.raw / "imagesTr" / file, dataset.raw / f"images{part}" / file)
+    with pytest.raises(UserError, match=rf"{LABELED[0]}: in images{part} now, not in imagesTr, but still preprocessed"):
+        make_trainer(dataset, trainer, fold="all").on_train_start()
+    write_splits(dataset, LABELED[1:4], LABELED[4:])
+    if part == "Ts":  # a fold without it reads no mask of it
+        make_trainer(dataset, trainer).do_split()
+
+
+def test_no_mask_file_passes_for_an_unlabelled_image(in_place):
+    write_splits(in_place, LABELED[:3], LABELED[3:4], [f"{LABELED[4]}_seg"])
+    with pytest.raises(UserError, match=rf"names {LABELED[4]}_seg under 'unlabeled', .* \(did you mean {LABELED[4]}"):
+        make_trainer(in_place).on_train_start()
+
+
 def test_both_kinds_of_unlabelled_cases_are_joined(dataset):
     write_splits(dataset, LABELED[:3], LABELED[3:4], LABELED[4:])
     assert make_trainer(dataset).get_unlabeled_dataset().identifiers == [*LABELED[4:], *UNLABELED]
@@ -474,7 +508,12 @@ def test_no_unlabelled_case_is_refused(dataset):
         (LABELED[:3], LABELED[3:4], LABELED[2:3], "also labelled for training: case_02"),
         (LABELED[:3], LABELED[3:4], LABELED[3:5], "also a validation case: case_03"),
         ([], LABELED[3:4], LABELED[4:], "no training case; name labelled cases"),
-        (LABELED[:3], LABELED[3:4], ["case_77"], r"case_77.b2nd. Run nnUNetv2_preprocess"),
+        (
+            LABELED[:3],
+            LABELED[3:4],
+            ["case_77"],
+            r"names case_77 under 'unlabeled', .* imagesUn are unlab",
+        ),
     ],
 )
 def test_contradicting_splits_are_refused(in_place, train, val, unlabeled, message):

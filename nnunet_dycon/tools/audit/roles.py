@@ -129,20 +129,26 @@ def _role_overlaps(use: Use, reported: set[str]) -> Iterator[Finding]:
 
 
 def mask_findings(raw: RawDataset, preprocessed: Path | None, uses: list[Use]) -> Iterator[Finding]:
-    """Masks of cases in imagesUn are leaks; those of an in-place split cannot be otherwise and give a warning."""
-    unlabeled, reachable = raw.images("Un"), defaultdict(list)
-    for folder in (raw.folder, *([preprocessed] if preprocessed else [])):
-        for file in (*folder.glob("*"), *folder.glob("*/*")):
-            case = _owner_of_mask(file, raw.file_ending)
-            if case in unlabeled and file.is_file():
-                reachable[case].append(str(file))
-    for case, files in sorted(reachable.items()):
-        message = f"the mask of unlabelled case {case} can be read: {few(sorted(files))}"
+    """Masks of cases in imagesUn are leaks, and what is preprocessed of cases that are test cases by now.
+
+    Those of an in-place split cannot be otherwise and give a warning.
+    """
+    unlabeled = dict.fromkeys(raw.images("Un"), "unlabelled")
+    moved = dict.fromkeys(raw.images("Ts").keys() - raw.images("Tr").keys(), "test")
+    wanted = {raw.folder: unlabeled} | ({preprocessed: moved | unlabeled} if preprocessed else {})
+    reachable: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for folder, roles in wanted.items():
+        for file in folder.rglob("*"):
+            case = _owner_of_mask(file.relative_to(folder), raw.file_ending)
+            if case in roles and file.is_file():
+                reachable[case, roles[case]].append(str(file))
+    for (case, role), files in sorted(reachable.items()):
+        message = f"the mask of {role} case {case} can be read: {few(sorted(files))}"
         fix = (
             "move these files out of the dataset; if they were made by preprocessing, delete the folder and preprocess "
             "again"
         )
-        yield Finding("leak", "mask-of-unlabeled", message, [case], fix)
+        yield Finding("leak", f"mask-of-{role.replace('labelled', 'labeled')}", message, [case], fix)
     if in_place := sorted(cases_in_place(uses)):
         message = (
             f"{len(in_place)} unlabelled cases ({few(in_place, 3)}) lie in imagesTr with their masks: nnU-Net's "
@@ -167,9 +173,9 @@ def _prediction_findings(raw: RawDataset, uses: list[Use]) -> Iterator[Finding]:
 
 
 def _owner_of_mask(file: Path, file_ending: str) -> str | None:
-    """Case whose mask, or foreground locations, a file may hold, judged by its name: raw, or as nnU-Net writes them."""
+    """Case whose mask, or foreground locations, a file of a dataset may hold: raw, or as nnU-Net writes them."""
     name = file.name
-    if name.endswith(file_ending) and not file.parent.name.startswith("images"):
+    if name.endswith(file_ending) and not file.parts[0].startswith("images"):
         return name.removesuffix(file_ending)
     stem, _, ending = name.partition(".")
     if stem.endswith("_seg"):

@@ -19,7 +19,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks
 from nnunet_dycon.dataset.raw_dataset import RawDataset, environment_folder, open_raw_dataset
-from nnunet_dycon.dataset.splits import read_splits, unlabeled_in_splits
+from nnunet_dycon.dataset.splits import read_splits, tests_in_place, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json
 from nnunet_dycon.models.trained_model import CHECKPOINT, TrainedModel, open_model
@@ -232,12 +232,14 @@ class Experiment:
 
 
 def _folds_that_hold_out(raw: RawDataset) -> dict[int | str, tuple[list[str], list[str]]]:
-    splits = read_splits(environment_folder("nnUNet_preprocessed") / raw.name) or []
+    folder = environment_folder("nnUNet_preprocessed") / raw.name
+    splits = read_splits(folder) or []
     predicted = predicted_masks(raw.folder / "labelsTr")
     seen = [{*i["train"], *predicted} for i in splits]
     folds = {number: i for number, i in enumerate(splits) if i["val"] and not seen[number].intersection(i["val"])}
     if not folds:
-        cases = sorted(raw.labels("Tr").keys() - {*unlabeled_in_splits(splits, "all"), *predicted})
+        closed = {*unlabeled_in_splits(splits, "all"), *tests_in_place(folder, splits, "all")}
+        cases = sorted(raw.labels("Tr").keys() - {*closed, *predicted})
         if len(cases) < 2:
             raise UserError(f"{raw.name} has {len(cases)} labelled case(s), so none can be held out; {_TEST}")
         folds = dict(enumerate(generate_crossval_split(cases, seed=12345, n_splits=min(5, len(cases)))))

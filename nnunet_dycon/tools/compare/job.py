@@ -23,7 +23,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks
 from nnunet_dycon.dataset.raw_dataset import environment_folder, open_raw_dataset
-from nnunet_dycon.dataset.splits import read_splits, unlabeled_in_splits
+from nnunet_dycon.dataset.splits import read_splits, tests_in_place, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.text import few
@@ -123,11 +123,13 @@ def _make_trainer(experiment: Experiment, job: Job, added: list[str]) -> nnUNetT
 
 
 def _teach_stock_trainer(trainer: nnUNetTrainer, fold: int | str) -> list[str]:
-    """Set the lengths of one of nnU-Net's own, which reads no settings; returns the unlabelled cases, unknown to it."""
+    """Set the lengths of one of nnU-Net's own, which reads no settings; returns the cases whose masks stay closed."""
     settings = Settings().override(overrides_from_environment())
     for name in LENGTHS:
         setattr(trainer, name, getattr(settings, name) or getattr(trainer, name))
-    return unlabeled_in_splits(read_splits(trainer.preprocessed_dataset_folder_base), fold)
+    folder = Path(trainer.preprocessed_dataset_folder_base)
+    splits = read_splits(folder)
+    return [*unlabeled_in_splits(splits, fold), *tests_in_place(folder, splits, fold)]
 
 
 def _check_unseen(trainer: nnUNetTrainer, job: Job, scans: Mapping[str, object]) -> None:
