@@ -8,6 +8,8 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,23 +19,33 @@ import nibabel
 import numpy as np
 import SimpleITK
 import tifffile
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import OrientationError
+from nibabel.spatialimages import HeaderDataError
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
+from PIL.Image import DecompressionBombError
 
 from nnunet_dycon.errors import UserError
 
 ITK_REPAIR = "ITK_NIFTI_SFORM_PERMISSIVE"
 _SHEARED_KEY = "ITK_sform_corrected"
 _CHUNK_BYTES = 2**24
+_GZIP = b"\x1f\x8b"  # how such a file begins
+# What the readers raise for files that are missing, foreign or damaged. ITK has RuntimeError alone, TIFF and PNG files
+# let theirs stumble over a wrong number, gzip's and nibabel's kinds have no common parent.
+_DAMAGED = (
+    OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AssertionError, ArithmeticError, MemoryError,
+    SyntaxError, struct.error, zlib.error, ImageFileError, HeaderDataError, OrientationError, DecompressionBombError,
+)  # fmt: skip
 
 
 def reader_of(file: Path, dataset_json: dict[str, Any]) -> Any:
     """nnU-Net's reader for a file of a dataset, as planning chose it: TIFF files are 2D images or volumes."""
     if "overwrite_image_reader_writer" not in dataset_json and file.suffix in (".tif", ".tiff"):
-        with suppress(OSError, ValueError, IndexError, tifffile.TiffFileError):  # the reader says what is wrong
-            with tifffile.TiffFile(file) as content:
-                shape = content.series[0].shape
+        with suppress(*_DAMAGED), tifffile.TiffFile(file) as content:  # the reader says what is wrong
+            shape = content.series[0].shape
             if len(shape) == 3 and shape[-1] not in (3, 4):  # else colours
                 return Tiff3DIO()
     return determine_reader_writer_from_dataset_json(dataset_json, verbose=False)()
@@ -63,6 +75,8 @@ def read_image(file: Path, fix: str = "write it again or remove it") -> SimpleIT
     """
     header = read_header(file, fix)
     with _naming(file, fix), sheared_affines_mended():
+        if header.HasMetaDataKey("bitpix") and _written_bytes(file) != _promised_bytes(header) % 2**32:
+            _check_whole(file)
         return header.Execute()
 
 
@@ -108,9 +122,24 @@ def _naming(file: Path, fix: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:  # each reader raises its own kinds for files that it cannot read
+    except _DAMAGED as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise UserError(f"{file} cannot be read ({reason}); {fix}") from error
+
+
+def _promised_bytes(header: SimpleITK.ImageFileReader) -> int:
+    """Size of a NIfTI file, unpacked, by its header."""
+    bits, offset = (float(header.GetMetaData(key)) for key in ("bitpix", "vox_offset"))
+    return int(offset) + math.prod(header.GetSize()) * int(bits) // 8
+
+
+def _written_bytes(file: Path) -> int:
+    """Size of a file, unpacked, below 4 GiB; what is packed ends with it, unless it was put together of several."""
+    with file.open("rb") as stream:
+        if stream.read(2) != _GZIP:
+            return file.stat().st_size % 2**32
+        stream.seek(-4, os.SEEK_END)
+        return int.from_bytes(stream.read(), "little")
 
 
 def _check_whole(file: Path) -> None:
