@@ -138,10 +138,6 @@ class Settings:
         """Values of fields that a checkpoint from before them lacks, where they are not the defaults."""
         return {i.name: i.metadata["former"] for i in dataclasses.fields(self) if "former" in i.metadata}
 
-    def warnings(self) -> Iterator[str]:
-        """What is allowed and hardly meant."""
-        return iter(())
-
     def to_dict(self) -> dict[str, Any]:
         """All values by name, as JSON can hold them."""
         return dataclasses.asdict(self)
@@ -264,6 +260,7 @@ class SemiSupervisedSettings(Settings):
     )
 
     def warnings(self) -> Iterator[str]:
+        """What is allowed and hardly meant."""
         if self.ramp_start + self.ramp_length > 1:
             yield (
                 f"ramp_start {self.ramp_start:g} and ramp_length {self.ramp_length:g} add up to more than the training "

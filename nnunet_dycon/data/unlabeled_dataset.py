@@ -14,8 +14,6 @@ from nnunet_dycon.dataset.preprocessed_files import fault_of_labels, is_whole, o
 from nnunet_dycon.dataset.unlabeled_scans import record_of
 from nnunet_dycon.errors import UserError
 
-NEXT_STAGE_FOLDER = "predicted_next_stage"
-
 
 class nnUNetDatasetUnlabeled:
     """Preprocessed images of unlabelled cases in nnU-Net's memory-mapped format.
@@ -55,7 +53,7 @@ def unlabeled_predictions_folder(fold_folder: Path, next_stage: str) -> Path:
     nnU-Net keeps those of labelled cases in ``MODEL/predicted_next_stage/STAGE``, where each comes from the fold that
     validates on the case. All folds predict the unlabelled cases, so theirs are in the folder of the fold.
     """
-    return fold_folder / NEXT_STAGE_FOLDER / next_stage
+    return fold_folder / "predicted_next_stage" / next_stage
 
 
 def check_previous_predictions(images: Mapping[str, Path], folder: Path, fix: str) -> dict[str, Path]:

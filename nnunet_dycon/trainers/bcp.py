@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.settings import SemiSupervisedSettings, setting
+from nnunet_dycon.settings import SemiSupervisedSettings, setting, share
 from nnunet_dycon.trainers.semi_supervised import nnUNetTrainerSemiSupervised
 from nnunet_dycon.training.step import Crops, Losses
 from nnunet_dycon.training.student_views import random_box
@@ -26,10 +26,8 @@ class BCPSettings(SemiSupervisedSettings):
     weight_pseudo: float = setting(
         0.5, "Weight of the part whose labels come from the teacher; the labelled part has 1.", low=0, paper=0.5
     )
-    ramp_start: float = setting(
-        0.12, "Share of the training after which the unlabelled scans count.", low=0, high=1, paper=0.12
-    )
-    ramp_length: float = setting(0.0, "Share of the training that the ramp-up takes.", low=0, high=1, paper=0.0)
+    ramp_start: float = share(0.12, "Share of the training after which the unlabelled scans count.", paper=0.12)
+    ramp_length: float = share(0.0, "Share of the training that the ramp-up takes.", paper=0.0)
     teacher_noise: float = setting(
         0.0, "Standard deviation of the noise on the teacher's input, clipped at two of them.", low=0, paper=0.0
     )
@@ -69,7 +67,7 @@ class nnUNetTrainerBCP(nnUNetTrainerSemiSupervised):
             pseudo = self.teach(crops).logits[-len(crops.unlabeled) :].argmax(1, keepdim=True)
             labeled_part, pseudo_part = [], []
             for target in crops.targets:
-                mask, labels = (_resized(i.to(target.dtype), target) for i in (inside, pseudo))
+                mask, labels = (_resized(i, target) for i in (inside, pseudo))
                 mine, theirs = _repeated(target, number), _repeated(labels, number)
                 ignored = torch.full_like(mine, self._ignored)
                 labeled_part.append(_pasted(mask > 0, mine, ignored))
@@ -80,7 +78,7 @@ class nnUNetTrainerBCP(nnUNetTrainerSemiSupervised):
     def labeled_losses(self, crops: Crops) -> list[Losses]:
         inside = self._box(crops)
         images = torch.where(inside, crops.labeled.roll(1, 0), crops.labeled)
-        targets = [torch.where(_resized(inside.to(i.dtype), i) > 0, i.roll(1, 0), i) for i in crops.targets]
+        targets = [torch.where(_resized(inside, i) > 0, i.roll(1, 0), i) for i in crops.targets]
         with self.autocast():
             return [Losses(self.supervised_loss(self.student_branch.logits(images), targets))]
 

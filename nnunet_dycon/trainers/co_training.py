@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import nn
 
 from nnunet_dycon.errors import UserError
@@ -12,7 +13,7 @@ from nnunet_dycon.trainers.dycon import DyCONSettings, nnUNetTrainerDyCON
 from nnunet_dycon.trainers.mean_teacher import nnUNetTrainerMeanTeacher
 from nnunet_dycon.training.embeddings import Branch
 from nnunet_dycon.training.step import Crops, Losses, Step, Taught
-from nnunet_dycon.training.teacher import Peer
+from nnunet_dycon.training.teacher import Teacher
 
 
 class nnUNetTrainerCoTraining(nnUNetTrainerMeanTeacher):
@@ -24,14 +25,14 @@ class nnUNetTrainerCoTraining(nnUNetTrainerMeanTeacher):
 
     unused_settings = ("ema_decay", "teacher_noise", "weak_teacher_view", "student_zoom", "cutmix", "teach_labeled")
 
-    def make_teacher(self, modules: nn.ModuleDict) -> Peer:
+    def make_teacher(self, modules: nn.ModuleDict) -> Teacher:
         if self.is_ddp:
             raise UserError("co-training runs on one GPU; leave out -num_gpus, or use nnUNetTrainerDyCON")
         peer = deepcopy(modules)
         with torch.random.fork_rng(devices=()):  # a seed draws the same crops with and without the second student
             peer.apply(_initialize)
         self.optimizer.add_param_group({"params": list(peer.parameters())})
-        return Peer(peer)
+        return Teacher(peer)
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -66,8 +67,6 @@ class nnUNetTrainerDyCONCoTraining(nnUNetTrainerCoTraining, nnUNetTrainerDyCON):
 def _initialize(module: nn.Module) -> None:
     """Draw a layer's weights anew: convolutions as nnU-Net does, others by their own rule."""
     if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
-        nn.init.kaiming_normal_(module.weight, a=1e-2)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        InitWeights_He()(module)
     elif callable(reset := getattr(module, "reset_parameters", None)):
         reset()

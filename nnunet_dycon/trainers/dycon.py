@@ -10,7 +10,7 @@ import torch
 
 from nnunet_dycon.losses import FeCLoss, UnCLoss, max_entropy
 from nnunet_dycon.losses.patches import patch_labels, pool_to_grid, predicted_labels, regions_to_labels
-from nnunet_dycon.settings import setting
+from nnunet_dycon.settings import setting, share
 from nnunet_dycon.trainers.mean_teacher import MeanTeacherSettings, nnUNetTrainerMeanTeacher
 from nnunet_dycon.training.processes import mean_over_processes
 from nnunet_dycon.training.schedules import beta_schedule
@@ -51,8 +51,8 @@ class DyCONSettings(MeanTeacherSettings):
         high=1,
         paper=None,
     )
-    patch_min_purity: float = setting(
-        0.0, "Smallest share of its class that a patch must have; others carry no label.", low=0, high=1, paper=0.0
+    patch_min_purity: float = share(
+        0.0, "Smallest share of its class that a patch must have; others carry no label.", paper=0.0
     )
     pseudo_label_min_confidence: float = setting(
         0.8,

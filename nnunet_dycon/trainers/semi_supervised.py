@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from torch import autocast
 
 from nnunet_dycon.data.two_stream_loader import (
     TwoStreamDataLoader,
@@ -24,7 +21,6 @@ from nnunet_dycon.data.two_stream_loader import (
 )
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.text import few
 from nnunet_dycon.losses import max_entropy
 from nnunet_dycon.models.checkpoints import save_checkpoint_file
 from nnunet_dycon.pictures.training import FOLDER, Reading, TrainingPictures, fixed_crops
@@ -36,6 +32,7 @@ from nnunet_dycon.training.cascade import predict_for_next_stages
 from nnunet_dycon.training.curves import SemiSupervisedLogger
 from nnunet_dycon.training.memory import estimate_of_step, out_of_memory_explained
 from nnunet_dycon.training.processes import unwrap
+from nnunet_dycon.training.ramp_delay import RampDelay
 from nnunet_dycon.training.schedules import Schedule
 from nnunet_dycon.training.skipped_steps import SkippedSteps
 from nnunet_dycon.training.step import Crops, Losses, Step, Taught
@@ -56,38 +53,18 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
     """Names logged with ``log_step`` that get curves, by the title of their panel in progress.png."""
     settings: SemiSupervisedSettings
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008  nnU-Net's signature, which it inspects
-    ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
+    def initialize(self) -> None:
+        super().initialize()
         self.nonlinearity = "sigmoid" if self.label_manager.has_regions else "softmax"
         self.logger.local_logger = SemiSupervisedLogger(self.settings.loss_names(), self.curves)
         self.steps_done = 0
-        self._ramp_start = 0.0  # later than the settings' where the ramp-up has waited
         self.generator = torch.Generator()
         self._seed = torch.initial_seed()
-        self._step_log = StepLog()
         self._random_state: dict[str, Any] | None = None
-        self.unlabeled_cases = UnlabeledCases(
-            self.plans_manager,
-            self.dataset_json,
-            self.configuration_name,
-            self.fold,
-            Path(self.preprocessed_dataset_folder_base),
-            self._preprocessed_cases,
-            self._first_stage() if self.is_cascaded else None,
-            is_first_process=self.local_rank == 0,
-            tell=self.print_to_log_file,
-        )
-
-    def _first_stage(self) -> tuple[Path, str]:
-        model_folder = Path(self.folder_with_segs_from_previous_stage).parents[1]
-        return model_folder / f"fold_{self.fold}", self.command_of_first_stage(self.fold)
+        self._step_log = StepLog()
+        self._delay = RampDelay()
+        self.skipped_steps = SkippedSteps(self.device)
+        self.views = student_views(self.settings)
 
     # what a method adds ------------------------------------------------------------------------------------------
 
@@ -145,6 +122,11 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         self.dataloader_train = feed(train, loader)
         return self.dataloader_train, val
 
+    @cached_property
+    def unlabeled_cases(self) -> UnlabeledCases:
+        """The unlabelled cases of this fold."""
+        return UnlabeledCases(self)
+
     @property
     def unlabeled_batch_size(self) -> int:
         """Unlabelled crops in a batch."""
@@ -160,11 +142,6 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         return self.unlabeled_cases.for_training(*self.do_split())
 
     # training ---------------------------------------------------------------------------------------------------
-
-    def initialize(self) -> None:
-        super().initialize()
-        self.skipped_steps = SkippedSteps(self.device)
-        self.views = student_views(self.settings)
 
     def run_training(self) -> None:
         """nnU-Net's. Workers are ended before an error is shown; what they write when they die would come after it."""
@@ -213,7 +190,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
     @property
     def schedule(self) -> Schedule:
         """What happens when, with a ramp-up that has waited for classes where it had to."""
-        return replace(self._planned, ramp_start=max(self.settings.ramp_start, self._ramp_start))
+        return self._delay.applied_to(self._planned)
 
     @property
     def progress(self) -> float:
@@ -236,15 +213,6 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         self.teacher.update(self.steps_done)
         self.steps_done += 1
         return {"loss": supervised.mean().detach().cpu().numpy()}
-
-    def supervised_loss(self, outputs: list[torch.Tensor], targets: list[torch.Tensor]) -> torch.Tensor:
-        """nnU-Net's loss on the crops that have targets, the first of those that gave the outputs."""
-        mine = [i[: len(targets[0])] for i in outputs]
-        return self.loss(mine, targets) if self.enable_deep_supervision else self.loss(mine[0], targets[0])
-
-    def autocast(self) -> AbstractContextManager:
-        """nnU-Net's choice: autocast on CUDA only."""
-        return autocast(self.device.type, enabled=True) if self.device.type == "cuda" else nullcontext()
 
     @torch.inference_mode()
     def teach(self, crops: Crops) -> Taught:
@@ -286,39 +254,13 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         self.print_to_log_file(", ".join(f"{name} {value:.4g}" for name, value in means.items()))
         self.skipped_steps.check({"supervised": supervised, **means})
 
-    def _wait_for_classes(self) -> None:
-        """Before the epoch in which the ramp-up begins: a class that the teacher misses would be confirmed as absent.
-
-        The ramp-up waits for it by an epoch, while it can; crops that the workers have ready by then are not used.
-        """
-        schedule, smallest = self.schedule, self.settings.ramp_min_dice
-        if not schedule.begins_in_epoch_at(self.steps_done):
-            return
-        missing = self._classes_below(smallest)
-        later, has_waited = schedule.after_epoch_at(self.steps_done).ramp_start, self._ramp_start > 0
-        what = f"{few(missing)} is not learned yet (pseudo Dice below {smallest:g}), which consistency may confirm"
-        if missing and later > schedule.ramp_start:
-            self._ramp_start = later
-            if not has_waited:
-                self.print_to_log_file(f"The unlabelled scans wait (ramp_min_dice): {what}")
-        elif missing:
-            self.print_to_log_file(
-                f"WARNING: the unlabelled scans begin to count, and {what}: train longer (num_epochs)"
-            )
-        elif has_waited:
-            self.print_to_log_file("Each class is learned; the unlabelled scans begin to count")
-
-    def _classes_below(self, smallest: float) -> list[str]:
-        """Classes or regions whose pseudo Dice of this epoch is smaller; one that is in no crop is not among them."""
-        dice = self.logger.get_value("dice_per_class_or_region", -1)
-        names = [i for i in self.dataset_json["labels"] if i not in ("background", "ignore")]
-        return [name for name, value in zip(names, dice, strict=False) if value < smallest]
-
-    # pictures ---------------------------------------------------------------------------------------------------
-
     def on_epoch_end(self) -> None:
+        """nnU-Net's, before whose checkpoint it is settled whether the ramp-up waits."""
+        names = [i for i in self.dataset_json["labels"] if i not in ("background", "ignore")]
+        dice = dict(zip(names, self.logger.get_value("dice_per_class_or_region", -1), strict=False))
+        if text := self._delay.before_epoch(self._planned, self.steps_done, dice, self.settings.ramp_min_dice):
+            self.print_to_log_file(text)
         epoch = self.current_epoch
-        self._wait_for_classes()  # before the checkpoint, which keeps it
         super().on_epoch_end()
         if self.local_rank == 0:
             self.pictures.after_epoch(epoch, is_last=epoch == self.num_epochs - 1)
@@ -367,17 +309,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
             return super().save_checkpoint(filename)
         buffer = io.BytesIO()
         super().save_checkpoint(buffer)
-        state = {
-            "settings": self.settings.to_dict(),
-            "head_weights": None if self.head is None else unwrap(self.head).state_dict(),
-            "teacher": self.teacher.state_dict(),
-            "step": self.steps_done,
-            "ramp_start": self._ramp_start,
-            "seed": self._seed,
-            "validates_on_training_cases": self.validates_on_training_cases,
-            "random_state": resume.get_random_state(),
-        }
-        save_checkpoint_file(Path(filename), buffer, state)
+        save_checkpoint_file(Path(filename), buffer, self._state())
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Continue from a checkpoint of this trainer, with its settings: only what does not touch the training is free.
@@ -393,12 +325,29 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         resume.check_settings(asked, before, state["settings"])
         self.use_settings(asked)
         super().load_checkpoint(filename_or_checkpoint)
+        self._restore(state)
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint has beside nnU-Net's; ``save_checkpoint_file`` adds ``student_weights``."""
+        return {
+            "settings": self.settings.to_dict(),
+            "head_weights": None if self.head is None else unwrap(self.head).state_dict(),
+            "teacher": self.teacher.state_dict(),
+            "step": self.steps_done,
+            "ramp_start": self._delay.ramp_start,
+            "seed": self._seed,
+            "validates_on_training_cases": self.validates_on_training_cases,
+            "random_state": resume.get_random_state(),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Continue from such a state, of which an earlier version may have stored less."""
         unwrap(self.network).load_state_dict(state["student_weights"])
         if self.head is not None:
             unwrap(self.head).load_state_dict(state["head_weights"])
         self.teacher.load_state_dict(state["teacher"])
         self.steps_done, self._seed = state["step"], state.get("seed", self._seed)
-        self._ramp_start = state.get("ramp_start", 0.0)
+        self._delay.ramp_start = state.get("ramp_start", 0.0)
         if not self.is_ddp:  # the processes of a distributed training must not draw the same numbers
             self._random_state = state.get("random_state")
 

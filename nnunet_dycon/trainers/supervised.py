@@ -55,8 +55,10 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008  nnU-Net's signature, which it inspects
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
-        if self.is_ddp:
-            self._use_device_of_process(device)
+        if self.is_ddp and device.type == "cuda":  # nnU-Net's has the number of the rank, on a second node as well
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK") or self.local_rank))
+        elif self.is_ddp:
+            self.device, self.grad_scaler = device, None
         self._split: tuple[list[str], list[str]] | None = None
         self._location_overlap: float | None = None
         self._overrides = overrides_from_environment()
@@ -71,13 +73,6 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         self.settings = settings
         for name in ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "save_every"):
             setattr(self, name, getattr(settings, name) or getattr(self, name))
-
-    def _use_device_of_process(self, device: torch.device) -> None:
-        """nnU-Net takes the GPU with the number of the rank, which on a second node does not exist."""
-        if device.type == "cuda":
-            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK") or self.local_rank))
-        else:
-            self.device, self.grad_scaler = device, None
 
     def initialize(self) -> None:
         """nnU-Net's, which hands ``local_rank`` to DistributedDataParallel for the number of the GPU."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import autocast, nn
 
 from nnunet_dycon.models.checkpoints import OTHER_NETWORK
 from nnunet_dycon.settings import SemiSupervisedSettings
 from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
-from nnunet_dycon.training.embeddings import Branch, EncoderTap, new_head
+from nnunet_dycon.training.embeddings import Branch, EncoderTap, ProjectionHead, choose_stage, skip_shapes
 from nnunet_dycon.training.processes import sum_over_processes, unwrap, wrap
-from nnunet_dycon.training.teacher import EMATeacher, Peer
+from nnunet_dycon.training.teacher import EMATeacher, Teacher
 
 
 class nnUNetTrainerTwoNetworks(nnUNetTrainerSupervised):
@@ -46,17 +46,20 @@ class nnUNetTrainerTwoNetworks(nnUNetTrainerSupervised):
         self.student_branch = Branch(self.network, self.head, taps[0])
         self.teacher_branch = Branch(self.teacher_network, teacher_head, taps[1])
 
-    def make_teacher(self, modules: nn.ModuleDict) -> EMATeacher | Peer:
+    def make_teacher(self, modules: nn.ModuleDict) -> Teacher:
         """What teaches the student, given the student's ``network`` and, where there is one, ``head``."""
         return EMATeacher(modules, self.settings.ema_decay)
 
     def _add_head(self, modules: nn.ModuleDict) -> int:
         """Add a projection head on the encoder stage that suits the settings; returns the stage."""
-        crops = self.num_input_channels, self.configuration_manager.patch_size
-        head, stage, self.grid = new_head(modules["network"], *crops, self.embedding_patches())
-        self.head = modules["head"] = head.to(self.device)
+        patch_size = self.configuration_manager.patch_size
+        shapes = skip_shapes(modules["network"], self.num_input_channels, patch_size)
+        stage = choose_stage(shapes, self.embedding_patches())
+        channels, self.grid = shapes[stage][0], shapes[stage][1:]
+        with torch.random.fork_rng(devices=()):  # a seed draws the same crops with and without the head
+            self.head = modules["head"] = ProjectionHead(channels, len(patch_size)).to(self.device)
         self.optimizer.add_param_group({"params": list(self.head.parameters())})
-        self.print_to_log_file(f"patch embeddings: encoder stage {stage}, {head.channels} channels, grid {self.grid}")
+        self.print_to_log_file(f"patch embeddings: encoder stage {stage}, {channels} channels, grid {self.grid}")
         return stage
 
     @contextmanager
@@ -84,6 +87,15 @@ class nnUNetTrainerTwoNetworks(nnUNetTrainerSupervised):
     def student_branches(self) -> list[Branch]:
         """The networks that are trained."""
         return [self.student_branch]
+
+    def supervised_loss(self, outputs: list[torch.Tensor], targets: list[torch.Tensor]) -> torch.Tensor:
+        """nnU-Net's loss on the crops that have targets, the first of those that gave the outputs."""
+        mine = [i[: len(targets[0])] for i in outputs]
+        return self.loss(mine, targets) if self.enable_deep_supervision else self.loss(mine[0], targets[0])
+
+    def autocast(self) -> AbstractContextManager:
+        """nnU-Net's choice: autocast on CUDA only."""
+        return autocast(self.device.type, enabled=True) if self.device.type == "cuda" else nullcontext()
 
     def validation_step(self, batch: dict) -> dict:
         """nnU-Net's validation step for both networks; the one that predicts is what nnU-Net logs."""

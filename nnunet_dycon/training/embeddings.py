@@ -128,21 +128,6 @@ def _as_list(outputs: torch.Tensor | Sequence[torch.Tensor]) -> list[torch.Tenso
     return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
 
 
-def new_head(
-    network: nn.Module, num_input_channels: int, patch_size: Sequence[int], max_patches: int
-) -> tuple[ProjectionHead, int, tuple[int, ...]]:
-    """A projection head on the stage that ``choose_stage`` takes, that stage, and the grid of its patches.
-
-    Raises:
-        UserError: as ``skip_shapes`` and ``choose_stage``.
-    """
-    shapes = skip_shapes(network, num_input_channels, patch_size)
-    stage = choose_stage(shapes, max_patches)
-    channels, *grid = shapes[stage]
-    with torch.random.fork_rng(devices=()):  # a seed draws the same crops with and without the head
-        return ProjectionHead(channels, len(grid)), stage, tuple(grid)
-
-
 def skip_shapes(network: nn.Module, num_input_channels: int, patch_size: Sequence[int]) -> list[tuple[int, ...]]:
     """Shapes (channels, X, Y[, Z]) of the encoder's skips for a patch, found without any computation.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 def _check_progress(progress: float) -> float:
@@ -43,10 +43,6 @@ def sigmoid_rampup(progress: float, *, start: float = 0.0, length: float = 0.4) 
     return math.exp(-5.0 * (1.0 - elapsed / length) ** 2)
 
 
-LATEST_START = 0.7
-"""Share of the training up to which the ramp-up waits for classes that are not learned."""
-
-
 @dataclass(frozen=True)
 class Schedule:
     """What happens at a training step, counted from 0."""
@@ -56,18 +52,6 @@ class Schedule:
     ramp_start: float
     """Share of the training, like the next."""
     ramp_length: float
-
-    def begins_in_epoch_at(self, step: int) -> bool:
-        """Whether the ramp-up begins in the epoch whose first step this is."""
-        return self.progress(step) <= self.ramp_start < self.progress(step + self.steps_per_epoch)
-
-    def after_epoch_at(self, step: int) -> Schedule:
-        """This schedule with the ramp-up at the end of the epoch whose first step this is.
-
-        It never begins later than it can end in time, or than at 0.7 of the training where that is earlier.
-        """
-        latest = max(self.ramp_start, min(LATEST_START, 1 - self.ramp_length))
-        return replace(self, ramp_start=min(self.progress(step + self.steps_per_epoch), latest))
 
     def progress(self, step: int) -> float:
         """Share of the planned steps that is done, in [0, 1]."""

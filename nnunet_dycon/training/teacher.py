@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 
-class _Teacher:
-    """A module that teaches, saved with its weights."""
+class Teacher:
+    """A module that teaches as it is: for co-training a second student, which the optimiser trains."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -23,8 +23,14 @@ class _Teacher:
         """Restore what ``state_dict`` returned."""
         self.module.load_state_dict(state["module"])
 
+    def update(self, step: int) -> None:
+        """Nothing: it follows nobody."""
 
-class EMATeacher(_Teacher):
+    def restart(self) -> None:
+        """Nothing: two students must differ."""
+
+
+class EMATeacher(Teacher):
     """Keeps a complete copy of a module whose weights follow the original's (Tarvainen & Valpola, 2017).
 
     theta_t <- a theta_t + (1 - a) theta_s,  a = min(1 - 1/(step + 1), decay)
@@ -64,16 +70,6 @@ class EMATeacher(_Teacher):
     def restart(self) -> None:
         """Make the teacher equal to the student."""
         self.module.load_state_dict(self._student.state_dict())
-
-
-class Peer(_Teacher):
-    """Co-training's second student in the place of the teacher: the optimiser trains ``module``, it follows nobody."""
-
-    def update(self, step: int) -> None:
-        """Nothing: the optimiser has moved it."""
-
-    def restart(self) -> None:
-        """Nothing: two students must differ."""
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 """Before the ramp-up begins the loader makes, and a step moves, the labelled crops alone."""
 
 import os
+from pathlib import Path
 
 import pytest
 from nnunetv2.run.run_training import maybe_load_checkpoint
@@ -66,3 +67,5 @@ def test_a_ramp_that_waits_uses_fewer_crops_than_are_made(dataset, monkeypatch, 
     resumed.run_training()
     assert made | more[0] == {0, 2, 4, 5, 6, 7, 8, 9}
     assert moved | more[1] == used
+    log = "".join(file.read_text() for file in Path(trainer.output_folder).glob("training_log*"))
+    assert ("ball is not learned yet" in log) == bool(smallest)

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import distributed as dist
-from nnunet_dycon.training.skipped_steps import SkippedSteps
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
 from nnunet_dycon.trainers.unlabeled_cases import UnlabeledCases
 
@@ -38,7 +37,7 @@ UnlabeledCases.preprocess = slow
 plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
 dataset_json = json.loads((folder / "dataset.json").read_text())
 trainer = nnUNetTrainerDyCON(plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
-trainer.skipped_steps = SkippedSteps(torch.device("cpu"))
+trainer.initialize()
 losses = [[1.0, 1.0, 1.0], [np.nan, 4.0, 4.0]][rank]
 trainer.on_train_epoch_end([{"loss": np.array(i, np.float32)} for i in losses])
 cases = trainer.get_unlabeled_dataset().identifiers

@@ -118,30 +118,6 @@ def test_before_the_ramp_up_only_the_first_step_of_an_epoch_sees_unlabelled_crop
     assert all(np.isfinite(log[name]).all() for name in ("uncl", "fecl", "dice", "teacher_entropy"))
 
 
-@pytest.mark.parametrize(
-    ("epochs", "told", "begins"),
-    [
-        ([0.0, 0.0, 0.0, 0.0, 0.5], "wait", 0.5),
-        ([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5], "wait", 0.7),
-        ([0.0] * 10, "wait WARNING", 0.7),
-        ([0.0, 0.0, 0.0, 0.5, 0.0], "", 0.4),
-        ([0.0, 0.0, 0.0, float("nan")], "", 0.4),  # in no crop of this epoch
-    ],
-)
-def test_the_ramp_waits_for_a_class_that_is_not_learned(dataset, monkeypatch, epochs, told, begins):
-    monkeypatch.setenv("nnUNet_dycon", "num_epochs=10,num_iterations_per_epoch=1,ramp_start=0.4")
-    trainer, lines = make_trainer(dataset), []
-    monkeypatch.setattr(trainer, "print_to_log_file", lines.append)
-    for steps_done, dice in enumerate(epochs, 1):
-        monkeypatch.setattr(trainer.logger, "get_value", lambda name, step, dice=dice: [dice])
-        trainer.steps_done = steps_done
-        trainer._wait_for_classes()
-    assert trainer.schedule.ramp_start == pytest.approx(begins)
-    begun = [] if not told or "WARNING" in told else ["learned"]
-    for line, word in zip(lines, [*told.split(), *begun], strict=True):
-        assert word in line
-
-
 @pytest.mark.parametrize(("share", "said"), [(0.0, True), (0.01, False), (float("nan"), False)])
 def test_the_log_says_when_fecl_has_no_pairs(dataset, monkeypatch, share, said):
     trainer, lines = make_trainer(dataset), []
