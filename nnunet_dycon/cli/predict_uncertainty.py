@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Predict, print the table and say what was written."""
-    from nnunet_dycon.models.prediction import MAPS, TABLE, predict_folder, uncertainty_table
+    from nnunet_dycon.models.uncertainty import MAPS, TABLE, predict_folder, uncertainty_table
     from nnunet_dycon.tools.least_sure import draw_least_sure
 
     model, disagreement = options.opened_model(args), not args.no_disagreement

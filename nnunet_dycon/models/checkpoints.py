@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,13 @@ from nnunet_dycon.files.whole_files import whole
 Weights = dict[str, torch.Tensor]
 OTHER_NETWORK = {"teacher": "student", "student": "teacher"}
 
+# What torch.load raises for damaged, truncated and foreign files: its zip reader a RuntimeError, the unpickler, which
+# takes any byte for an instruction, what the instructions end in, down to an AssertionError of torch for tensors that
+# are not there. OSError: the file cannot be read at all.
+_UNREADABLE = (
+    RuntimeError, pickle.UnpicklingError, EOFError, ImportError, AttributeError, LookupError, ValueError, TypeError,
+    ArithmeticError, MemoryError, AssertionError, OSError,
+)  # fmt: skip
 _FIX = "copy it again, or remove it and continue the training with --c from the checkpoint before"
 
 
@@ -25,7 +33,7 @@ def load_checkpoint_file(file: Path, device: torch.device | str = "cpu") -> dict
     """
     try:
         checkpoint = torch.load(file, map_location=device, weights_only=False)
-    except Exception as error:  # whatever damaged bytes make the unpickler do
+    except _UNREADABLE as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{file} cannot be read as a checkpoint ({reason}); {_FIX}") from error
     if not isinstance(checkpoint, dict) or "trainer_name" not in checkpoint:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from nnunet_dycon.dataset.unlabeled_scans import find_raw_scans
 from nnunet_dycon.losses import max_entropy
-from nnunet_dycon.models.prediction import MAPS, output_files, ranked
 from nnunet_dycon.models.trained_model import TrainedModel
+from nnunet_dycon.models.uncertainty import MAPS, output_files, ranked
 from nnunet_dycon.pictures.canvas import Slice, save_figure
 from nnunet_dycon.pictures.cases import CaseFiles, classes_of, read_case
 from nnunet_dycon.pictures.training import views_figure

@@ -14,7 +14,7 @@ import torch
 
 from nnunet_dycon.cli import main
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.models import prediction
+from nnunet_dycon.models import uncertainty
 from tests.cli.test_faults import cut, four_dimensional, with_voxel
 from tests.conftest import blob, write_image
 from tests.helpers.trained_model import write_model
@@ -119,7 +119,7 @@ def test_a_full_disk_ends_the_prediction(dataset, model, capsys, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(prediction, "write_map", full)
+    monkeypatch.setattr(uncertainty, "write_map", full)
     assert predict(dataset, model) == 2
     assert f"the disk of {dataset.root / 'out' / 'entropy'} is full; make room there" in capsys.readouterr().err
     assert sorted(i.name for i in (dataset.root / "out").iterdir()) == ["dataset.json", "entropy", "uncertainty.json"]

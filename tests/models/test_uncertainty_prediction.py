@@ -19,9 +19,9 @@ from scipy import ndimage
 from nnunet_dycon.cli import main
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.losses.entropy import entropy, entropy_of_probabilities
-from nnunet_dycon.models import prediction
-from nnunet_dycon.models.prediction import COLUMNS, predict_folder, ranked, read_table, uncertainty_table, write_table
+from nnunet_dycon.models import uncertainty
 from nnunet_dycon.models.trained_model import finished_folds, open_model
+from nnunet_dycon.models.uncertainty import COLUMNS, predict_folder, ranked, read_table, uncertainty_table, write_table
 from nnunet_dycon.trainers import nnUNetTrainerSupervised
 from tests.conftest import blob, write_image
 from tests.helpers.trained_model import write_model
@@ -52,22 +52,22 @@ def test_boundary_has_both_sides_of_every_border():
     border[2:4, 2:4, 2:4] = True
     ramp = np.random.default_rng(0).random(labels.shape)
     assert border.sum() == 8 + 6 * 4
-    assert prediction.boundary_entropy(ramp, labels) == pytest.approx(ramp[border].mean())
+    assert uncertainty.boundary_entropy(ramp, labels) == pytest.approx(ramp[border].mean())
     labels[2:4, 2:4, 3] = 2  # two classes that touch: no voxel more
-    assert prediction.boundary_entropy(ramp, labels) == pytest.approx(ramp[border].mean())
-    assert math.isnan(prediction.boundary_entropy(ramp, np.zeros_like(labels)))
+    assert uncertainty.boundary_entropy(ramp, labels) == pytest.approx(ramp[border].mean())
+    assert math.isnan(uncertainty.boundary_entropy(ramp, np.zeros_like(labels)))
 
 
 def test_volume_and_disagreement_by_hand():
     first = np.array([[[0, 1, 1, 2, 2, 2]]])
     second = np.array([[[0, 1, 0, 2, 2, 0]]])
-    assert prediction.foreground_ml(first, (1.0, 2.0, 50.0)) == pytest.approx(0.5)
+    assert uncertainty.foreground_ml(first, (1.0, 2.0, 50.0)) == pytest.approx(0.5)
     dice = 2 * 1 / 3, 2 * 2 / 5
-    assert prediction.disagreement(first, second, [1, 2, 3]) == pytest.approx(1 - sum(dice) / 2)  # nobody has class 3
-    assert prediction.disagreement(first, second, [(1, 2)]) == pytest.approx(1 - 2 * 3 / 8)
-    assert prediction.disagreement(first, first, [1, 2]) == 0.0
-    assert prediction.disagreement(first * 0, first * 0, [1, 2]) == 0.0
-    assert prediction.disagreement(first, first * 0, [1, 2]) == 1.0
+    assert uncertainty.disagreement(first, second, [1, 2, 3]) == pytest.approx(1 - sum(dice) / 2)  # nobody has class 3
+    assert uncertainty.disagreement(first, second, [(1, 2)]) == pytest.approx(1 - 2 * 3 / 8)
+    assert uncertainty.disagreement(first, first, [1, 2]) == 0.0
+    assert uncertainty.disagreement(first * 0, first * 0, [1, 2]) == 0.0
+    assert uncertainty.disagreement(first, first * 0, [1, 2]) == 1.0
 
 
 # ---------------------------------------------------------------------------------------------------- maps
@@ -86,7 +86,7 @@ def test_maps_lie_on_the_grid_of_the_scan(reader, direction, tmp_path):
     sitk.WriteImage(scan, str(tmp_path / "a_0000.nii.gz"))
     image, properties = reader().read_images([str(tmp_path / "a_0000.nii.gz")])
     reader().write_seg((image[0] > 0.5).astype(np.uint8), str(tmp_path / "a.nii.gz"), properties)
-    prediction.write_map(image[0], tmp_path / "a_entropy.nii.gz", tmp_path / "a.nii.gz", reader)
+    uncertainty.write_map(image[0], tmp_path / "a_entropy.nii.gz", tmp_path / "a.nii.gz", reader)
     written = sitk.ReadImage(str(tmp_path / "a_entropy.nii.gz"))
     np.testing.assert_allclose(sitk.GetArrayFromImage(written), sitk.GetArrayFromImage(scan), atol=1e-6)
     for name in ("GetSpacing", "GetOrigin", "GetDirection"):
@@ -98,11 +98,11 @@ def test_maps_of_formats_without_real_numbers_are_tif(tmp_path):
     import tifffile
 
     assert (
-        prediction.map_ending(NaturalImage2DIO, ".png") == ".tif"
-        and prediction.map_ending(SimpleITKIO, ".nrrd") == ".nrrd"
+        uncertainty.map_ending(NaturalImage2DIO, ".png") == ".tif"
+        and uncertainty.map_ending(SimpleITKIO, ".nrrd") == ".nrrd"
     )
     values = np.random.default_rng(0).random((1, 3, 4)).astype(np.float32)
-    prediction.write_map(values, tmp_path / "a.tif", tmp_path / "a.png", NaturalImage2DIO)
+    uncertainty.write_map(values, tmp_path / "a.tif", tmp_path / "a.png", NaturalImage2DIO)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), values)
 
 
@@ -167,13 +167,13 @@ def test_equal_networks_agree(dataset, images, tmp_path):
 
 def test_a_second_call_continues(dataset, images, tmp_path, monkeypatch):
     model = load(write_model(dataset))
-    predicted, preprocess = [], prediction.preprocessed
+    predicted, preprocess = [], uncertainty.preprocessed
 
     def counted(model, files):
         predicted.append(files[0].name[: -len("_0000.nii.gz")])
         return preprocess(model, files)
 
-    monkeypatch.setattr(prediction, "preprocessed", counted)
+    monkeypatch.setattr(uncertainty, "preprocessed", counted)
     first = predict_folder(images, tmp_path / "out", model, cases=["test_00"])
     assert predict_folder(images, tmp_path / "out", model)["case"][0] == first["case"][0]
     assert predicted == ["test_00", "test_01"]
@@ -191,7 +191,7 @@ def test_an_interrupted_case_leaves_nothing(dataset, images, tmp_path, monkeypat
         raise OSError("disk full")
 
     model = load(write_model(dataset))
-    monkeypatch.setattr(prediction, "write_map", full)
+    monkeypatch.setattr(uncertainty, "write_map", full)
     with pytest.raises(OSError, match="disk full"):
         predict_folder(images, tmp_path / "out", model)
     names = {i.name for i in (tmp_path / "out").rglob("*")}

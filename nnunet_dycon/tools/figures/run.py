@@ -15,8 +15,8 @@ from nnunet_dycon.dataset.unlabeled_scans import find_raw_scans, raw_unlabeled_f
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.text import few
 from nnunet_dycon.losses import max_entropy
-from nnunet_dycon.models.prediction import output_files, predict_folder
 from nnunet_dycon.models.trained_model import TrainedModel
+from nnunet_dycon.models.uncertainty import output_files, predict_folder
 from nnunet_dycon.pictures import canvas
 from nnunet_dycon.pictures.cases import Case, CaseFiles, classes_of, read_case
 from nnunet_dycon.pictures.overlay import segmentation_figure
