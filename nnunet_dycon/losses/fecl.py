@@ -206,13 +206,7 @@ def _blocks(num_crops: int, num_patches: int, entries: int) -> Iterator[tuple[sl
             yield slice(crop, min(crop + crops, num_crops)), slice(anchor, min(anchor + anchors, num_patches))
 
 
-def _block(
-    batch: _Batch,
-    crops: slice,
-    anchors: slice,
-    settings: _Settings,
-    contrast: _Contrast,
-) -> torch.Tensor:
+def _block(batch: _Batch, crops: slice, anchors: slice, settings: _Settings, contrast: _Contrast) -> torch.Tensor:
     """The terms of some anchors of some crops; adds their gradients to those of the batch.
 
     On a GPU few patches cost as many microseconds as there are operations, and many patches as there are passes over

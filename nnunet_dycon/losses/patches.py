@@ -82,17 +82,14 @@ def predicted_labels(
     Returns:
         (B, X, Y[, Z]) integers.
     """
-    if class_order is None:
-        labels = _largest_channel(logits)
-        if min_confidence > 0:
-            confidence = F.softmax(logits.float(), dim=1).amax(1)
-            labels = labels.masked_fill(confidence < min_confidence, UNLABELED)
+    labels = _largest_channel(logits) if class_order is None else regions_to_labels(logits > 0, class_order)
+    if min_confidence <= 0:
         return labels
-    labels = regions_to_labels(logits > 0, class_order)
-    if min_confidence > 0:
+    if class_order is None:
+        confidence = F.softmax(logits.float(), dim=1).amax(1)
+    else:
         confidence = torch.sigmoid(logits.float().abs()).amin(1)
-        labels = labels.masked_fill(confidence < min_confidence, UNLABELED)
-    return labels
+    return labels.masked_fill(confidence < min_confidence, UNLABELED)
 
 
 def _largest_channel(logits: torch.Tensor) -> torch.Tensor:

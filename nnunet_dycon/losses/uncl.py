@@ -73,12 +73,7 @@ class _UnCL(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        student: torch.Tensor,
-        teacher: torch.Tensor,
-        beta: float,
-        entropy_weight: float,
-        regions: bool,
+        ctx: Any, student: torch.Tensor, teacher: torch.Tensor, beta: float, entropy_weight: float, regions: bool
     ) -> torch.Tensor:
         dtype = torch.float64 if student.dtype == torch.float64 else torch.float32
         num_voxels = student.shape[0] * student[0, 0].numel()
