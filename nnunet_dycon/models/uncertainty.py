@@ -136,9 +136,6 @@ def _rows_to_keep(output: Path, record: dict[str, Any], overwrite: bool) -> dict
     return {row["case"]: row for row in read_table(table).to_dict("records")} if table.is_file() else {}
 
 
-# ------------------------------------------------------------------------------------------------------- the maps
-
-
 def map_ending(reader: type[BaseReaderWriter], file_ending: str) -> str:
     """Ending of a map's file: the dataset's, but .tif where that format holds no real numbers."""
     return ".tif" if issubclass(reader, NaturalImage2DIO) else file_ending

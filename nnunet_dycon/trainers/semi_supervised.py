@@ -318,8 +318,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
             UserError: a damaged checkpoint, one of another trainer, or settings asked for that differ from its own.
         """
         # nnU-Net 2.8 fails on a dict although it announces one, so it is given the path
-        checkpoint = resume.own_checkpoint(Path(filename_or_checkpoint), type(self).__name__, self.device)
-        state = checkpoint["semi_supervised"]
+        state = resume.own_state(Path(filename_or_checkpoint), type(self).__name__, self.device)
         before = self._resumed(state["settings"])
         asked = self.settings if self.was_initialized else cast(SemiSupervisedSettings, self.with_overrides(before))
         resume.check_settings(asked, before, state["settings"])

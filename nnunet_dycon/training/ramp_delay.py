@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from nnunet_dycon.files.text import few
 from nnunet_dycon.training.schedules import Schedule
@@ -12,10 +12,11 @@ LATEST_START = 0.7
 """Share of the training up to which the ramp-up waits."""
 
 
+@dataclass
 class RampDelay:
     """Puts the ramp-up off, an epoch at a time; crops that the workers have ready by then are not used."""
 
-    ramp_start = 0.0
+    ramp_start: float = 0.0
     """Share of the training at which a ramp-up that has waited begins; else 0."""
 
     def applied_to(self, planned: Schedule) -> Schedule:

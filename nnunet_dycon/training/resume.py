@@ -19,8 +19,8 @@ from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, SemiSupervisedSettings
 _OF_A_STATE = ("loading state_dict", "loaded state dict", "parameter group")
 
 
-def own_checkpoint(file: Path, trainer: str, device: torch.device) -> dict[str, Any]:
-    """Content of a checkpoint that a semi-supervised trainer of this name has written.
+def own_state(file: Path, trainer: str, device: torch.device) -> dict[str, Any]:
+    """What a semi-supervised trainer of this name has added to nnU-Net's checkpoint.
 
     Raises:
         UserError: a damaged checkpoint, or one of another trainer.
@@ -31,7 +31,7 @@ def own_checkpoint(file: Path, trainer: str, device: torch.device) -> dict[str, 
             f"the checkpoint was written by {checkpoint['trainer_name']}, not by {trainer}. Continue with "
             f"-tr {checkpoint['trainer_name']}, or start from its weights with -pretrained_weights"
         )
-    return checkpoint
+    return checkpoint["semi_supervised"]
 
 
 def check_settings(asked: SemiSupervisedSettings, before: SemiSupervisedSettings, stored: dict[str, Any]) -> None:
