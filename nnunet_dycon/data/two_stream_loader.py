@@ -245,9 +245,12 @@ def _piles(transforms: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any], 
     """nnU-Net's transforms of images: geometry, intensity, masks of the body, and a cascade's from one-hot on."""
     images = [i for i in transforms if not isinstance(i, (SegOnlyTransform, StrongViewTransform))]
     end = next((place for place, i in enumerate(images) if isinstance(i, MoveSegAsOneHotToDataTransform)), len(images))
-    geometry = [i for i in images[:end] if isinstance(i, _GEOMETRY)]
-    masks = [i for i in images[:end] if isinstance(i, MaskImageTransform)]
-    intensity = [i for i in images[:end] if not isinstance(i, (*_GEOMETRY, MaskImageTransform))]
+    geometry: list[Any] = []
+    intensity: list[Any] = []
+    masks: list[Any] = []
+    for i in images[:end]:
+        is_mask = isinstance(i, MaskImageTransform)
+        (geometry if isinstance(i, _GEOMETRY) else masks if is_mask else intensity).append(i)
     return geometry, intensity, masks, images[end:]
 
 
