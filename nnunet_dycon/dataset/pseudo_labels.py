@@ -5,11 +5,13 @@ A mask that was corrected by hand is a reference from then on: take its case out
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunet_dycon.dataset.raw_dataset import RawDataset, link_dataset
+from nnunet_dycon.dataset.unlabeled_scans import source_of
 from nnunet_dycon.files.json_files import read_json_object, write_json
 
 KEY = "pseudo_labels"
@@ -40,13 +42,17 @@ def write_pseudo_labeled_dataset(
 ) -> None:
     """Write a dataset's cases with more labelled ones, ``scans`` whose masks are predictions.
 
-    Its other scans stay in imagesUn, its test cases in imagesTs and labelsTs. dataset.json and
-    ``labelsTr/pseudo_labels.json`` say of the predictions what ``entry`` has, and their cases.
+    Its other scans stay in imagesUn and in the folders there, its test cases in imagesTs and labelsTs. dataset.json
+    and ``labelsTr/pseudo_labels.json`` say of the predictions what ``entry`` has, and their cases.
     """
     labeled = source.labels("Tr") | {case: masks / f"{case}{source.file_ending}" for case in scans}
+    unlabeled: dict[str, dict[str, list[Path]]] = defaultdict(dict)
+    for case, images in source.images("Un").items():
+        if case not in scans:
+            unlabeled[source_of(images)][case] = images
     files: dict[str, Mapping[str, Sequence[Path]]] = {
         "imagesTr": source.images("Tr") | dict(scans),
-        "imagesUn": {case: images for case, images in source.images("Un").items() if case not in scans},
+        **{f"imagesUn/{folder}": of_folder for folder, of_folder in unlabeled.items()},
         "imagesTs": source.images("Ts"),
         "labelsTr": {case: [mask] for case, mask in labeled.items()},
         "labelsTs": {case: [mask] for case, mask in source.labels("Ts").items()},

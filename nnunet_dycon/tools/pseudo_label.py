@@ -11,7 +11,13 @@ import numpy as np
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks, write_pseudo_labeled_dataset
-from nnunet_dycon.dataset.raw_dataset import RawDataset, check_new_dataset, environment_folder, label_values
+from nnunet_dycon.dataset.raw_dataset import (
+    RawDataset,
+    channel_names,
+    check_new_dataset,
+    environment_folder,
+    label_values,
+)
 from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
@@ -89,8 +95,8 @@ def pseudo_label(
             nnU-Net's ignore label; 0 keeps all.
 
     Raises:
-        UserError: There is no scan, one has the name of a labelled or a test case, the model has other classes, or
-            ``target`` exists.
+        UserError: There is no scan, one has the name of a labelled or a test case, the model has other classes,
+            channels or another file ending, or ``target`` exists.
     """
     if not 0 <= min_confidence < 1:
         raise UserError(f"--min-confidence {min_confidence}: give a probability from 0 to below 1")
@@ -100,6 +106,13 @@ def pseudo_label(
         raise UserError(
             f"the model predicts {list(model.dataset_json['labels'])}, {source.name} has "
             f"{list(source.dataset_json['labels'])}; take a model of the same classes"
+        )
+    contents = (model.dataset_json, source.dataset_json)
+    trained_on, has = (f"{len(channel_names(i))} channel(s) in {i['file_ending']} files" for i in contents)
+    if trained_on != has:
+        raise UserError(
+            f"the model was trained on {trained_on}, {source.name} has {has}; convert the dataset, or take a model "
+            "that was trained on such files"
         )
     images = images or source.folder / "imagesUn"
     scans = find_scans(model, images, "put the unlabelled scans there, or give another folder with -i")

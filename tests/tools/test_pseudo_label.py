@@ -119,3 +119,53 @@ def test_what_cannot_be_is_refused_and_nothing_written(dataset, model, capsys):
     content["labels"]["core"] = 2
     (dataset.raw / "dataset.json").write_text(json.dumps(content))
     refuse("take a model of the same classes")
+
+
+@pytest.mark.parametrize(
+    ("change", "has"),
+    [
+        ({"file_ending": ".nrrd"}, "1 channel(s) in .nrrd"),
+        ({"channel_names": {"0": "a", "1": "b"}}, "2 channel(s) in .nii.gz"),
+    ],
+    ids=["format", "channels"],
+)
+def test_a_dataset_that_is_not_like_the_models_is_refused_before_anything_is_predicted(
+    dataset, model, capsys, change, has
+):
+    content = json.loads((dataset.raw / "dataset.json").read_text())
+    (dataset.raw / "dataset.json").write_text(json.dumps(content | change))
+    write_image(blob(50)[0], (scans := dataset.root / "scans") / "other_0000.nii.gz")  # as the model wants it
+    for arguments in ((), ("-i", scans)):
+        assert pseudo_label(model, *arguments) == 2
+        message = f"on 1 channel(s) in .nii.gz files, Dataset901_Balls has {has} files; convert"
+        assert message in capsys.readouterr().err
+        assert [i.name for i in dataset.raw.parent.iterdir()] == ["Dataset901_Balls"]
+
+
+def test_scans_of_another_format_than_the_models_are_named(dataset, model, capsys):
+    write_image(blob(50)[0], (scans := dataset.root / "scans") / "other_0000.nrrd")
+    commands = (["pseudo-label", "-s", "901", "-t", "902"], ["predict-uncertainty", "-o", str(dataset.root / "out")])
+    for command in commands:
+        assert main([*command, "-m", str(model), "-device", "cpu", "-i", str(scans)]) == 2
+        assert "holds files that are not named CASE_0000.nii.gz: other_0000.nrrd. Rename" in capsys.readouterr().err
+    assert not (dataset.root / "out").exists() and not list(dataset.raw.parent.glob("Dataset902*"))
+
+
+def test_folders_in_imagesun_are_looked_into_and_kept(dataset, model):
+    """All scans of all sources are predicted; those that are not keep their folder, by which crops are drawn."""
+    unlabeled = dataset.raw / "imagesUn"
+    for case, site in (("scan_00", "site_a"), ("scan_01", "site_b")):
+        (unlabeled / site).mkdir()
+        (unlabeled / f"{case}_0000.nii.gz").rename(unlabeled / site / f"{case}_0000.nii.gz")
+    out, common = dataset.root / "out", ["-m", str(model), "-device", "cpu", "--disable_tta"]
+    assert main(["predict-uncertainty", "-i", str(unlabeled), "-o", str(out), "--no-disagreement", *common]) == 0
+    assert sorted(i.name for i in out.glob("*.nii.gz")) == [f"{case}.nii.gz" for case in UNLABELED]
+    assert pseudo_label(model) == 0
+    new = dataset.raw.parent / "Dataset902_Balls_pseudo"
+    assert {i.name for i in (new / "labelsTr").glob("scan*")} == {f"{case}.nii.gz" for case in UNLABELED}
+    assert pseudo_label(model, "-t", "903", "-i", unlabeled / "site_a") == 0
+    left = dataset.raw.parent / "Dataset903_Balls_pseudo" / "imagesUn"
+    assert {str(i.relative_to(left)) for i in left.rglob("*.nii.gz")} == {
+        "scan_02_0000.nii.gz",
+        "site_b/scan_01_0000.nii.gz",
+    }
