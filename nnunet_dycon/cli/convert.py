@@ -6,7 +6,7 @@ import argparse
 import inspect
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     subparsers = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
     for benchmark in BENCHMARKS.values():
+        defaults = _defaults(benchmark)
         own = subparsers.add_parser(benchmark.name, help=benchmark.about, description=f"{benchmark.about}.")
         add = own.add_argument
         add("--source", required=True, type=Path, metavar="FOLDER", help="unpacked download")
@@ -40,15 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 own, "--channels", old=["--modalities"], type=_comma_separated, default=names[:1],
                 help=f"{', '.join(names)}, comma-separated, or all (default: {names[0]})",
             )  # fmt: skip
-        if default := benchmark.spacing_mm:
+        if default := defaults.get("spacing_mm"):
             add(
                 "--spacing", dest="spacing_mm", nargs=3, type=_positive_mm, metavar=("X", "Y", "Z"), default=default,
                 help=f"voxel size in mm for files that say none (default: {' '.join(f'{i:g}' for i in default)})",
             )  # fmt: skip
-        for option, text in benchmark.folders.items():
-            add(f"--{option}", type=Path, metavar="FOLDER", help=text)
-        for flag, text in benchmark.flags.items():
-            add(f"--{flag.replace('_', '-')}", action="store_true", help=text)
+        for option, text in benchmark.options.items():
+            kind: Any = {"type": Path, "metavar": "FOLDER"} if defaults[option] is None else {"action": "store_true"}
+            add(f"--{option.replace('_', '-')}", help=text, **kind)
 
 
 def _comma_separated(text: str) -> list[str]:
@@ -62,10 +62,16 @@ def _positive_mm(text: str) -> float:
     return value
 
 
+def _defaults(benchmark: Benchmark) -> dict[str, Any]:
+    """Arguments of its plan: the source, which has no default, and the options that it takes."""
+    return {name: i.default for name, i in inspect.signature(benchmark.plan).parameters.items()}
+
+
 def _plan(benchmark: Benchmark, args: argparse.Namespace) -> DatasetPlan:
-    plan = benchmark.plan(**{key: getattr(args, key) for key in inspect.signature(benchmark.plan).parameters})
+    defaults = _defaults(benchmark)
+    plan = benchmark.plan(**{key: getattr(args, key) for key in defaults})
     says_none = any("spacing_mm" in case.parameters for case in plan.cases)
-    if plan.cases and not says_none and getattr(args, "spacing_mm", None) != benchmark.spacing_mm:
+    if plan.cases and not says_none and getattr(args, "spacing_mm", None) != defaults.get("spacing_mm"):
         raise UserError(f"--spacing has no effect: {plan.layout} files say theirs; leave it out")
     return plan.accepting(args.accept if args.accept == ["all"] else [*map(benchmark.case_name, args.accept)])
 

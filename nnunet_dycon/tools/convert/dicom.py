@@ -54,7 +54,7 @@ def load_dicom(series: Path, label: Path, check: bool) -> CaseVolumes:
         check_pairing(sitk.GetArrayViewFromImage(scan), sitk.GetArrayViewFromImage(mask))
     else:
         notes = [*notes, "not checked against its label (--accept)"]
-    return CaseVolumes([scan], mask, notes)
+    return [mask, scan], notes
 
 
 def read_series(folder: Path) -> tuple[sitk.Image, list[str]]:

@@ -46,7 +46,7 @@ def load_h5(axes: str, values: Mapping[int, int], spacing_mm: Sequence[float], *
     scan = sitk.GetImageFromArray(np.ascontiguousarray(image, dtype=np.float32))
     scan.SetSpacing([float(value) for value in spacing_mm])
     mask = label_on_grid(label, values, scan)
-    return CaseVolumes([scan], mask, empty_mask_note(mask))
+    return [mask, scan], empty_mask_note(mask)
 
 
 def _read(path: Path, dimensions: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,22 +20,9 @@ if TYPE_CHECKING:
 
 CaseFile = tuple[str, str, Path]
 """(case, kind of file as the loader's argument is called, path)"""
-
-
-@dataclass(frozen=True)
-class Published:
-    """One published division: ``lists/PREFIX/train.txt``, ``test.txt`` and perhaps ``validation.txt``.
-
-    The last three attributes are those of ``Protocol``.
-    """
-
-    prefix: str
-    """Of the protocols' names, which are ``PREFIX-SUFFIX``."""
-    labeled: Mapping[str, int]
-    """Suffix to the number of labelled cases."""
-    configuration: str = "3d_fullres"
-    volumes_per_patient: int = 1
-    warning: str = ""
+CaseVolumes = tuple[list["sitk.Image"], list[str]]
+"""Label and channels of a case on one grid, in this order; notes that say what was assumed or repaired"""
+_PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +40,14 @@ class Benchmark:
         reference: Where the data come from, for dataset.json.
         layouts: Each distribution's name to (regular expression of its files' names, the files in words).
         channels: What ``--channels`` calls them to nnU-Net's names, in order, where there is a choice.
-        spacing_mm: (x, y, z) of files that say none, unless ``--spacing`` does.
-        folders, flags: Options of this dataset that are a folder, or that are on or off, and their help.
-        plan: ``plan(source, **options)`` with those of channels, spacing_mm, folders and flags that it takes; a
-            UserError where there are no data of this dataset, or several distributions, or an option does not fit them.
-        published: Its published divisions.
+        options: Help of the options of this dataset alone, by the argument of ``plan``.
+        plan: ``plan(source, **options)`` with the defaults of channels, of spacing_mm, (x, y, z) of files that say
+            none, and of its own options, which are a folder (None) or a flag (False), where it takes them; a UserError
+            where there are no data of this dataset, or several distributions, or an option does not fit them.
+        published: Of each published division, the lists ``lists/PREFIX/train.txt``, ``test.txt`` and perhaps
+            ``validation.txt``, the protocols ``PREFIX-SUFFIX``: PREFIX to SUFFIX to the number of labelled cases.
+        protocol: What all of them say beside it, by the attributes of ``Protocol``.
+        warnings: What speaks against a division, by its prefix.
         suggested: Protocol of the next step that ``convert`` names.
     """
 
@@ -69,11 +59,11 @@ class Benchmark:
     reference: str
     layouts: Mapping[str, tuple[str, str]]
     channels: Mapping[str, str] = field(default_factory=dict)
-    spacing_mm: tuple[float, float, float] | None = None
-    folders: Mapping[str, str] = field(default_factory=dict)
-    flags: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
     plan: Callable[..., DatasetPlan]
-    published: tuple[Published, ...]
+    published: Mapping[str, Mapping[str, int]]
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Mapping[str, str] = field(default_factory=dict)
     suggested: str
 
     @property
@@ -91,9 +81,9 @@ class Benchmark:
             raise UserError(f"{entry.strip()!r} names no case of {self.name}; expected an entry like {self.example}")
         return self.case.format(id=match["id"])
 
-    def cases(self, published: Published, part: str) -> list[str]:
-        """The cases of the list train, validation or test, in their order; none where there is no such list."""
-        return [self.case_name(entry) for entry in load_list(f"{published.prefix}/{part}.txt")]
+    def cases(self, prefix: str) -> dict[str, list[str]]:
+        """The cases of the lists train, validation and test, in their order; none where there is no such list."""
+        return {part: [*map(self.case_name, load_list(f"{prefix}/{part}.txt"))] for part in _PARTS}
 
     def in_order(self, channels: Sequence[str]) -> list[str]:
         """The chosen channels (``["all"]``: all) in the dataset's order; a UserError where there is no such one."""
@@ -108,15 +98,6 @@ def load_list(name: str) -> list[str]:
     """The entries of a list of the package, such as ``la/train.txt``, in their published order."""
     resource = files("nnunet_dycon.tools.convert") / "lists" / name
     return parse_list(resource.read_text(encoding="utf-8"), name) if resource.is_file() else []
-
-
-@dataclass(frozen=True)
-class CaseVolumes:
-    """One case in memory: channels and label share one grid; ``notes`` say what was assumed or repaired."""
-
-    channels: list[sitk.Image]
-    label: sitk.Image
-    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -216,18 +197,17 @@ class DatasetPlan:
                 f"--accept {', '.join(unknown)}: not among the complete cases in {self.source} whose label is compared "
                 f"with their scan ({self.layout})"
             )
-        changes: dict[str, dict[str, Any]] = {name: {"check": False} for name in accepted}
-        cases = [replace(i, parameters={**i.parameters, **changes.get(i.name, {})}) for i in self.cases]
-        return replace(self, cases=cases)
+        unchecked = {i.name: replace(i, parameters={**i.parameters, "check": False}) for i in self.cases}
+        return replace(self, cases=[unchecked[i.name] if i.name in accepted else i for i in self.cases])
 
     def missing(self, present: Iterable[str] = ()) -> dict[str, str]:
         """Cases of the published lists that neither the download has nor ``present``, and which list names them."""
         known = {*(case.name for case in self.cases), *self.failures, *self.skipped, *present}
         return {
-            case: f"in the list {division.prefix}/{part}.txt but not in the download"
-            for division in reversed(self.benchmark.published)
-            for part in ("train", "validation", "test")
-            for case in sorted({*self.benchmark.cases(division, part)} - known)
+            case: f"in the list {prefix}/{part}.txt but not in the download"
+            for prefix in reversed([*self.benchmark.published])
+            for part, cases in self.benchmark.cases(prefix).items()
+            for case in sorted({*cases} - known)
         }
 
 
@@ -278,16 +258,13 @@ def find_files(source: Path, pattern: str) -> list[tuple[Path, re.Match[str]]]:
     Linked folders are followed (images and labels are often linked below one folder), each folder once.
     Files of macOS archives (``._name``) never match.
     """
-    found = []
+    found: list[tuple[Path, re.Match[str]]] = []
     seen: set[str] = set()
     for folder, subfolders, names in os.walk(source, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
+        if (real := os.path.realpath(folder)) in seen:
             subfolders.clear()
             continue
         seen.add(real)
-        for name in names:
-            match = re.fullmatch(pattern, name, flags=re.IGNORECASE)
-            if match and not name.startswith("._"):
-                found.append((Path(folder, name), match))
+        matches = [re.fullmatch(pattern, name, flags=re.IGNORECASE) for name in names if not name.startswith("._")]
+        found += [(Path(folder, match.string), match) for match in matches if match]
     return sorted(found, key=lambda pair: pair[0])

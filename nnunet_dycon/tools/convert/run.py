@@ -170,16 +170,16 @@ def _convert_case(work: tuple[CasePlan, list[Path]]) -> list[str]:
     """Convert one case, whose files get their names only when all of them are complete; its notes."""
     case, targets = work
     try:
-        volumes = case.load(**case.sources, **case.parameters)
+        images, notes = case.load(**case.sources, **case.parameters)
         with partial_folder(targets[0].parents[1], case.name) as temporary:
-            for image, target in zip([volumes.label, *volumes.channels], targets, strict=True):
+            for image, target in zip(images, targets, strict=True):
                 sitk.WriteImage(image, str(temporary / target.name), useCompression=True)
             for target in targets:
                 os.replace(temporary / target.name, target)
     except (OSError, MemoryError, RuntimeError) as error:  # RuntimeError: ITK cannot write
         reason = (str(error).strip().splitlines() or ["no reason is given"])[-1]
         raise UserError(f"{type(error).__name__}: {reason}; correct it and repeat the command") from error
-    return volumes.notes
+    return notes
 
 
 def _recipe(case: CasePlan) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def on_one_grid(
         notes += more
     label = label_on_grid(sitk.GetArrayViewFromImage(images[mask]), values, grid)
     notes = [*dict.fromkeys(notes + empty_mask_note(label))]
-    return CaseVolumes([images[name] for name in (first, *others)], label, notes)
+    return [label, *(images[name] for name in (first, *others))], notes
 
 
 def read_image(path: Path) -> sitk.Image:

@@ -19,10 +19,10 @@ _MODULES = [importlib.import_module(f"{__name__}.{module.name}") for module in p
 BENCHMARKS: dict[str, Benchmark] = {module.BENCHMARK.name: module.BENCHMARK for module in _MODULES}
 
 _PUBLISHED = {
-    f"{published.prefix}-{suffix}": (benchmark, published, n_labeled)
+    f"{prefix}-{suffix}": (benchmark, prefix, n_labeled)
     for benchmark in BENCHMARKS.values()
-    for published in benchmark.published
-    for suffix, n_labeled in published.labeled.items()
+    for prefix, labeled in benchmark.published.items()
+    for suffix, n_labeled in labeled.items()
 }
 PROTOCOLS = tuple(_PUBLISHED)
 
@@ -31,12 +31,6 @@ def get_protocol(name: str) -> Protocol:
     """The protocol of this name; a UserError names the nearest one where there is none."""
     if name not in _PUBLISHED:
         raise UserError(f"unknown protocol {name!r}{did_you_mean(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}")
-    benchmark, published, n_labeled = _PUBLISHED[name]
-    return Protocol(
-        name=name,
-        **{part: benchmark.cases(published, part) for part in ("train", "validation", "test")},
-        n_labeled=n_labeled,
-        volumes_per_patient=published.volumes_per_patient,
-        configuration=published.configuration,
-        warning=published.warning,
-    )
+    benchmark, prefix, n_labeled = _PUBLISHED[name]
+    said = {**benchmark.cases(prefix), **benchmark.protocol}
+    return Protocol(name=name, n_labeled=n_labeled, warning=benchmark.warnings.get(prefix, ""), **said)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_dycon.tools.convert.plan import Benchmark, CaseFile, CasePlan, DatasetPlan, Published, recognise
+from nnunet_dycon.tools.convert.plan import Benchmark, CaseFile, CasePlan, DatasetPlan, recognise
 
 # The h5 files do not tell; the scans have 0.7 to 1.9 mm in plane and 5 to 10 mm between slices.
 SPACING_MM = (1.5, 1.5, 10.0)
@@ -101,8 +101,8 @@ BENCHMARK = Benchmark(
             "patientXXX_frameYY.h5 or slices/patientXXX_frameYY_slice_N.h5",
         ),
     },
-    spacing_mm=SPACING_MM,
     plan=plan,
-    published=(Published("acdc", {"3": 6, "7": 14}, configuration="2d", volumes_per_patient=2),),
+    published={"acdc": {"3": 6, "7": 14}},
+    protocol={"configuration": "2d", "volumes_per_patient": 2},
     suggested="acdc-7",
 )

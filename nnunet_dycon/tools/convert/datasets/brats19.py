@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan, Published, recognise
+from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan, recognise
 
 Labels = dict[str, int | list[int]]
 # 1 necrosis and non-enhancing core, 2 oedema, 4 enhancing tumour; nnU-Net wants consecutive values
@@ -18,7 +18,6 @@ _WHOLE_TUMOUR = {0: 0, 1: 1, 2: 1, 4: 1}
 _REGION_VALUES = {0: 0, 2: 1, 1: 2, 4: 3}
 _WHOLE: Labels = {"background": 0, "whole tumor": 1}
 _REGIONS: Labels = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": 3}
-_SPACING_MM = (1.0, 1.0, 1.0)
 
 
 def plan(
@@ -26,7 +25,7 @@ def plan(
     *,
     channels: Sequence[str] = ("flair",),
     regions: bool = False,
-    spacing_mm: Sequence[float] = _SPACING_MM,
+    spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> DatasetPlan:
     """What a download of BraTS 2019 holds, as regions or the whole tumour alone; ``spacing_mm`` is that of h5 files."""
     from nnunet_dycon.tools.convert.h5 import add_h5_cases
@@ -64,9 +63,8 @@ BENCHMARK = Benchmark(
         "h5": (r"(?P<case>BraTS19_\w+)\.h5", "BraTS19_*.h5"),
     },
     channels={"flair": "FLAIR", "t1": "T1", "t1ce": "T1ce", "t2": "T2"},
-    spacing_mm=_SPACING_MM,
-    flags={"regions": "nnU-Net regions whole tumor, tumor core and enhancing tumor (default: whole tumor alone)"},
+    options={"regions": "nnU-Net regions whole tumor, tumor core and enhancing tumor (default: whole tumor alone)"},
     plan=plan,
-    published=(Published("brats19", {"10": 25, "20": 50}),),
+    published={"brats19": {"10": 25, "20": 50}},
     suggested="brats19-10",
 )

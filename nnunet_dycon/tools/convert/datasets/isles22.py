@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan, Published, recognise
+from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan, recognise
 
 
 def plan(source: Path, *, channels: Sequence[str] = ("dwi",)) -> DatasetPlan:
@@ -46,6 +46,6 @@ BENCHMARK = Benchmark(
     # none of them is quantitative across cases (ADC comes in three units), so nnU-Net's z-score is what they need
     channels={"dwi": "DWI", "adc": "ADC", "flair": "FLAIR"},
     plan=plan,
-    published=(Published("isles22", {"5": 10, "10": 20, "20": 40}),),
+    published={"isles22": {"5": 10, "10": 20, "20": 40}},
     suggested="isles22-10",
 )

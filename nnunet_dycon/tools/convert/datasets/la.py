@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_dycon.tools.convert.plan import Benchmark, CaseVolumes, DatasetPlan, Published, recognise
+from nnunet_dycon.tools.convert.plan import Benchmark, CaseVolumes, DatasetPlan, recognise
 
 # The challenge's scans are 0.625 mm isotropic; some headers say 1 mm and the h5 files say nothing.
 SPACING_MM = (0.625, 0.625, 0.625)
@@ -50,8 +50,9 @@ def load_nrrd(lgemri: Path, laendo: Path, spacing_mm: Sequence[float], check: bo
         notes.append("the header has a spacing of its own, which is kept; --spacing has no effect")
     if label.GetSpacing() == _NO_SPACING:
         label.SetSpacing(scan.GetSpacing())
-    case = volumes.on_one_grid({"lgemri": scan, "laendo": label}, "laendo", {0: 0, 1: 1, 255: 1}, check=check)
-    return CaseVolumes(case.channels, case.label, notes + case.notes)
+    values = {0: 0, 1: 1, 255: 1}
+    images, more = volumes.on_one_grid({"lgemri": scan, "laendo": label}, "laendo", values, check=check)
+    return images, notes + more
 
 
 BENCHMARK = Benchmark(
@@ -65,8 +66,7 @@ BENCHMARK = Benchmark(
         "NRRD": (r"(?P<kind>lgemri|laendo)\.nrrd", "<ID>/lgemri.nrrd with <ID>/laendo.nrrd"),
         "mri_norm2.h5": (r"mri_norm2\.h5", "<ID>/mri_norm2.h5"),
     },
-    spacing_mm=SPACING_MM,
     plan=plan,
-    published=(Published("la", {"5": 4, "10": 8, "20": 16}),),
+    published={"la": {"5": 4, "10": 8, "20": 16}},
     suggested="la-10",
 )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan, Published, check_folder, find_files, recognise
+from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan, check_folder, find_files, recognise
 
 WITHDRAWN = ("pancreas_0025", "pancreas_0070")
 _WITHDRAWN_REASON = (
@@ -20,6 +20,7 @@ _WITHDRAWN_REASON = (
 )
 # The values of the h5 files are windowed already: named "CT", nnU-Net would apply its CT normalisation to them.
 _CHANNEL = {"DICOM": "CT", "image00XX_norm.h5": "CT window z-scored", "00XX.h5": "CT window 0 to 1"}
+_PUBLISHED = {"pancreas": {"10": 6, "20": 12}}
 _SPACING_MM = (1.0, 1.0, 1.0)  # what both kinds of h5 files are said to have been resampled to
 
 
@@ -51,7 +52,7 @@ def _leave_out_withdrawn(plan: DatasetPlan) -> None:
     plan.skipped |= {name: _WITHDRAWN_REASON for name in WITHDRAWN if name in there}
     plan.cases = [case for case in plan.cases if case.name not in WITHDRAWN]
     plan.failures = {name: reason for name, reason in plan.failures.items() if name not in WITHDRAWN}
-    plan.benchmark = replace(BENCHMARK, published=BENCHMARK.published[:1])  # the other one's lists contain them
+    plan.benchmark = replace(BENCHMARK, published=_PUBLISHED)  # the other one's lists contain them
 
 
 def _add_dicom_cases(plan: DatasetPlan, labels: Path) -> None:
@@ -92,22 +93,17 @@ BENCHMARK = Benchmark(
         "image00XX_norm.h5": (r"(?P<case>image\d{4}_norm)\.h5", "image00XX_norm.h5"),
         "00XX.h5": (r"(?P<case>\d{4})\.h5", "00XX.h5"),
     },
-    spacing_mm=_SPACING_MM,
-    folders={"labels": "label00XX.nii.gz files that do not lie below --source"},
-    flags={
+    options={
+        "labels": "label00XX.nii.gz files that do not lie below --source",
         "keep_withdrawn": "also convert cases 25 and 70, copies of case 2 that TCIA withdrew; the MC-Net lists contain "
-        "them"
+        "them",
     },
     plan=plan,
-    published=(
-        Published("pancreas", {"10": 6, "20": 12}),
-        Published(
-            "pancreas-mcnet",
-            {"10": 6, "20": 12},
-            warning="pancreas_0002, pancreas_0025 and pancreas_0070 are one scan (TCIA withdrew 25 and 70); this "
-            "protocol has 2 among the training cases, 25 among the test cases and 70 in the first 12 labelled ones, "
-            "so its test result is biased. Prefer pancreas-10 or pancreas-20, which leave 25 and 70 out",
-        ),
-    ),
+    published=_PUBLISHED | {"pancreas-mcnet": {"10": 6, "20": 12}},
+    warnings={
+        "pancreas-mcnet": "pancreas_0002, pancreas_0025 and pancreas_0070 are one scan (TCIA withdrew 25 and 70); this "
+        "protocol has 2 among the training cases, 25 among the test cases and 70 in the first 12 labelled ones, "
+        "so its test result is biased. Prefer pancreas-10 or pancreas-20, which leave 25 and 70 out"
+    },
     suggested="pancreas-20",
 )
