@@ -125,11 +125,8 @@ def channel_names(dataset_json: dict[str, Any]) -> list[str]:
 
 def label_values(dataset_json: dict[str, Any], *, ignore: bool = True) -> list[int]:
     """All values that a mask may have: 0, those of classes and regions, and of the ignore label if wanted, sorted."""
-    values = {0}
-    for name, value in dataset_json["labels"].items():
-        if ignore or name != "ignore":
-            values.update(int(i) for i in (value if isinstance(value, list) else [value]))
-    return sorted(values)
+    found = [value for name, value in dataset_json["labels"].items() if ignore or name != "ignore"]
+    return sorted({0}.union(*(map(int, value if isinstance(value, list) else [value]) for value in found)))
 
 
 def _datasets_of(number: int) -> list[str]:

@@ -19,13 +19,10 @@ import nibabel
 import numpy as np
 import SimpleITK
 import tifffile
-from nibabel.filebasedimages import ImageFileError
-from nibabel.orientations import OrientationError
-from nibabel.spatialimages import HeaderDataError
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
-from PIL.Image import DecompressionBombError
+from PIL import Image
 
 from nnunet_dycon.errors import UserError
 
@@ -37,7 +34,8 @@ _GZIP = b"\x1f\x8b"  # how such a file begins
 # let theirs stumble over a wrong number, gzip's and nibabel's kinds have no common parent.
 _DAMAGED = (
     OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AssertionError, ArithmeticError, MemoryError,
-    SyntaxError, struct.error, zlib.error, ImageFileError, HeaderDataError, OrientationError, DecompressionBombError,
+    SyntaxError, struct.error, zlib.error, Image.DecompressionBombError, nibabel.filebasedimages.ImageFileError,
+    nibabel.orientations.OrientationError, nibabel.spatialimages.HeaderDataError,
 )  # fmt: skip
 
 
@@ -75,7 +73,7 @@ def read_image(file: Path, fix: str = "write it again or remove it") -> SimpleIT
     """
     header = read_header(file, fix)
     with _naming(file, fix), sheared_affines_mended():
-        if header.HasMetaDataKey("bitpix") and _written_bytes(file) != _promised_bytes(header) % 2**32:
+        if _is_other_size(file, header):
             _check_whole(file)
         return header.Execute()
 
@@ -127,19 +125,17 @@ def _naming(file: Path, fix: str) -> Iterator[None]:
         raise UserError(f"{file} cannot be read ({reason}); {fix}") from error
 
 
-def _promised_bytes(header: SimpleITK.ImageFileReader) -> int:
-    """Size of a NIfTI file, unpacked, by its header."""
+def _is_other_size(file: Path, header: SimpleITK.ImageFileReader) -> bool:
+    """Whether a NIfTI file seems to have other bytes than its header promises; a packed one ends with their number."""
+    if not header.HasMetaDataKey("bitpix"):
+        return False
     bits, offset = (float(header.GetMetaData(key)) for key in ("bitpix", "vox_offset"))
-    return int(offset) + math.prod(header.GetSize()) * int(bits) // 8
-
-
-def _written_bytes(file: Path) -> int:
-    """Size of a file, unpacked, below 4 GiB; what is packed ends with it, unless it was put together of several."""
+    size = file.stat().st_size
     with file.open("rb") as stream:
-        if stream.read(2) != _GZIP:
-            return file.stat().st_size % 2**32
-        stream.seek(-4, os.SEEK_END)
-        return int.from_bytes(stream.read(), "little")
+        if stream.read(2) == _GZIP:
+            stream.seek(-4, os.SEEK_END)
+            size = int.from_bytes(stream.read(), "little")
+    return (size - int(offset) - math.prod(header.GetSize()) * int(bits) // 8) % 2**32 != 0
 
 
 def _check_whole(file: Path) -> None:
