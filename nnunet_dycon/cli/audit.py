@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Audit; 0 for a sound dataset, 1 for a leak or an error."""
     from nnunet_dycon.files.json_files import write_json
-    from nnunet_dycon.tools.audit import audit_dataset
+    from nnunet_dycon.tools.audit.run import audit_dataset
 
     report = audit_dataset(args.dataset, threshold=args.threshold, num_processes=args.num_processes, progress=True)
     if args.output:

@@ -9,7 +9,7 @@ from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunet_dycon.tools.compare import Experiment
+    from nnunet_dycon.tools.compare.experiment import Experiment
 
 EPILOG = """\
   nnunet-dycon compare -d 501 -o runs/la --settings num_epochs=100
@@ -51,8 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, train what is not done, write and print the table."""
-    from nnunet_dycon.tools.compare import check_experiment, run_jobs, write_results
     from nnunet_dycon.tools.compare.job import do_job
+    from nnunet_dycon.tools.compare.schedule import check_experiment, run_jobs
+    from nnunet_dycon.tools.compare.table import write_results
 
     experiment = _experiment(args)
     check_experiment(experiment)
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _experiment(args: argparse.Namespace) -> Experiment:
     from nnunet_dycon.dataset.raw_dataset import open_raw_dataset
-    from nnunet_dycon.tools.compare import DEFAULT_RUNS, Experiment, Run
+    from nnunet_dycon.tools.compare.experiment import DEFAULT_RUNS, Experiment, Run
 
     device = options.chosen_device(args).type
     if args.bfloat16 and device != "cpu":

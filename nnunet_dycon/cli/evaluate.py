@@ -48,20 +48,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Evaluate one folder, or compare several."""
     from nnunet_dycon.files.text import print_report
-    from nnunet_dycon.tools import evaluate
+    from nnunet_dycon.tools.evaluate import report as reports
+    from nnunet_dycon.tools.evaluate.classes import parse_labels
+    from nnunet_dycon.tools.evaluate.folder import evaluate_folder
 
     if args.positional or args.references is None or not args.predictions:
         raise UserError(f"name the folders, whose order differs between programs: {FORM}")
     output = _output(args)
-    folders = dict(zip(evaluate.run_names(args.predictions), args.predictions, strict=True))
+    folders = dict(zip(reports.run_names(args.predictions), args.predictions, strict=True))
     measure = partial(
-        evaluate.evaluate_folder, labels=evaluate.parse_labels(args.labels) if args.labels else None,
+        evaluate_folder, labels=parse_labels(args.labels) if args.labels else None,
         dataset_json=args.dataset_json, literature=args.literature, only_predicted=args.only_predicted,
         num_processes=args.num_processes, progress=True,
     )  # fmt: skip
     evaluations = {name: measure(folder, args.references) for name, folder in folders.items()}
     several = len(evaluations) > 1
-    report = evaluate.comparison_report(evaluations) if several else evaluate.evaluation_report(*evaluations.values())
+    report = reports.comparison_report(evaluations) if several else reports.evaluation_report(*evaluations.values())
     written = "nothing was written; -o FOLDER keeps all numbers"
     if output is not None:
         stem = ("comparison" if several else "evaluation") + ("_literature" if args.literature else "")

@@ -22,7 +22,7 @@ import numpy as np
 from medpy.metric import binary as medpy
 from scipy.ndimage import gaussian_filter
 
-from nnunet_dycon.tools.evaluate import segmentation_metrics, surface_distances
+from nnunet_dycon.tools.evaluate.metrics import segmentation_metrics, surface_distances
 
 LA_SHAPE, LA_SPACING_MM = (88, 576, 576), (0.625, 0.625, 0.625)
 CT_SHAPE, CT_SPACING_MM = (300, 512, 512), (1.0, 0.8, 0.8)

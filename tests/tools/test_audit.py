@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from nnunet_dycon.cli import audit as audit_cli
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.audit import AuditReport, audit_dataset
+from nnunet_dycon.tools.audit.run import AuditReport, audit_dataset
 from nnunet_dycon.tools.audit.similarity import aligned_correlation, signature_of
 from nnunet_dycon.tools.split.division import SplitOptions
 from nnunet_dycon.tools.split.run import split_in_place, split_into_new_dataset

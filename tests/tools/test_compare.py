@@ -11,10 +11,11 @@ import torch
 
 from nnunet_dycon.cli import main
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.compare import Experiment, Run, check_experiment, table, training
 from nnunet_dycon.tools.compare import job as job_module
-from nnunet_dycon.tools.compare.experiment import environment
+from nnunet_dycon.tools.compare import table, training
+from nnunet_dycon.tools.compare.experiment import Experiment, Run, environment
 from nnunet_dycon.tools.compare.job import do_job
+from nnunet_dycon.tools.compare.schedule import check_experiment
 from tests.conftest import blob, write_image
 
 LENGTH = "num_epochs=2,num_iterations_per_epoch=1,num_val_iterations_per_epoch=1,picture_every_epochs=0,max_patches=512"

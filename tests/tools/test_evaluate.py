@@ -16,11 +16,10 @@ import SimpleITK
 from nnunet_dycon.cli import evaluate as cli
 from nnunet_dycon.cli.options import Parser
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.tools.evaluate import Evaluation, compare_runs, evaluate_folder, evaluation_report, run_names
 from nnunet_dycon.tools.evaluate.classes import classes_from_labels
-from nnunet_dycon.tools.evaluate.folder import MISSING_PREDICTION
+from nnunet_dycon.tools.evaluate.folder import MISSING_PREDICTION, Evaluation, evaluate_folder
 from nnunet_dycon.tools.evaluate.metrics import METRICS
-from nnunet_dycon.tools.evaluate.report import wilcoxon_p
+from nnunet_dycon.tools.evaluate.report import compare_runs, evaluation_report, run_names, wilcoxon_p
 
 SPACING_MM = (0.5, 1.0, 3.0)  # x, y, z
 SHAPE = (6, 10, 12)  # z, y, x

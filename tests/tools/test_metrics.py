@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from medpy.metric import binary as medpy
 from scipy.ndimage import gaussian_filter
 
-from nnunet_dycon.tools.evaluate import literature_metrics, metrics, segmentation_metrics, surface_distances
+from nnunet_dycon.tools.evaluate import metrics
+from nnunet_dycon.tools.evaluate.metrics import literature_metrics, segmentation_metrics, surface_distances
 
 UNIT_MM = (1.0, 1.0, 1.0)
 

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from nnunet_dycon.cli import main
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks
-from nnunet_dycon.tools.audit import audit_dataset
+from nnunet_dycon.tools.audit.run import audit_dataset
 from nnunet_dycon.tools.pseudo_label import _ignore_unsure
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
 from tests.conftest import LABELED, UNLABELED, blob, write_image

@@ -79,11 +79,7 @@ class AuditReport:
 
 
 def audit_dataset(
-    dataset: int | str,
-    *,
-    threshold: float = NEAR_DUPLICATE_CORRELATION,
-    num_processes: int = 1,
-    progress: bool = False,
+    dataset: int | str, *, threshold: float = NEAR_DUPLICATE_CORRELATION, num_processes: int = 1, progress: bool = False
 ) -> AuditReport:
     """Check a raw dataset, and what was preprocessed of it where nnUNet_preprocessed is set.
 

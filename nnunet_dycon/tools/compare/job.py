@@ -31,7 +31,7 @@ from nnunet_dycon.models.prediction import segment_scans
 from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, Settings, overrides_from_environment
 from nnunet_dycon.tools.compare.experiment import LENGTHS, RECORD, RESULT, Experiment, Job, environment
 from nnunet_dycon.tools.compare.training import train
-from nnunet_dycon.tools.evaluate import evaluate_folder
+from nnunet_dycon.tools.evaluate.folder import evaluate_folder
 from nnunet_dycon.tools.pseudo_label import pseudo_label
 
 SELF_TRAINING = "self_training"
