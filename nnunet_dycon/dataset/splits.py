@@ -108,7 +108,7 @@ def tests_in_place(folder: Path, splits: Sequence[dict] | None, fold: int | str)
     if tests and fold != "all" and int(fold) >= len(splits or []):
         raise UserError(
             f"{folder / 'splits_final.json'} has no fold {fold}, and split.json names {len(tests)} test cases that a "
-            "random fold would train on. Choose a fold that is there, or run nnunet-dycon split --in-place again"
+            "random fold would train on. Choose a fold that is there, or run nnunet-dycon split again with --in-place"
         )
     return tests if fold == "all" else []
 
