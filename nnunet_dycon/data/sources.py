@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.text import few
@@ -22,7 +22,7 @@ def case_probabilities(sources: Mapping[str, str], shares: str) -> list[float] |
     """
     names = [source or "imagesUn" for source in sources.values()]
     counts = Counter(names)
-    weights = _weights(shares, counts)
+    weights = dict.fromkeys(counts, 1.0) if shares in ("equal", "cases") else _numbers(shares)
     if set(weights) != set(counts):
         raise UserError(
             f"setting source_shares must be equal, cases, or name the sources {few(sorted(counts))} as "
@@ -34,10 +34,8 @@ def case_probabilities(sources: Mapping[str, str], shares: str) -> list[float] |
     return [weights[name] / total / counts[name] for name in names]
 
 
-def _weights(shares: str, sources: Collection[str]) -> dict[str, float]:
+def _numbers(shares: str) -> dict[str, float]:
     """Number of each source; empty for text that cannot be understood."""
-    if shares in ("equal", "cases"):
-        return dict.fromkeys(sources, 1.0)
     pairs = [pair.rpartition(":") for pair in shares.split(";") if pair.strip()]
     try:
         weights = {name.strip(): float(number) for name, _, number in pairs}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
-from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import nn
 
 from nnunet_dycon.errors import UserError
@@ -67,6 +66,8 @@ class nnUNetTrainerDyCONCoTraining(nnUNetTrainerCoTraining, nnUNetTrainerDyCON):
 def _initialize(module: nn.Module) -> None:
     """Draw a layer's weights anew: convolutions as nnU-Net does, others by their own rule."""
     if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
-        InitWeights_He()(module)
+        nn.init.kaiming_normal_(module.weight, a=1e-2)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     elif callable(reset := getattr(module, "reset_parameters", None)):
         reset()
