@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import json
 import math
@@ -103,6 +104,11 @@ class Settings:
     )
     save_every: int | None = setting(
         None, "Epochs from one checkpoint_latest.pth to the next; none is nnU-Net's 50.", low=1, free=True
+    )
+    change_on_resume: bool = setting(
+        False,
+        "Whether --c may continue with other settings than those of the checkpoint; they are refused otherwise.",
+        free=True,
     )
     strong_labeled_view: float = share(
         0.5, "Probability with which a labelled crop is seen with the strong changes of appearance, too.", paper=0.0
@@ -253,11 +259,6 @@ class SemiSupervisedSettings(Settings):
         low=0,
         free=True,
     )
-    change_on_resume: bool = setting(
-        False,
-        "Whether --c may continue with other settings than those of the checkpoint; they are refused otherwise.",
-        free=True,
-    )
 
     def warnings(self) -> Iterator[str]:
         """What is allowed and hardly meant."""
@@ -274,8 +275,10 @@ def overrides_from_environment() -> dict[str, Any]:
     """Settings named in ``nnUNet_dycon``: ``key=value,key=value``, JSON, or the name of a JSON file.
 
     Raises:
-        UserError: text that is none of them, or a file that cannot be read.
+        UserError: text that is none of them, a file that cannot be read, or a variable that is almost called so.
     """
+    if ENVIRONMENT_VARIABLE not in os.environ:
+        _refuse_misspelt_variable()
     text = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
     if text.startswith("{"):
         return _read_json(text, ENVIRONMENT_VARIABLE)
@@ -289,15 +292,27 @@ def overrides_from_environment() -> dict[str, Any]:
     return overrides_from_pairs([i.strip() for i in text.split(",") if i.strip()], form)
 
 
+def _refuse_misspelt_variable() -> None:
+    names = {i.lower(): i for i in os.environ}
+    for near in difflib.get_close_matches(ENVIRONMENT_VARIABLE.lower(), names, 1, cutoff=0.85):
+        raise UserError(
+            f"the environment variable {names[near]} is read by nothing; it is called {ENVIRONMENT_VARIABLE}"
+        )
+
+
 def overrides_from_pairs(pairs: Sequence[str], form: str) -> dict[str, Any]:
     """Settings written ``key=value`` each.
 
     Raises:
-        UserError: a text without '='; ``form`` says what is expected.
+        UserError: a text without '=', of which ``form`` says what is expected, or a setting that is given twice.
     """
     if wrong := [i for i in pairs if "=" not in i]:
         raise UserError(f"{wrong[0]!r} has no '='; {form}")
-    return {key.strip(): value.strip() for key, value in (i.split("=", 1) for i in pairs)}
+    values = [(key.strip(), value.strip()) for key, value in (i.split("=", 1) for i in pairs)]
+    keys = [key for key, _ in values]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise UserError(f"setting {twice[0]} is given twice; give it once")
+    return dict(values)
 
 
 def _read_json(text: str, name: str) -> dict[str, Any]:

@@ -41,6 +41,22 @@ def test_empty_environment_changes_nothing(monkeypatch):
     assert overrides_from_environment() == {}
 
 
+@pytest.mark.parametrize("name", ["nnUNet_DyCON", "nnunet_dycon", "nnUNet_dyon", "nnUNet_DICON", "nnUNetdycon"])
+def test_a_misspelt_variable_is_no_training_with_the_defaults(monkeypatch, name):
+    monkeypatch.delenv("nnUNet_dycon", raising=False)
+    monkeypatch.setenv(name, "num_epochs=3")
+    with pytest.raises(UserError, match=rf"variable {name} is read by nothing; it is called nnUNet_dycon"):
+        overrides_from_environment()
+
+
+def test_other_variables_are_no_misspelt_ones(monkeypatch):
+    monkeypatch.delenv("nnUNet_dycon", raising=False)
+    for name in ("startup", "trainers", "traceback"):
+        monkeypatch.setenv(f"nnUNet_dycon_{name}", "1")
+    monkeypatch.setenv("nnunet_dycon_compare", "1")
+    assert overrides_from_environment() == {}
+
+
 def test_optional_values():
     settings = DyCONSettings(patch_foreground_share=0.3).override(
         {"patch_foreground_share": "none", "num_epochs": "20"}
@@ -103,6 +119,7 @@ def test_the_control_augments_as_nnunet_does_unless_asked_otherwise():
         ("predict_with=../x", "predict_with must be teacher or student"),
         ('{"weight_fecl": 0.1', "nnUNet_dycon is no valid JSON"),
         ("{1: 2}", "is no valid JSON"),
+        ("num_epochs=2, save_every=1,num_epochs=3", "setting num_epochs is given twice"),
         ("weight_fecl", "has no '='; nnUNet_dycon must be key=value"),
         ('["weight_fecl"]', "has no '='"),
         ("temperature=-3", "temperature must be above 0"),

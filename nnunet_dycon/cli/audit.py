@@ -9,13 +9,16 @@ from nnunet_dycon.cli import options
 THRESHOLD = 0.95  # the tool's own, NEAR_DUPLICATE_CORRELATION, which takes seconds to import
 EPILOG = """\
 Leaks (exit code 1): a case name, an image, a nearly identical image or a mask shared between training (labelled or
-unlabelled), validation and test; a mask of an unlabelled case in the raw or the preprocessed dataset.
+unlabelled), validation and test; a mask of an unlabelled case in the raw or the preprocessed dataset, or one of a test
+case in the preprocessed one.
 Errors (exit code 1): unreadable files, grids that differ, missing masks, unknown cases in splits_final.json.
 Warnings (exit code 0): shared content within the training or the test cases, training masks without foreground,
 splits made in place, headers that differ in position.
 
 Nearly identical means: correlation after alignment at a reduced size, of structures of a few voxels. Mirrored copies
 are not recognised.
+
+  nnunet-dycon audit -d 501
 """
 
 

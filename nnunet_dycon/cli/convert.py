@@ -14,6 +14,12 @@ from nnunet_dycon.errors import UserError
 if TYPE_CHECKING:
     from nnunet_dycon.tools.convert.plan import Benchmark, DatasetPlan
 
+EPILOG = """\
+The options of a dataset: nnunet-dycon convert la -h
+
+  nnunet-dycon convert la --source DOWNLOAD -d 500
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One parser a dataset, with the options that it has."""

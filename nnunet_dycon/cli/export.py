@@ -6,11 +6,21 @@ import argparse
 
 from nnunet_dycon.cli import options
 
+EPILOG = """\
+nnU-Net predicts with the new model where this package is not installed.
+
+  nnunet-dycon export -d 501 -o MODEL
+  nnUNetv2_predict_from_modelfolder -i IN -o OUT -m MODEL -f 0
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.model(parser, was_positional=True)
     options.folds(parser)
-    parser.add_argument("--weights", choices=("teacher", "student"), default="teacher", help="(default: %(default)s)")
+    parser.add_argument(
+        "--weights", choices=("teacher", "student"), default="teacher",
+        help="network of a semi-supervised training (default: %(default)s)",
+    )  # fmt: skip
     options.output(parser, "new model folder", required=True)
 
 
@@ -19,6 +29,6 @@ def run(args: argparse.Namespace) -> None:
     from nnunet_dycon.models.trained_model import export_model, predict_command
 
     model = options.opened_model(args)
-    for file in export_model(model, args.output, args.weights):
-        print(f"{file} holds the {args.weights}")
+    for file, network in export_model(model, args.output, args.weights).items():
+        print(f"{file} holds the {network}")
     print(f"Next: {predict_command(model, args.output)}")

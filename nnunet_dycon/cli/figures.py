@@ -8,6 +8,12 @@ from pathlib import Path
 from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
 
+EPILOG = """\
+Without --images only what the training itself has recorded is drawn.
+
+  nnunet-dycon figures -d 501 -f 0 -o FIGURES --images imagesTs --references labelsTs
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.model(parser, was_positional=True)

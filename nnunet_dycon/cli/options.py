@@ -98,14 +98,18 @@ new_dataset = _option(
 
 # ------------------------------------------------------------------------------------------------- trained models
 
-checkpoint = _option("-chk", dest="checkpoint", default=CHECKPOINT, metavar="NAME", help="(default: %(default)s)")
+checkpoint = _option(
+    "-chk", dest="checkpoint", default=CHECKPOINT, metavar="NAME", help="file of the weights (default: %(default)s)"
+)
 disable_tta = _option(
     "--disable_tta", action="store_true", help="do not average over mirrored images; up to 8 times faster, less exact"
 )
 step_size = _option(
     "-step_size", type=float, default=0.5, help="step of the sliding window in patches (default: %(default)s)"
 )
-device = _option("-device", choices=("cuda", "cpu", "mps"), help="(default: cuda where there is one, else cpu)")
+device = _option(
+    "-device", choices=("cuda", "cpu", "mps"), help="where to compute (default: cuda where there is one, else cpu)"
+)
 
 
 def model(parser: argparse.ArgumentParser, *, was_positional: bool = False) -> None:

@@ -9,6 +9,12 @@ from pathlib import Path
 from nnunet_dycon.cli import options
 from nnunet_dycon.errors import UserError
 
+EPILOG = """\
+Classes are those of dataset.json with the predictions or beside the references; without it all labels are one.
+
+  nnunet-dycon overlay imagesTs labelsTs OUT -o overlay.png
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument

@@ -6,6 +6,10 @@ import argparse
 
 from nnunet_dycon.cli import options
 
+EPILOG = """\
+  nnunet-dycon phantom -d 500
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.new_dataset(parser, old=["--dataset-id"])

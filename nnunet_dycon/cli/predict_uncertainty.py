@@ -7,6 +7,10 @@ from pathlib import Path
 
 from nnunet_dycon.cli import options
 
+EPILOG = """\
+  nnunet-dycon predict-uncertainty -i imagesTs -o OUT -d 501
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Spelled as in nnUNetv2_predict_from_modelfolder."""

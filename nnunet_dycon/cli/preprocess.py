@@ -8,6 +8,12 @@ from functools import partial
 
 from nnunet_dycon.cli import options
 
+EPILOG = """\
+What is preprocessed stays, unless its scan or the plans have changed. A training does the same when it starts.
+
+  nnunet-dycon preprocess -d 501 -c 3d_fullres
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Spelled as in nnUNetv2_preprocess."""

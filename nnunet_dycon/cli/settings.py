@@ -10,6 +10,7 @@ EPILOG = """\
 Set them by the environment variable nnUNet_dycon: key=value separated by commas, JSON, or the name of a JSON file; or
 give them a trainer of their own by nnunet-dycon variant.
 
+  nnunet-dycon settings -tr nnUNetTrainerMeanTeacher
   nnUNet_dycon="weight_fecl=0.05,num_epochs=200" nnUNetv2_train 501 3d_fullres 0 -tr nnUNetTrainerDyCON
 """
 

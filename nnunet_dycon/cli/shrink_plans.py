@@ -6,6 +6,12 @@ import argparse
 
 from nnunet_dycon.cli import options
 
+EPILOG = """\
+What is not given stays as in the plans.
+
+  nnunet-dycon shrink-plans -d 501 --features 8 --patch-size 32 32 32 --plans-name nnUNetPlansSmall
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.declare(parser, options.dataset, options.configuration, options.plans)

@@ -7,6 +7,12 @@ from pathlib import Path
 
 import nnunet_dycon
 
+EPILOG = """\
+For where the start-up hook does not run (python -S).
+
+  export nnUNet_extTrainer=$(nnunet-dycon trainer-path)
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """It takes no arguments."""

@@ -72,6 +72,13 @@ class RawDataset:
         return folder if folder is not None and folder.is_dir() else None
 
 
+def like_images_un(folder: Path) -> str:
+    """`` (nothing reads imagesUN there)`` for folders that may be meant for imagesUn; empty where there is none."""
+    names = {i.name for i in folder.iterdir() if i.is_dir()} if folder.is_dir() else set()
+    near = sorted(i for i in names - {"imagesTr", "imagesTs", "imagesUn"} if re.match("image|.*unl", i.lower()))
+    return f" (nothing reads {few(near)} there)" if near else ""
+
+
 def masks_in(folder: Path, file_ending: str) -> dict[str, Path]:
     """Mask file of each case in a folder, sorted by name; none where there is no folder."""
     files = [path for path in _paths(folder) if path.is_file()] if folder.is_dir() else []

@@ -11,7 +11,7 @@ from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_dycon.dataset.preprocessed_files import check_preprocessed_foreground, labeled_cases_in
-from nnunet_dycon.dataset.raw_dataset import RawDataset
+from nnunet_dycon.dataset.raw_dataset import RawDataset, like_images_un
 from nnunet_dycon.dataset.unlabeled_scans import cases_of_images_un, configuration_of
 from nnunet_dycon.errors import UserError, did_you_mean
 from nnunet_dycon.files.json_files import read_json, read_json_object
@@ -194,10 +194,14 @@ def check_before_training(
             check_disjoint(train, val, unlabeled)
             check_fold(train, val, in_splits, known=preprocessed or raw.images("Tr"), fold=i)
             check_preprocessed_foreground(folder, train)
-        if not {*unlabeled, *in_splits}:
-            raise UserError(
-                f"{dataset_name} has no unlabelled case in fold {i}: no scan in {raw.folder / 'imagesUn'}, nor "
-                "a fold of splits_final.json that names cases under 'unlabeled'. Put scans without masks there, or "
-                "train on the labelled cases alone with -tr nnUNetTrainerSupervised"
-            )
+        _check_any_unlabeled([*unlabeled, *in_splits], raw, f" in fold {i}" if splits or i == fold else "")
     return unlabeled
+
+
+def _check_any_unlabeled(cases: Sequence[str], raw: RawDataset, where: str) -> None:
+    if not cases:
+        raise UserError(
+            f"{raw.name} has no unlabelled case{where}: no scan in {raw.folder / 'imagesUn'}"
+            f"{like_images_un(raw.folder)}, nor a fold of splits_final.json that names cases under 'unlabeled'. Put "
+            "scans without masks there, or train on the labelled cases alone with -tr nnUNetTrainerSupervised"
+        )

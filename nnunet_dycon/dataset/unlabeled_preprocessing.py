@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunet_dycon.dataset.comparison import LABELED, compare
+from nnunet_dycon.dataset.comparison import LABELED, compare, copies
 from nnunet_dycon.dataset.preprocessed_files import is_whole, open_image
 from nnunet_dycon.dataset.raw_dataset import RawDataset
 from nnunet_dycon.dataset.reading import sheared_affines_mended
@@ -29,7 +29,7 @@ from nnunet_dycon.dataset.unlabeled_scans import (
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.pool import completed
-from nnunet_dycon.files.text import by_text
+from nnunet_dycon.files.text import by_text, few
 from nnunet_dycon.files.whole_files import check_writable, partial_folder, remove_leftovers
 
 # What a preprocessed scan depends on; patch size, batch size and network may change without it.
@@ -120,7 +120,7 @@ def _preprocess(
     comparison = compare(groups, raw.dataset_json, **pool)
     if table := comparison.table():
         tell(f"Some labelled and unlabelled scans, medians:\n{table}")
-    for warning in comparison.warnings():
+    for warning in (*comparison.warnings(), *_copies(jobs, raw)):
         tell(f"warning: {warning}")
     work = partial(work, may_be_masks=comparison.labeled_look_like_masks)
     random.Random().shuffle(jobs)  # so that processes that start together work on different cases
@@ -137,6 +137,18 @@ def _preprocess(
             f"{len(errors)} of {len(jobs)} unlabelled cases could not be preprocessed. Correct what follows, or "
             "remove their images from imagesUn, and run the same command again (finished cases are kept):\n"
             + "\n".join(sorted(f"{cases}: {text}" for text, cases in by_text(errors)))
+        )
+
+
+def _copies(jobs: list[_Job], raw: RawDataset) -> Iterator[str]:
+    """Scans that lie in imagesTr or imagesTs as well, under another name."""
+    parts = [(part, raw.images(part)) for part in ("Tr", "Ts")]
+    known = {f"{case} of images{part}": files[0] for part, scans in parts for case, files in scans.items()}
+    if found := copies({job.image.stem: job.files[0] for job in jobs}, known):
+        yield (
+            f"the same file under another name: {few(f'{case} is {other}' for case, other in sorted(found.items()))}. "
+            "Leave it out of imagesUn: a case to validate or test on must not be among the unlabelled ones. "
+            "nnunet-dycon audit finds copies in other files, too"
         )
 
 

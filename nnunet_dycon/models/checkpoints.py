@@ -67,3 +67,8 @@ def networks_of(checkpoint: dict[str, Any]) -> dict[str, Weights]:
         "teacher": {key.removeprefix(prefix): tensor for key, tensor in teacher if key.startswith(prefix)},
         "student": state["student_weights"],
     }
+
+
+def stored_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The settings in a checkpoint of a trainer of this package; empty where there are none."""
+    return checkpoint.get("semi_supervised", checkpoint.get("init_args", {})).get("settings", {})

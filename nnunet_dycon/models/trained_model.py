@@ -19,7 +19,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json_object
 from nnunet_dycon.files.whole_files import whole
-from nnunet_dycon.models.checkpoints import OTHER_NETWORK, Weights, load_checkpoint_file, networks_of
+from nnunet_dycon.models.checkpoints import OTHER_NETWORK, Weights, load_checkpoint_file, networks_of, stored_settings
 
 CHECKPOINT = "checkpoint_final.pth"
 _COPIED = ("dataset.json", "plans.json", "dataset_fingerprint.json")
@@ -167,42 +167,47 @@ def finished_folds(folder: Path, checkpoint_name: str = CHECKPOINT) -> list[int 
 
 
 def plain_checkpoint(checkpoint: dict[str, Any], weights: str) -> dict[str, Any]:
-    """A semi-supervised trainer's checkpoint as if ``nnUNetTrainer`` had written it with the teacher or the student.
+    """A checkpoint of this package as if ``nnUNetTrainer`` had written it; of two networks with the one named.
 
     Raises:
         UserError: a checkpoint of another trainer.
     """
-    if not (networks := networks_of(checkpoint)):
+    name, networks = str(checkpoint.get("trainer_name")), networks_of(checkpoint)
+    if not (networks or stored_settings(checkpoint) or name.startswith("nnUNetTrainerSupervised")):
         raise UserError(
-            f"the checkpoint was written by {checkpoint.get('trainer_name')}, which has neither teacher nor student; "
-            "nnU-Net predicts with it as it is"
+            f"the checkpoint was written by {name}, which has neither teacher nor student; nnU-Net predicts with it as "
+            "it is"
         )
     kept = {key: checkpoint[key] for key in _KEPT if key in checkpoint}
-    return {**kept, "network_weights": networks[weights], "trainer_name": "nnUNetTrainer"}
+    network = networks.get(weights, checkpoint["network_weights"])
+    return {**kept, "network_weights": network, "trainer_name": "nnUNetTrainer"}
 
 
-def export_model(model: TrainedModel, output_folder: Path, weights: str) -> list[Path]:
+def export_model(model: TrainedModel, output_folder: Path, weights: str) -> dict[Path, str]:
     """Write a plain nnU-Net model folder, whole or not at all, with the teacher or the student of each fold.
 
     Returns:
-        The checkpoints written.
+        The checkpoints written, and what each holds: ``weights``, or of the control its network.
 
     Raises:
-        UserError: a damaged checkpoint, a model of one network, or ``output_folder`` exists.
+        UserError: a damaged checkpoint, a model of another trainer, or ``output_folder`` exists.
     """
     if output_folder.exists():
         raise UserError(f"{output_folder} exists; choose another folder or remove it")
     output_folder.parent.mkdir(parents=True, exist_ok=True)
+    written = {}
     with whole(output_folder) as folder:
         folder.mkdir()
         for name in _COPIED:
             if (model.folder / name).is_file():
                 shutil.copy(model.folder / name, folder / name)
         for file in model.files:
-            checkpoint = plain_checkpoint(load_checkpoint_file(file), weights)
+            checkpoint = load_checkpoint_file(file)
             (folder / file.parent.name).mkdir()
-            torch.save(checkpoint, folder / file.parent.name / file.name)
-    return [output_folder / file.parent.name / file.name for file in model.files]
+            torch.save(plain_checkpoint(checkpoint, weights), folder / file.parent.name / file.name)
+            holds = weights if networks_of(checkpoint) else "network"
+            written[output_folder / file.parent.name / file.name] = holds
+    return written
 
 
 def predict_command(model: TrainedModel, output_folder: Path) -> str:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -153,17 +153,12 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
             raise
 
     def on_train_start(self) -> None:
-        if self.current_epoch == 0:
-            name = type(self).__name__
-            resume.check_overwriting(Path(self.output_folder), self.settings, self._resumed, name)
         super().on_train_start()
         if self.steps_done == 0:
             self.teacher.restart()  # the student may have got pretrained weights
         self.pictures = self._training_pictures()
         self.logger.local_logger.validates_on_training_cases = self.validates_on_training_cases
         self.logger.update_config({"semi_supervised": self.settings.to_dict()})
-        lines = [f"  {name}: {value}" for name, value in self.settings.to_dict().items()]
-        self.print_to_log_file("Semi-supervised settings:\n" + "\n".join(lines), add_timestamp=False)
         for text in self.settings.warnings():
             self.print_to_log_file(f"WARNING: {text}")
         self.print_to_log_file(
@@ -317,13 +312,9 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         Raises:
             UserError: a damaged checkpoint, one of another trainer, or settings asked for that differ from its own.
         """
-        # nnU-Net 2.8 fails on a dict although it announces one, so it is given the path
         state = resume.own_state(Path(filename_or_checkpoint), type(self).__name__, self.device)
-        before = self._resumed(state["settings"])
-        asked = self.settings if self.was_initialized else cast(SemiSupervisedSettings, self.with_overrides(before))
-        resume.check_settings(asked, before, state["settings"])
-        self.use_settings(asked)
-        super().load_checkpoint(filename_or_checkpoint)
+        self.continue_with(state["settings"])
+        self.load_network(filename_or_checkpoint)
         self._restore(state)
 
     def _state(self) -> dict[str, Any]:
@@ -349,7 +340,3 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         self._delay.ramp_start = state.get("ramp_start", 0.0)
         if not self.is_ddp:  # the processes of a distributed training must not draw the same numbers
             self._random_state = state.get("random_state")
-
-    def _resumed(self, stored: dict[str, Any]) -> SemiSupervisedSettings:
-        """The settings that a checkpoint of this trainer stands for."""
-        return self.default_settings.resumed(stored, self.unused_settings)

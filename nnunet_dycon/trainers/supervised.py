@@ -28,9 +28,10 @@ from nnunet_dycon.dataset.splits import (
 )
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.text import few
+from nnunet_dycon.models.checkpoints import load_checkpoint_file, stored_settings
 from nnunet_dycon.settings import Settings, overrides_from_environment
+from nnunet_dycon.training import resume
 from nnunet_dycon.training.processes import wrap
-from nnunet_dycon.training.resume import loading
 
 
 class nnUNetTrainerSupervised(nnUNetTrainer):
@@ -73,6 +74,7 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         self.settings = settings
         for name in ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "save_every"):
             setattr(self, name, getattr(settings, name) or getattr(self, name))
+        self.my_init_kwargs["settings"] = settings.to_dict()  # nnU-Net's, which checkpoints hold
 
     def initialize(self) -> None:
         """nnU-Net's, which hands ``local_rank`` to DistributedDataParallel for the number of the GPU."""
@@ -101,8 +103,35 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         self._set_batch_size_and_oversample()
         self.network, self.loss = wrap(self.network, self.device), self._build_loss()
 
+    def on_train_start(self) -> None:
+        """nnU-Net's; a training with other settings is not overwritten, and the log lists the settings."""
+        if self.current_epoch == 0:
+            resume.check_overwriting(Path(self.output_folder), self.settings, self._resumed, type(self).__name__)
+        super().on_train_start()
+        lines = [f"  {name}: {value}" for name, value in self.settings.to_dict().items()]
+        self.print_to_log_file("Settings:\n" + "\n".join(lines), add_timestamp=False)
+
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """nnU-Net's.
+        """Continue from a checkpoint with its settings: only what does not touch the training is free.
+
+        Raises:
+            UserError: a damaged checkpoint, settings asked for that differ from its own, or another network.
+        """
+        # nnU-Net 2.8 fails on a dict although it announces one, so it is given the path
+        checkpoint = load_checkpoint_file(Path(filename_or_checkpoint))
+        if stored := stored_settings(checkpoint):  # earlier versions stored none
+            self.continue_with(stored)
+        self.load_network(filename_or_checkpoint)
+
+    def continue_with(self, stored: dict[str, Any]) -> None:
+        """Take the settings of a checkpoint; a UserError where others are asked for that touch the training."""
+        before = self._resumed(stored)
+        asked = self.settings if self.was_initialized else self.with_overrides(before)
+        resume.check_settings(asked, before, stored)
+        self.use_settings(asked)
+
+    def load_network(self, filename: str) -> None:
+        """nnU-Net's way to continue from a checkpoint.
 
         Raises:
             UserError: the checkpoint's network is another one.
@@ -111,8 +140,13 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
             "Plans, channels or labels have changed since: continue with those it was trained with (plans.json and "
             "dataset.json lie beside its fold), or start a new training in other plans (-plans_name)"
         )
-        with loading(filename_or_checkpoint, fix):
-            super().load_checkpoint(filename_or_checkpoint)
+        with resume.loading(filename, fix):
+            super().load_checkpoint(filename)
+        self.my_init_kwargs["settings"] = self.settings.to_dict()
+
+    def _resumed(self, stored: dict[str, Any]) -> Settings:
+        """The settings that a checkpoint of this trainer stands for."""
+        return self.default_settings.resumed(stored, self.unused_settings)
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """nnU-Net's split, without the cases that are unlabelled for this fold; made, and told of, once."""

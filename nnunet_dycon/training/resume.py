@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.models.checkpoints import load_checkpoint_file
-from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, SemiSupervisedSettings
+from nnunet_dycon.models.checkpoints import load_checkpoint_file, stored_settings
+from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, Settings
 
 _OF_A_STATE = ("loading state_dict", "loaded state dict", "parameter group")
 
@@ -34,7 +34,7 @@ def own_state(file: Path, trainer: str, device: torch.device) -> dict[str, Any]:
     return checkpoint["semi_supervised"]
 
 
-def check_settings(asked: SemiSupervisedSettings, before: SemiSupervisedSettings, stored: dict[str, Any]) -> None:
+def check_settings(asked: Settings, before: Settings, stored: dict[str, Any]) -> None:
     """Check that the settings asked for are those before, of which the checkpoint has ``stored`` some.
 
     Raises:
@@ -50,8 +50,8 @@ def check_settings(asked: SemiSupervisedSettings, before: SemiSupervisedSettings
 
 def check_overwriting(
     folder: Path,
-    settings: SemiSupervisedSettings,
-    resumed: Callable[[dict[str, Any]], SemiSupervisedSettings],
+    settings: Settings,
+    resumed: Callable[[dict[str, Any]], Settings],
     trainer: str,
 ) -> None:
     """Check that a new training overwrites none with other settings; nnU-Net starts over without a word.
@@ -65,8 +65,7 @@ def check_overwriting(
     files = [folder / f"checkpoint_{name}.pth" for name in ("final", "latest", "best")]
     stored: dict[str, Any] = {}
     with suppress(UserError, StopIteration):  # a damaged checkpoint is no loss
-        content = load_checkpoint_file(next(i for i in files if i.is_file()))
-        stored = content.get("semi_supervised", {}).get("settings", {})
+        stored = stored_settings(load_checkpoint_file(next(i for i in files if i.is_file())))
     if stored and (listed := settings.changes(resumed(stored), stored)):
         raise UserError(
             f"{folder} holds a training with other settings ({listed}), which a new one would overwrite. "

@@ -18,7 +18,9 @@ import torch
 from nnunet_dycon.cli import main
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.models.trained_model import export_model, open_model, plain_checkpoint
+from nnunet_dycon.trainers import nnUNetTrainerSupervised
 from tests.conftest import blob, write_image
+from tests.helpers.trained_model import write_model
 
 TRAINER = "nnUNetTrainerDyCON_2epochs_NoMirroring"  # made on demand, found by each of the commands
 LENGTH = "num_iterations_per_epoch=1,num_val_iterations_per_epoch=1,max_patches=512"
@@ -132,6 +134,19 @@ def test_exported_checkpoint_holds_the_chosen_network_alone(weights, value):
     assert plain["trainer_name"] == "nnUNetTrainer"
     assert plain["network_weights"] == {"a": torch.tensor([value])}
     assert "semi_supervised" not in plain
+
+
+def test_the_control_is_exported_as_well(dataset, tmp_path, capsys):
+    """nnU-Net alone does not find its trainer."""
+    model = write_model(dataset, nnUNetTrainerSupervised)
+    assert main(["export", "-m", str(model), "-o", str(tmp_path / "plain")]) == 0
+    assert "checkpoint_final.pth holds the network\n" in capsys.readouterr().out
+    before, after = (
+        torch.load(i / "fold_0/checkpoint_final.pth", weights_only=False) for i in (model, tmp_path / "plain")
+    )
+    assert (before["trainer_name"], after["trainer_name"]) == ("nnUNetTrainerSupervised", "nnUNetTrainer")
+    for name, weights in before["network_weights"].items():
+        assert torch.equal(weights, after["network_weights"][name])
 
 
 def test_export_refuses_what_it_cannot_write(tmp_path):

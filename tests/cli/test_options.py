@@ -61,6 +61,13 @@ def test_options_mean_the_same_in_every_command(name):
             assert action.default == min(int(os.environ.get("nnUNet_def_n_proc", 8)), os.cpu_count() or 1)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_has_an_example(name):
+    """Another test parses it, as it does every command that is printed."""
+    examples = [line for line in MODULES[name].EPILOG.splitlines() if line.startswith("  ")]
+    assert any(f"nnunet-dycon {name}" in line for line in examples)
+
+
 def parse(*arguments, declare):
     parser = options.Parser(prog="nnunet-dycon x")
     for i in declare:

@@ -12,7 +12,7 @@ import pytest
 from nnunet_dycon.cli import main
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.dataset.comparison import LABELED as LABELED_GROUP
-from nnunet_dycon.dataset.comparison import Comparison, ScanFacts
+from nnunet_dycon.dataset.comparison import Comparison, ScanFacts, copies
 from nnunet_dycon.files import whole_files
 from tests.conftest import LABELED, UNLABELED, blob
 
@@ -59,6 +59,10 @@ FAULTS = {
         lambda d: [i.unlink() for i in (d.raw / "imagesUn").iterdir()],
         "Put scans without masks there, or train on the labelled cases alone with -tr nnUNetTrainerSupervised",
     ),
+    "a folder that is almost called imagesUn": (
+        lambda d: (d.raw / "imagesUn").rename(d.raw / "imagesUN"),
+        "no scan in {raw}/imagesUn (nothing reads imagesUN there), nor a fold",
+    ),
     "no foreground": (empty_masks, "has foreground, so there is nothing to learn"),
     "two sources": (
         lambda d: shutil.copytree(d.raw / "imagesUn", d.raw / "imagesUn" / "site_a"),
@@ -72,7 +76,7 @@ def test_what_training_would_refuse_is_told_before_anything_is_preprocessed(data
     make, message = FAULTS[fault]
     make(dataset)
     assert preprocess() == 2
-    assert message in capsys.readouterr().err
+    assert message.format(raw=dataset.raw) in capsys.readouterr().err
     assert not folder.exists()
 
 
@@ -103,6 +107,25 @@ def test_sheared_and_hidden_files_are_no_faults_and_sources_are_named(dataset, f
     time = files["sheared"].stat().st_mtime_ns
     assert preprocess() == 0
     assert nnUNetDatasetUnlabeled(files).sources["sheared"] == "" and files["sheared"].stat().st_mtime_ns == time
+
+
+def test_a_scan_that_lies_elsewhere_under_another_name_is_told(dataset, folder, in_process, capsys):
+    for part, case, name in (("Tr", LABELED[0], "twin"), ("Ts", "test_00", "again")):
+        shutil.copy(dataset.raw / f"images{part}" / f"{case}_0000.nii.gz", dataset.raw / f"imagesUn/{name}_0000.nii.gz")
+    assert preprocess() == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "another name" in line]
+    named = f"again is test_00 of imagesTs, twin is {LABELED[0]} of imagesTr. Leave"
+    assert len(told) == 1 and f"warning: the same file under another name: {named}" in told[0]
+    assert preprocess() == 0 and "another name" not in capsys.readouterr().err  # of new scans only
+
+
+def test_only_whole_files_are_copies(tmp_path):
+    files = {}
+    for name, content in (("a", b"x" * 200_000), ("b", b"x" * 200_000), ("c", b"x" * 199_999 + b"y"), ("d", b"")):
+        files[name] = tmp_path / name
+        files[name].write_bytes(content)
+    others = {"a": files["a"], "gone": tmp_path / "gone"}
+    assert copies({i: files[i] for i in "bcd"} | {"missing": tmp_path / "missing"}, others) == {"b": "a"}
 
 
 def facts(spacing=(1.0, 1.0, 1.0), shape=(50, 50, 50), orientation="LPS", scale=1.0):

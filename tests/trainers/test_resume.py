@@ -15,7 +15,12 @@ import torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.trainers import nnUNetTrainerBCP, nnUNetTrainerDyCON, nnUNetTrainerDyCONCoTraining
+from nnunet_dycon.trainers import (
+    nnUNetTrainerBCP,
+    nnUNetTrainerDyCON,
+    nnUNetTrainerDyCONCoTraining,
+    nnUNetTrainerSupervised,
+)
 from tests.helpers.training import assert_same_log, assert_same_state, logged, make_trainer, state_of, without_plots  # noqa: F401
 
 LENGTH = "num_iterations_per_epoch=2,num_val_iterations_per_epoch=1"
@@ -68,6 +73,29 @@ def test_a_longer_training_may_be_asked_for(dataset, monkeypatch):
     maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
     trainer.run_training()
     assert (trainer.current_epoch, trainer.steps_done) == (2, 4)
+
+
+def test_the_control_continues_with_its_settings_and_is_not_overwritten_by_others(dataset, monkeypatch):
+    monkeypatch.setenv("nnUNet_dycon", f"{LENGTH},num_epochs=7,strong_labeled_view=0.3")
+    first = make_trainer(dataset, nnUNetTrainerSupervised)
+    first.initialize()
+    first.save_checkpoint(f"{first.output_folder}/checkpoint_latest.pth")
+    monkeypatch.delenv("nnUNet_dycon")
+    trainer = make_trainer(dataset, nnUNetTrainerSupervised)
+    maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+    assert (trainer.settings, trainer.num_epochs, trainer.current_epoch) == (first.settings, 7, 1)
+    monkeypatch.setenv("nnUNet_dycon", "num_epochs=8")
+    other = make_trainer(dataset, nnUNetTrainerSupervised)
+    with pytest.raises(UserError, match=r"num_epochs 7 -> 8.*change_on_resume=true"):
+        maybe_load_checkpoint(other, continue_training=True, validation_only=False)
+    with pytest.raises(UserError, match=r"holds a training with other settings .*num_epochs 7 -> 8"):
+        make_trainer(dataset, nnUNetTrainerSupervised).on_train_start()
+    monkeypatch.setenv("nnUNet_dycon", "num_epochs=8,change_on_resume=true")
+    longer = make_trainer(dataset, nnUNetTrainerSupervised)
+    maybe_load_checkpoint(longer, continue_training=True, validation_only=False)
+    longer.save_checkpoint(f"{first.output_folder}/checkpoint_latest.pth")
+    stored = torch.load(f"{first.output_folder}/checkpoint_latest.pth", weights_only=False)["init_args"]["settings"]
+    assert longer.num_epochs == stored["num_epochs"] == 8
 
 
 def test_a_checkpoint_is_whole_whenever_its_writing_stops(dataset, monkeypatch):

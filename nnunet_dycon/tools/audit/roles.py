@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks
-from nnunet_dycon.dataset.raw_dataset import RawDataset
+from nnunet_dycon.dataset.raw_dataset import RawDataset, like_images_un
 from nnunet_dycon.dataset.scan_files import Finding
 from nnunet_dycon.dataset.splits import read_split_record, read_splits
 from nnunet_dycon.files.text import few
@@ -99,7 +99,8 @@ def name_findings(raw: RawDataset, uses: list[Use]) -> list[Finding]:
             message = f"{use.name} validates on its labelled training cases: its Dice says nothing about new scans"
             findings.append(Finding("note", "validation-on-training", message))
     if not any(use.cases["unlabelled"] for use in uses):
-        message = f"nothing here is semi-supervised: no scan in {raw.folder / 'imagesUn'}, and no fold names any"
+        where = f"{raw.folder / 'imagesUn'}{like_images_un(raw.folder)}"
+        message = f"nothing here is semi-supervised: no scan in {where}, and no fold names any"
         fix = "put scans without masks there, or train with nnUNetTrainerSupervised or stock nnU-Net"
         findings.append(Finding("note", "no-unlabeled", message, [], fix))
     return findings
