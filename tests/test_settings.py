@@ -212,7 +212,7 @@ def documented():
     lines = [*table(header, rows), "", "## Other trainers", "", "Against the table above.", ""]
     own = {row.name: row for row in dycon.rows()}
     others = []
-    for name in sorted(set(trainers.__all__) - {"nnUNetTrainerDyCON", "nnUNetTrainerSemiSupervised"}):
+    for name in sorted(set(trainers.__all__) - {"nnUNetTrainerDyCON"}):
         trainer = getattr(trainers, name)
         mine = {row.name: row for row in trainer.default_settings.rows(trainer.unused_settings)}
         changed = [f"`{i}={row.default}`" for i, row in mine.items() if i not in own or own[i].default != row.default]

@@ -1,4 +1,4 @@
-"""The trainers, as ``nnUNetv2_train -tr NAME`` finds them."""
+"""The trainers, as ``nnUNetv2_train -tr NAME`` finds them, and the base of methods, which is none."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from nnunet_dycon.trainers.dycon import (
     nnUNetTrainerMeanTeacherUnCL,
 )
 from nnunet_dycon.trainers.mean_teacher import nnUNetTrainerMeanTeacher
-from nnunet_dycon.trainers.semi_supervised import nnUNetTrainerSemiSupervised
+from nnunet_dycon.trainers.semi_supervised import nnUNetTrainerSemiSupervised as nnUNetTrainerSemiSupervised
 from nnunet_dycon.trainers.supervised import nnUNetTrainerSupervised
 from nnunet_dycon.trainers.variants import variant
 
@@ -22,7 +22,6 @@ __all__ = [
     "nnUNetTrainerMeanTeacher",
     "nnUNetTrainerMeanTeacherFeCL",
     "nnUNetTrainerMeanTeacherUnCL",
-    "nnUNetTrainerSemiSupervised",
     "nnUNetTrainerSupervised",
 ]
 

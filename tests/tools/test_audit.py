@@ -349,6 +349,15 @@ def test_a_mask_of_an_unlabelled_case_is_a_leak_wherever_it_lies_and_nothing_els
         assert found(report) == []
 
 
+@pytest.mark.parametrize("file", ["1.2.840.7_seg.b2nd", "1.2.840.7.pkl"])
+def test_a_name_with_dots_hides_no_mask(raw, roots, file):
+    raw.add("Un", "1.2.840.7", 60)
+    folder = write_splits(roots, {"train": ["lab1"], "val": ["lab2"]}) / "nnUNetPlans_2d"
+    folder.mkdir()
+    (folder / file).write_text("mask")
+    assert found(audit_dataset(500)) == [("leak", "mask-of-unlabeled", ["1.2.840.7"])]
+
+
 def test_what_is_preprocessed_of_a_later_test_case_is_a_leak(raw, roots):
     folder = write_splits(roots, {"train": ["lab1"], "val": ["lab2"]}) / "gt_segmentations"
     folder.mkdir()

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK
+import tifffile
 
 from nnunet_dycon.cli import evaluate as cli
 from nnunet_dycon.cli.options import Parser
@@ -75,6 +76,24 @@ def run_cli(*arguments: str | Path) -> None:
 def named(folders: tuple[object, object]) -> tuple[object, ...]:
     """Predictions and references as options."""
     return "--predictions", folders[0], "--references", folders[1]
+
+
+def test_the_voxel_size_of_a_tiff_volume_is_read_from_its_json(tmp_path):
+    """As nnU-Net keeps it; a PNG or a TIFF file without it has none."""
+    shifted, mask = label_map(l1=(3, 2, 2)), label_map(l1=(2, 2, 2))
+    for folder, voxels in (("predictions", shifted), ("references", mask)):
+        (tmp_path / folder).mkdir()
+        tifffile.imwrite(tmp_path / folder / "a.tif", voxels)
+    record = tmp_path / "references" / "a.json"
+    in_pixels = evaluate_folder(tmp_path / "predictions", tmp_path / "references")
+    assert in_pixels.warnings == [".tif files store no voxel size: distances are in pixels, of 1 mm each"]
+    record.write_text(json.dumps({"spacing": [3.0, 1.0, 0.5]}))
+    evaluation = evaluate_folder(tmp_path / "predictions", tmp_path / "references")
+    assert values_of(in_pixels, "a")["HD95_mm"] == 1 and values_of(evaluation, "a")["HD95_mm"] == 3
+    assert evaluation.warnings == []
+    record.write_text('{"spacing": 3}')
+    with pytest.raises(UserError, match=r"a.json has no voxel size such as .*\(z, y, x\) in mm; correct it"):
+        evaluate_folder(tmp_path / "predictions", tmp_path / "references")
 
 
 def test_values_in_mm_and_summary(folders):

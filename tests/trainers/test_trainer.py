@@ -41,7 +41,7 @@ def in_place(dataset):
 # -------------------------------------------------------------------------------------------- learning
 
 
-@pytest.mark.parametrize("name", [i for i in trainers.__all__ if i != "nnUNetTrainerSemiSupervised"])
+@pytest.mark.parametrize("name", trainers.__all__)
 def test_every_trainer_trains_and_logs(dataset, name):
     trainer = make_trainer(dataset, getattr(trainers, name))
     trainer.run_training()
@@ -543,6 +543,8 @@ def test_plans_without_a_usable_stage_are_refused(dataset, monkeypatch):
         make_trainer(dataset).initialize()
 
 
-def test_nnunet_finds_the_trainers(dataset):
+def test_nnunet_finds_the_trainers_and_not_their_base(dataset):
     trainer = get_trainer_from_args("901", "3d_fullres", 0, "nnUNetTrainerDyCON", device=torch.device("cpu"))
     assert type(trainer) is nnUNetTrainerDyCON
+    with pytest.raises(RuntimeError, match="Could not find requested nnunet trainer nnUNetTrainerSemiSupervised"):
+        get_trainer_from_args("901", "3d_fullres", 0, "nnUNetTrainerSemiSupervised", device=torch.device("cpu"))

@@ -178,8 +178,8 @@ def _owner_of_mask(file: Path, file_ending: str) -> str | None:
     name = file.name
     if name.endswith(file_ending) and not file.parts[0].startswith("images"):
         return name.removesuffix(file_ending)
-    stem, _, ending = name.partition(".")
-    if stem.endswith("_seg"):
-        return stem.removesuffix("_seg")
+    case, is_seg, _ = name.rpartition("_seg.")
+    if is_seg:
+        return case
     # .npz holds image and mask, .pkl where the foreground is; nnU-Net writes them for labelled cases
-    return stem if ending in ("npz", "pkl") and not file.parent.name.endswith("_unlabeled") else None
+    return file.stem if file.suffix in (".npz", ".pkl") and not file.parent.name.endswith("_unlabeled") else None

@@ -16,6 +16,7 @@ from SimpleITK import GetArrayFromImage
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks
 from nnunet_dycon.dataset.reading import read_header, read_image
 from nnunet_dycon.errors import UserError
+from nnunet_dycon.files.json_files import read_json_object
 from nnunet_dycon.files.pool import map_cases
 from nnunet_dycon.files.text import few
 from nnunet_dycon.tools.evaluate import metrics
@@ -123,7 +124,7 @@ def evaluate_folder(
         missing=sorted(expected.keys() - predicted.keys()),
         without_reference=sorted(predicted.keys() - expected.keys()),
         only_predicted=only_predicted,
-        warnings=[*_one_sided(results, classes), *warnings],
+        warnings=[*_one_sided(results, classes), *warnings, *_without_voxel_size(wanted, literature)],
     )
 
 
@@ -206,6 +207,8 @@ def _evaluate_case(
     """Rows of ``Evaluation.cases`` for a case, the values of its prediction (none if it is missing) and reference."""
     case, predicted_file, reference_file = files
     reference, spacing_mm = _read_label_map(reference_file)
+    if record := _spacing_record(predicted_file, reference_file):
+        spacing_mm = _recorded_spacing(record)[-reference.ndim :]
     prediction = np.zeros_like(reference) if predicted_file is None else _read_label_map(predicted_file)[0]
     prediction, reference = metrics.cropped(prediction, reference)
     expected = _known_values(reference, reference_file, classes)
@@ -224,6 +227,29 @@ def _evaluate_case(
         row = {"case": case, "class": name, "status": status, **numbers}
         rows.append(row | dict(zip(("prediction_voxels", "reference_voxels"), sizes, strict=True)))
     return rows, predicted, expected
+
+
+def _spacing_record(predicted: Path | None, reference: Path) -> Path | None:
+    """The file in which nnU-Net keeps the voxel size (z, y, x) of a TIFF volume, ``CASE.json``."""
+    records = [i.with_suffix(".json") for i in (reference, predicted) if i and i.suffix.lower() in (".tif", ".tiff")]
+    return next(filter(Path.is_file, records), None)
+
+
+def _recorded_spacing(record: Path) -> tuple[float, ...]:
+    spacing = read_json_object(record, "correct it").get("spacing")
+    if not (isinstance(spacing, list) and len(spacing) == 3 and all(isinstance(i, (int, float)) for i in spacing)):
+        form = '{"spacing": [3.0, 1.0, 1.0]}, (z, y, x) in mm'
+        raise UserError(f"{record} has no voxel size such as {form}; correct it")
+    return tuple(map(float, spacing))
+
+
+def _without_voxel_size(cases: Sequence[tuple[str, Path | None, Path]], literature: bool) -> list[str]:
+    """A warning that distances are no millimetres where a format stores no voxel size."""
+    unknown = [reference for _, predicted, reference in cases if not _spacing_record(predicted, reference)]
+    formats = {file.suffix.lower() for file in unknown}
+    found = sorted(formats & {".png", ".bmp", ".tif", ".tiff"})
+    told = bool(found) and not literature
+    return [f"{' and '.join(found)} files store no voxel size: distances are in pixels, of 1 mm each"] * told
 
 
 def _read_label_map(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
