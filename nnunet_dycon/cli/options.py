@@ -128,18 +128,27 @@ def model_folder(args: argparse.Namespace) -> Path:
     """The folder that ``-m``, or ``-d -tr -p -c``, stands for; whether a model is there is not checked.
 
     Raises:
-        UserError: both or neither are given, the dataset does not exist, or nnUNet_results is not set.
+        UserError: both or neither are given, or they disagree, the dataset does not exist, or nnUNet_results is not set.
     """
     if former := getattr(args, "former_model", None):
         return former
     if (args.model is None) == (args.dataset is None):
         raise UserError("name the model by -m FOLDER, or by -d ID with -tr, -p and -c (one of both)")
     if args.model is not None:
+        _check_same_model(args)
         return args.model
     from nnunet_dycon.dataset.raw_dataset import dataset_name, environment_folder
 
     results = environment_folder("nnUNet_results") / dataset_name(args.dataset)
     return results / f"{args.trainer}__{args.plans}__{args.configuration}"
+
+
+def _check_same_model(args: argparse.Namespace) -> None:
+    """Raise a UserError where ``-m`` is given with a trainer, plans or configuration that its name does not have."""
+    names = {name for folder in (args.model, args.model.parent) for name in folder.resolve().name.split("__")}
+    asked = (("-tr", args.trainer, TRAINER), ("-p", args.plans, PLANS), ("-c", args.configuration, CONFIGURATION))
+    if other := [f"{option} {value}" for option, value, default in asked if value not in {default, *names}]:
+        raise UserError(f"-m {args.model} is not of {' '.join(other)}; name the model by one of both")
 
 
 def opened_model(args: argparse.Namespace) -> TrainedModel:

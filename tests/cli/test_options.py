@@ -115,6 +115,10 @@ def test_what_is_wrong_is_said_on_one_line_and_the_code_is_2(capsys, arguments, 
 
 def test_a_model_is_a_folder_or_a_name(dataset):
     assert options.model_folder(parse("-m", "x", declare=[options.model])) == Path("x")
+    same = parse("-m", "T__P__2d/fold_0", "-tr", "T", "-c", "2d", declare=[options.model])
+    assert options.model_folder(same) == Path("T__P__2d/fold_0")
+    with pytest.raises(UserError, match=r"-m T__P__2d is not of -tr U -c 3d_lowres; name the model by one of both"):
+        options.model_folder(parse("-m", "T__P__2d", "-tr", "U", "-c", "3d_lowres", declare=[options.model]))
     named = parse("-d", "901", "-tr", "T", "-p", "P", "-c", "2d", declare=[options.model])
     assert options.model_folder(named) == dataset.results / "T__P__2d"
 

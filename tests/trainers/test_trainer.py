@@ -48,7 +48,7 @@ def test_every_trainer_trains_and_logs(dataset, name):
     assert np.isfinite(trainer.logger.get_value("train_losses", -1))
     log = next((dataset.results / f"{name}__nnUNetPlans__3d_fullres" / "fold_0").glob("training_log*")).read_text()
     assert log.count(" labelled training case(s): case_") == log.count(" validation case(s): case_") == 1
-    assert log.count("\nSettings:\n") == 1 and "\n  strong_view_width: 0.5\n" in log
+    assert log.count("\nSettings:\n") == 1 and "\n  strong_view_width: 0.5" in log
     if name == "nnUNetTrainerSupervised":
         return
     for loss in trainer.settings.loss_names():
