@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from nnunet_dycon.cli import options
@@ -43,7 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cross-validation", action="store_true", help="test on labelled cases that are held out")
     add("--curve", type=at_least_one, default=4, metavar="N", help="points of the curve of Dice (default: %(default)s)")
     add("--bfloat16", action="store_true", help="on a CPU: autocast, as on CUDA; faster with AMX")
-    add("--min-confidence", type=float, default=0.0, metavar="P", help="self-training ignores less sure voxels")
+    add(
+        "--min-confidence", type=float, default=0.0, metavar="P",
+        help="self-training ignores less sure voxels (default: 0, none)",
+    )  # fmt: skip
     add("--jobs", type=at_least_one, default=1, metavar="N", help="jobs side by side (default: %(default)s)")
     add("--job", metavar="NAME:SEED[:FOLD]", help="do this job only and write no table, for a scheduler")
     add("--table-only", action="store_true", help="train nothing: write the table of what is finished")
@@ -57,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
     experiment = _experiment(args)
     check_experiment(experiment)
+    if os.environ.get("nnUNet_dycon"):
+        print("warning: nnUNet_dycon is not read here; give settings by --settings or --runs", file=sys.stderr)
     if args.job:
         do_job(experiment, experiment.job(args.job))
         return 0
@@ -76,11 +83,11 @@ def _experiment(args: argparse.Namespace) -> Experiment:
     same = ("dataset", "configuration", "plans", "settings", "curve", "bfloat16", "min_confidence")
     return Experiment(
         **{name: getattr(args, name) for name in same},
-        folds=tuple(args.folds or ["all"]),
+        folds=tuple(dict.fromkeys(args.folds or ["all"])),
         cross_validation=args.cross_validation or not open_raw_dataset(args.dataset).labels("Ts"),
         output=args.output.resolve(),
         runs=tuple(Run.parse(text, args.dataset) for text in args.runs or DEFAULT_RUNS),
-        seeds=tuple(args.seeds),
+        seeds=tuple(dict.fromkeys(args.seeds)),
         device=device,
         mirroring=not args.disable_tta,
     )

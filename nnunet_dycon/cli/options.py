@@ -128,7 +128,7 @@ def model_folder(args: argparse.Namespace) -> Path:
     """The folder that ``-m``, or ``-d -tr -p -c``, stands for; whether a model is there is not checked.
 
     Raises:
-        UserError: both or neither are given, or they disagree, the dataset does not exist, or nnUNet_results is not set.
+        UserError: both or neither are given, or they disagree; no such dataset; nnUNet_results is not set.
     """
     if former := getattr(args, "former_model", None):
         return former

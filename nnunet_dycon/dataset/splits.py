@@ -115,8 +115,9 @@ def tests_in_place(folder: Path, splits: Sequence[dict] | None, fold: int | str)
 
 def check_not_moved(raw: RawDataset, labeled: Iterable[str], parts: Sequence[str] = ("Un", "Ts")) -> None:
     """Raise a UserError if a case that is preprocessed with its mask is unlabelled or a test case by now."""
-    for part in parts:
-        if moved := sorted((set(labeled) & raw.images(part).keys()) - raw.images("Tr").keys()):
+    known = raw.images("Tr").keys()
+    for part in parts if known else ():  # the raw dataset may lie elsewhere
+        if moved := sorted((set(labeled) & raw.images(part).keys()) - known):
             raise UserError(
                 f"{few(moved)}: in images{part} now, not in imagesTr, but still preprocessed with a mask. Plan and "
                 f"preprocess again, with the dataset's folder in nnUNet_preprocessed moved away (it may hold a "

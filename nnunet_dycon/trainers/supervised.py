@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -104,12 +105,32 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         self.network, self.loss = wrap(self.network, self.device), self._build_loss()
 
     def on_train_start(self) -> None:
-        """nnU-Net's; a training with other settings is not overwritten, and the log lists the settings."""
+        """nnU-Net's; a training with other settings is not overwritten, and the log lists settings and new cases."""
         if self.current_epoch == 0:
             resume.check_overwriting(Path(self.output_folder), self.settings, self._resumed, type(self).__name__)
         super().on_train_start()
         lines = [f"  {name}: {value}" for name, value in self.settings.to_dict().items()]
         self.print_to_log_file("Settings:\n" + "\n".join(lines), add_timestamp=False)
+        self._tell_other_cases()
+
+    def _tell_other_cases(self) -> None:
+        """Warn where a continued training no longer has cases that its checkpoint was trained on.
+
+        The checkpoint, which others may get, holds hashes of their names.
+        """
+        cases = {self._hash(case): case for case in self._preprocessed_cases()}
+        now = {self._hash(case) for case in self.do_split()[0]}
+        before = {*self.my_init_kwargs.get("trained_on", ())}
+        if gone := [case for key, case in cases.items() if key in before - now]:
+            self.print_to_log_file(
+                f"WARNING: this training has learned from {few(gone)} before, which are no training cases now "
+                "(splits_final.json has changed): a result on them says nothing of new scans"
+            )
+        self.my_init_kwargs["trained_on"] = sorted(before | now)
+
+    @staticmethod
+    def _hash(case: str) -> str:
+        return hashlib.sha256(case.encode()).hexdigest()[:16]
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Continue from a checkpoint with its settings: only what does not touch the training is free.

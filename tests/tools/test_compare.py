@@ -213,7 +213,7 @@ def test_command_trains_in_processes_and_prints_the_verdict(dataset, tmp_path, c
     """One job fails, as its settings stop it in its process, and the one that needs it is left out."""
     write_image(blob(99)[1], dataset.raw / "labelsTs" / "test_00.nii.gz")
     out = tmp_path / "out"
-    command = ["compare", "-d", "901", "-device", "cpu", "-o", str(out), "--settings", LENGTH, "--seeds", "0",
+    command = ["compare", "-d", "901", "-device", "cpu", "-o", str(out), "--settings", LENGTH, "--seeds", "0", "0",
                "--jobs", "2", "--curve", "1", "--disable_tta", "--runs", "control=nnUNetTrainer",
                "bad=nnUNetTrainerSupervised", "self=nnUNetTrainerSupervised@bad"]  # fmt: skip
     bad = out / "bad" / "seed_0" / "fold_all"
@@ -221,6 +221,7 @@ def test_command_trains_in_processes_and_prints_the_verdict(dataset, tmp_path, c
     (bad / "training.json").write_text("no JSON")
     assert main(command) == 1
     printed = capsys.readouterr()
+    assert "warning: nnUNet_dycon is not read here" in printed.err
     assert "bad:0 failed" in printed.err and "self:0 is left out: it needs bad:0" in printed.err
     assert "| control | 1" in printed.out
     assert "error: " in (bad / "log.txt").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from nnunet_dycon.trainers import (
     nnUNetTrainerDyCONCoTraining,
     nnUNetTrainerSupervised,
 )
+from tests.conftest import LABELED
 from tests.helpers.training import assert_same_log, assert_same_state, logged, make_trainer, state_of, without_plots  # noqa: F401
 
 LENGTH = "num_iterations_per_epoch=2,num_val_iterations_per_epoch=1"
@@ -96,6 +98,23 @@ def test_the_control_continues_with_its_settings_and_is_not_overwritten_by_other
     longer.save_checkpoint(f"{first.output_folder}/checkpoint_latest.pth")
     stored = torch.load(f"{first.output_folder}/checkpoint_latest.pth", weights_only=False)["init_args"]["settings"]
     assert longer.num_epochs == stored["num_epochs"] == 8
+
+
+def test_cases_that_were_trained_on_before_a_change_of_the_split_are_named(dataset, monkeypatch):
+    monkeypatch.setenv("nnUNet_dycon", f"{LENGTH},num_epochs=7")
+    splits = dataset.preprocessed / "splits_final.json"
+    told = []
+    monkeypatch.setattr(nnUNetTrainerSupervised, "print_to_log_file", lambda self, *texts, **_: told.extend(texts))
+    for cases in (LABELED[:4], LABELED[1:5], LABELED[1:4]):  # all are remembered, not the last ones only
+        splits.write_text(json.dumps([{"train": cases, "val": LABELED[:1]}]))
+        trainer = make_trainer(dataset, nnUNetTrainerSupervised)
+        maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+        trainer.on_train_start()
+        trainer.save_checkpoint(f"{trainer.output_folder}/checkpoint_latest.pth")
+    first, second = (text for text in told if "no training cases now" in str(text))
+    assert f"learned from {LABELED[0]} before" in first and f"learned from {LABELED[0]}, {LABELED[4]} before" in second
+    stored = torch.load(f"{trainer.output_folder}/checkpoint_latest.pth", weights_only=False)["init_args"]
+    assert len(stored["trained_on"]) == 5 and LABELED[0] not in str(stored["trained_on"])
 
 
 def test_a_checkpoint_is_whole_whenever_its_writing_stops(dataset, monkeypatch):
