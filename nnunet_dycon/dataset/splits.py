@@ -98,7 +98,7 @@ def unlabeled_in_splits(splits: Sequence[dict] | None, fold: int | str) -> list[
 
 
 def tests_in_place(folder: Path, splits: Sequence[dict] | None, fold: int | str) -> list[str]:
-    """Test cases of a dataset that was split in place, which lie among the labelled ones: not for fold "all".
+    """Test cases of a dataset split in place, which lie among the labelled ones, to be left out of fold "all".
 
     Raises:
         UserError: ``splits_final.json`` has no such fold; nnU-Net would draw a random one, test cases among it.
