@@ -16,8 +16,8 @@ import numpy as np
 import SimpleITK
 
 from nnunet_dycon.dataset.raw_dataset import channel_names
-from nnunet_dycon.dataset.reading import reader_of
-from nnunet_dycon.dataset.scan_files import Volume, likeness_to_mask, read_file
+from nnunet_dycon.dataset.reading import Volume, read_volume, reader_of
+from nnunet_dycon.dataset.scan_files import likeness_to_mask
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.pool import map_cases
 from nnunet_dycon.files.text import text_table
@@ -132,7 +132,7 @@ def _sample(file: Path) -> tuple[int, bytes] | None:
 def _scan_facts(files: Sequence[Path], dataset_json: dict[str, Any]) -> ScanFacts | None:
     """Read a scan; None if that is not possible, which others tell."""
     try:
-        return facts_of([read_file(file, reader_of(file, dataset_json)) for file in files], dataset_json)
+        return facts_of([read_volume(file, reader_of(file, dataset_json)) for file in files], dataset_json)
     except UserError:
         return None
 

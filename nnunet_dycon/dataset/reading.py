@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel
 import numpy as np
@@ -49,10 +49,21 @@ def reader_of(file: Path, dataset_json: dict[str, Any]) -> Any:
     return determine_reader_writer_from_dataset_json(dataset_json, verbose=False)()
 
 
-def read_volume(file: Path, reader: Any, *, is_mask: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
-    """Voxels (channels, X, Y, Z) and properties of a file, by one of nnU-Net's readers.
+class Volume(NamedTuple):
+    """A file as nnU-Net reads it; a sheared affine, which ITK refuses, is the nearest rotation."""
 
-    A sheared affine, which ITK refuses, becomes the nearest rotation; then the properties have ``sheared``: True.
+    file: Path
+    voxels: np.ndarray
+    """(channels, Z, Y, X)"""
+    spacing_mm: tuple[float, ...]
+    """(z, y, x)"""
+    position: dict[str, np.ndarray]
+    """Origin, direction, affine: what the reader knows of them."""
+    is_sheared: bool
+
+
+def read_volume(file: Path, reader: Any, *, is_mask: bool = False) -> Volume:
+    """A file, by one of nnU-Net's readers.
 
     Raises:
         UserError: the file cannot be read, ends too early, or holds colours where its format has one value a voxel.
@@ -62,7 +73,9 @@ def read_volume(file: Path, reader: Any, *, is_mask: bool = False) -> tuple[np.n
         _check_whole(file)
         sheared = isinstance(reader, SimpleITKIO) and is_sheared(read_header(file, fix))
         voxels, properties = reader.read_seg(str(file)) if is_mask else reader.read_images((str(file),))
-    return voxels, properties | ({"sheared": True} if sheared else {})
+        stored = properties.get("sitk_stuff", {}) | properties.get("nibabel_stuff", {})
+        position = {key: np.asarray(stored[key]) for key in ("origin", "direction", "original_affine") if key in stored}
+        return Volume(file, voxels, tuple(map(float, properties["spacing"])), position, sheared)
 
 
 def read_image(file: Path, fix: str = "write it again or remove it") -> SimpleITK.Image:

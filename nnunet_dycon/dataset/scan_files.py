@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_dycon.dataset.raw_dataset import channel_names, label_values
-from nnunet_dycon.dataset.reading import ITK_REPAIR, read_volume, reader_of
+from nnunet_dycon.dataset.reading import ITK_REPAIR, Volume, read_volume, reader_of
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.text import few
 
@@ -56,31 +56,10 @@ class Scan:
     mask: Path | None
 
 
-class Volume(NamedTuple):
-    """A file as nnU-Net reads it."""
-
-    file: Path
-    voxels: np.ndarray
-    """(channels, Z, Y, X)"""
-    spacing_mm: tuple[float, ...]
-    """(z, y, x)"""
-    position: dict[str, np.ndarray]
-    """Origin, direction, affine: what the reader knows of them."""
-    is_sheared: bool
-
-
-def read_file(file: Path, reader: Any, *, is_mask: bool = False) -> Volume:
-    """One file, by one of nnU-Net's readers; a UserError where it cannot be read."""
-    voxels, properties = read_volume(file, reader, is_mask=is_mask)
-    stored = properties.get("sitk_stuff", {}) | properties.get("nibabel_stuff", {})
-    position = {key: np.asarray(stored[key]) for key in ("origin", "direction", "original_affine") if key in stored}
-    return Volume(file, voxels, tuple(map(float, properties["spacing"])), position, "sheared" in properties)
-
-
 def read_files(scan: Scan, dataset_json: dict[str, Any]) -> list[Volume]:
     """All files of a scan, its mask last; a UserError where one cannot be read."""
     files = [*scan.images, *([scan.mask] if scan.mask else [])]
-    return [read_file(file, reader_of(file, dataset_json), is_mask=file == scan.mask) for file in files]
+    return [read_volume(file, reader_of(file, dataset_json), is_mask=file == scan.mask) for file in files]
 
 
 def file_findings(scan: Scan, volumes: Sequence[Volume], n_channels: int) -> Iterator[Finding]:
@@ -154,7 +133,7 @@ def read_scan(
 ) -> list[Volume]:
     """Read a scan and check that nnU-Net can preprocess it; a UserError where it cannot."""
     reader, scan = plans.image_reader_writer_class(), Scan("Un", "", [Path(file) for file in files], None)
-    volumes = [read_file(file, reader) for file in scan.images]
+    volumes = [read_volume(file, reader) for file in scan.images]
     for finding in file_findings(scan, volumes, len(channel_names(dataset_json))):
         if finding.severity == "error":
             raise UserError(f"{finding.message}; {finding.fix}")

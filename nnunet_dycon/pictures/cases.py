@@ -229,10 +229,9 @@ def _read(path: Path) -> tuple[np.ndarray, tuple[float, ...], bool]:
     ending = _ending(path)
     if ending in _WITHOUT_HEADER:
         with redirect_stdout(StringIO()):  # nnU-Net misses the spacing of an entropy map in .tif
-            voxels, properties = read_volume(path, reader_of(path, {"file_ending": ending, "channel_names": {"0": ""}}))
-        spacing = [float(i) for i in properties["spacing"]]
-        flat = voxels.shape[1] == 1  # nnU-Net makes such a slice 999 times as thick as a pixel is wide
-        return voxels.mean(axis=0), (1.0 if flat else spacing[0], *spacing[1:]), False
+            volume = read_volume(path, reader_of(path, {"file_ending": ending, "channel_names": {"0": ""}}))
+        flat = volume.voxels.shape[1] == 1  # nnU-Net makes such a slice 999 times as thick as a pixel is wide
+        return volume.voxels.mean(axis=0), (1.0 if flat else volume.spacing_mm[0], *volume.spacing_mm[1:]), False
     image = read_image(path)
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)

@@ -27,7 +27,7 @@ def test_tiff_files_are_read_as_planning_reads_them(tmp_path, shape, reader, exp
     tifffile.imwrite(file, np.ones(shape, np.uint8))
     chosen = reader_of(file, {"file_ending": ".tif"})
     assert type(chosen).__name__ == reader
-    assert read_volume(file, chosen)[0].shape == expected
+    assert read_volume(file, chosen).voxels.shape == expected
 
 
 def test_the_reader_that_dataset_json_names_is_taken(tmp_path):
@@ -153,7 +153,7 @@ def test_a_tiff_that_planning_could_not_look_into_goes_to_the_reader(tmp_path):
     refused(lambda file: read_volume(file, reader_of(file, {"file_ending": ".tif"})), file, "copy or write it again")
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"spacing": null}'])
+@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"spacing": null}', '{"spacing": ["x", 1, 1]}'])
 def test_a_damaged_spacing_beside_a_tiff_is_said(tmp_path, text):
     whole(file := tmp_path / "a_0000.tif")
     (tmp_path / "a.json").write_text(text)

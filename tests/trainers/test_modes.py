@@ -54,7 +54,7 @@ def checked_log(commands, configuration, fold=0, plans="nnUNetPlans"):
 def predicted_labels(commands, folder, spec):
     """Label values of the one prediction, which has the test image's size."""
     file = folder / f"test_0{spec.ending}"
-    labels, _ = read_volume(file, reader_of(file, {"file_ending": spec.ending}), is_mask=True)
+    labels = read_volume(file, reader_of(file, {"file_ending": spec.ending}), is_mask=True).voxels
     assert labels.shape == (1, *spec.shape)
     return set(np.unique(labels).tolist())
 

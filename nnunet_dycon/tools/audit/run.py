@@ -119,13 +119,8 @@ def audit_dataset(
 
 def _contents(raw: RawDataset, scans: list[Scan], num_processes: int, progress: bool) -> list[ScanContent]:
     sample = scans[:: max(1, len(scans) // _SCANS_SAMPLED)][:_SCANS_SAMPLED]
-    read = partial(
-        read_scan,
-        dataset_json=raw.dataset_json,
-        n_channels=raw.n_channels,
-        foreground_values=raw.foreground_values(),
-        target_mm=max(comparison_voxel_mm(scan, raw.dataset_json) for scan in sample) or 1.0,
-    )
+    target_mm = max(comparison_voxel_mm(scan, raw.dataset_json) for scan in sample) or 1.0
+    read = partial(read_scan, raw=raw, target_mm=target_mm)
     return map_cases(read, scans, num_processes=num_processes, description="reading scans", progress=progress)
 
 

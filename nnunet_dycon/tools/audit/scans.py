@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from nnunet_dycon.dataset.comparison import ScanFacts, facts_of
-from nnunet_dycon.dataset.reading import reader_of
-from nnunet_dycon.dataset.scan_files import Finding, Scan, channels_of, file_findings, read_file, read_files
+from nnunet_dycon.dataset.raw_dataset import RawDataset
+from nnunet_dycon.dataset.reading import read_volume, reader_of
+from nnunet_dycon.dataset.scan_files import Finding, Scan, channels_of, file_findings, read_files
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.audit.similarity import FINE_VOXELS, Signature, signature_of
 
@@ -40,19 +40,17 @@ class ScanContent:
 def comparison_voxel_mm(scan: Scan, dataset_json: dict[str, Any]) -> float:
     """Voxel size at which a scan's longest axis has ``FINE_VOXELS``, at least its own; 0 if it is unreadable."""
     try:
-        first = read_file(scan.images[0], reader_of(scan.images[0], dataset_json))
+        first = read_volume(scan.images[0], reader_of(scan.images[0], dataset_json))
     except UserError:
         return 0.0
     axes = [(n, s) for n, s in zip(first.voxels.shape[1:], first.spacing_mm, strict=True) if n > 1]
     return max([n * s / FINE_VOXELS for n, s in axes] + [min((s for _, s in axes), default=0.0)])
 
 
-def read_scan(
-    scan: Scan, dataset_json: dict[str, Any], n_channels: int, foreground_values: Sequence[int], target_mm: float
-) -> ScanContent:
-    """Read all files of a scan; ``target_mm`` is the voxel size of its signature."""
+def read_scan(scan: Scan, raw: RawDataset, target_mm: float) -> ScanContent:
+    """Read all files of a scan of a dataset; ``target_mm`` is the voxel size of its signature."""
     try:
-        volumes = read_files(scan, dataset_json)
+        volumes = read_files(scan, raw.dataset_json)
     except UserError as error:
         unreadable = Finding("error", "unreadable", str(error), [scan.case], "write the file again")
         return ScanContent(scan, findings=[unreadable])
@@ -60,10 +58,10 @@ def read_scan(
     return ScanContent(
         scan=scan,
         image_hashes=frozenset((i, _hash(channel)) for i, channel in enumerate(channels) if np.ptp(channel) != 0),
-        mask_hash=_hash(mask) if scan.mask and np.isin(mask, foreground_values).any() else None,
+        mask_hash=_hash(mask) if scan.mask and np.isin(mask, raw.foreground_values()).any() else None,
         signature=signature_of(np.nan_to_num(channels[0]), spacing_mm, target_mm),
-        facts=facts_of(volumes[: len(scan.images)], dataset_json),
-        findings=list(file_findings(scan, volumes, n_channels)),
+        facts=facts_of(volumes[: len(scan.images)], raw.dataset_json),
+        findings=list(file_findings(scan, volumes, raw.n_channels)),
     )
 
 

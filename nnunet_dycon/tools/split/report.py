@@ -163,5 +163,5 @@ def _missing_values(
 
 def mask_content(mask: Path, dataset_json: dict[str, Any]) -> tuple[frozenset[int], bool]:
     """Values of a mask, and whether it is a single slice; a UserError where it cannot be read."""
-    voxels, _ = read_volume(mask, reader_of(mask, dataset_json), is_mask=True)
+    voxels = read_volume(mask, reader_of(mask, dataset_json), is_mask=True).voxels
     return frozenset(int(value) for value in np.unique(voxels)), voxels.shape[1] == 1
