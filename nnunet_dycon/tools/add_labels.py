@@ -58,7 +58,7 @@ def add_labels(dataset: int | str, masks: Path, *, num_processes: int = 1, progr
     scans = sorted([*new, *(scan for scan in begun if scan.images)], key=lambda scan: scan.case)
     splits = splits_with(splits, [scan.case for scan in scans])
     try:
-        _add(raw, folder, scans, record, splits)
+        _add(raw, scans, record, splits)
     except OSError as error:
         raise UserError(
             f"interrupted: {error}. Nothing is lost; remove the cause and repeat the same command to finish"
@@ -144,15 +144,9 @@ def _refuse(faults: Sequence[str]) -> None:
         raise UserError("nothing was moved:\n" + "\n".join(f"  {fault}" for fault in faults))
 
 
-def _add(
-    raw: RawDataset,
-    folder: Path | None,
-    scans: Sequence[Scan],
-    record: dict[str, Any] | None,
-    splits: Sequence[dict[str, Any]],
-) -> None:
+def _add(raw: RawDataset, scans: Sequence[Scan], record: dict[str, Any] | None, splits: Sequence[dict]) -> None:
     """The steps, each of which an interrupted run may have done before."""
-    cases = [scan.case for scan in scans]
+    cases, folder = [scan.case for scan in scans], raw.preprocessed_folder()
     for scan in scans:
         _copy_mask(scan, raw.folder / "labelsTr")
     if record is not None:
