@@ -98,19 +98,21 @@ def unlabeled_in_splits(splits: Sequence[dict] | None, fold: int | str) -> list[
 
 
 def tests_in_place(folder: Path, splits: Sequence[dict] | None, fold: int | str) -> list[str]:
-    """Test cases of a dataset split in place, which lie among the labelled ones, to be left out of fold "all".
+    """Cases to be left out of fold "all": test cases, and those without a role, of a dataset that was split in place.
+
+    They lie among the labelled ones.
 
     Raises:
-        UserError: ``splits_final.json`` has no such fold; nnU-Net would draw a random one, test cases among it.
+        UserError: ``splits_final.json`` has no such fold; nnU-Net would draw a random one, these cases among it.
     """
-    record = read_split_record(folder)
-    tests: list[str] = record["cases"]["test"] if record else []
-    if tests and fold != "all" and int(fold) >= len(splits or []):
+    roles = record["cases"] if (record := read_split_record(folder)) else {}
+    held_out: list[str] = [*roles.get("test", ()), *roles.get("left_out", ())]
+    if held_out and fold != "all" and int(fold) >= len(splits or []):
         raise UserError(
-            f"{folder / 'splits_final.json'} has no fold {fold}, and split.json names {len(tests)} test cases that a "
+            f"{folder / 'splits_final.json'} has no fold {fold}, and split.json holds out {len(held_out)} cases that a "
             "random fold would train on. Choose a fold that is there, or run nnunet-dycon split again with --in-place"
         )
-    return tests if fold == "all" else []
+    return held_out if fold == "all" else []
 
 
 def check_not_moved(raw: RawDataset, labeled: Iterable[str], parts: Sequence[str] = ("Un", "Ts")) -> None:

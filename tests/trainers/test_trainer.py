@@ -433,15 +433,16 @@ def test_fold_all_leaves_out_what_any_fold_calls_unlabelled(in_place):
 @pytest.mark.parametrize("trainer", [trainers.nnUNetTrainerDyCON, nnUNetTrainerSupervised])
 def test_test_cases_of_a_split_in_place_are_in_no_training(in_place, trainer):
     """They lie among the labelled ones, with masks; fold "all" and a random fold would take them."""
-    roles = {"labeled": LABELED[:3], "unlabeled": LABELED[4:], "validation": [], "test": LABELED[3:4]}
+    roles = {"labeled": LABELED[:2], "unlabeled": LABELED[4:], "validation": [], "test": LABELED[3:4]}
+    roles["left_out"] = LABELED[2:3]
     (in_place.preprocessed / "split.json").write_text(json.dumps({"cases": roles, "fold": 0}))
-    write_splits(in_place, LABELED[:3], LABELED[:3], LABELED[4:])
-    assert [sorted(i) for i in make_trainer(in_place, trainer, fold="all").do_split()] == [LABELED[:3]] * 2
-    write_splits(in_place, LABELED[:3], LABELED[:3])
-    with pytest.raises(UserError, match=r"has no fold 1, and split.json names 1 test cases"):
+    write_splits(in_place, LABELED[:2], LABELED[:2], LABELED[4:])
+    assert [sorted(i) for i in make_trainer(in_place, trainer, fold="all").do_split()] == [LABELED[:2]] * 2
+    write_splits(in_place, LABELED[:2], LABELED[:2])
+    with pytest.raises(UserError, match=r"has no fold 1, and split.json holds out 2 cases"):
         make_trainer(in_place, trainer, fold=1).do_split()
     (in_place.preprocessed / "splits_final.json").unlink()
-    with pytest.raises(UserError, match=r"has no fold 0, and split.json names 1 test cases"):
+    with pytest.raises(UserError, match=r"has no fold 0, and split.json holds out 2 cases"):
         make_trainer(in_place, trainer).do_split()
     assert not (in_place.preprocessed / "splits_final.json").exists()
 
