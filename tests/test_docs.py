@@ -53,6 +53,7 @@ def test_the_example_of_a_new_method_trains_and_continues(example, dataset, monk
 
 def test_the_example_of_a_new_method_handles_regions(example):
     trainer = example()
+    trainer.initialize()
     trainer.nonlinearity = "sigmoid"
     logits = torch.randn(2, 3, 4, 4, 4, requires_grad=True)
     step = Step(0.5, torch.zeros(1, 1, 4, 4, 4), logits, Taught(torch.randn(1, 3, 4, 4, 4)))
