@@ -42,9 +42,12 @@ class RampDelay:
         missing = [name for name, value in dice.items() if value < smallest]
         if not missing:
             return "Each class is learned; the unlabelled scans begin to count" if has_waited else ""
-        what = f"{few(missing)} is not learned yet (pseudo Dice below {smallest:g}), which consistency may confirm"
+        what = f"(pseudo Dice below {smallest:g}): {few(missing)}"
         later = min(end, LATEST_START, 1 - schedule.ramp_length)
-        if later <= schedule.ramp_start:
-            return f"WARNING: the unlabelled scans begin to count, and {what}: train longer (num_epochs)"
-        self.ramp_start = later
-        return "" if has_waited else f"The unlabelled scans wait (ramp_min_dice): {what}"
+        self.ramp_start = later if later > schedule.ramp_start else self.ramp_start
+        if later < end:
+            return (
+                "WARNING: the unlabelled scans begin to count, and may confirm as absent what is not learned yet "
+                f"{what}; train longer (num_epochs)"
+            )
+        return "" if has_waited else f"The unlabelled scans wait (ramp_min_dice) for what is not learned yet {what}"

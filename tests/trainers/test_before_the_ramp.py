@@ -68,4 +68,4 @@ def test_a_ramp_that_waits_uses_fewer_crops_than_are_made(dataset, monkeypatch, 
     assert made | more[0] == {0, 2, 4, 5, 6, 7, 8, 9}
     assert moved | more[1] == used
     log = "".join(file.read_text() for file in Path(trainer.output_folder).glob("training_log*"))
-    assert ("ball is not learned yet" in log) == bool(smallest)
+    assert ("wait (ramp_min_dice) for what is not learned yet (pseudo Dice below 1): ball" in log) == bool(smallest)

@@ -20,6 +20,7 @@ def begun(delay, planned, epochs):
         ([0.0, 0.0, 0.0, 0.0, 0.5], ["wait", "learned"], 0.5),
         ([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5], ["wait", "learned"], 0.7),
         ([0.0] * 10, ["wait", "WARNING"], 0.7),
+        ([0.0, 0.0, 0.0, 0.0, 0.0, 0.5], ["wait", "learned"], 0.6),
         ([0.0, 0.0, 0.0, 0.5, 0.0], [], 0.4),
         ([0.0, 0.0, 0.0, math.nan], [], 0.4),  # in no crop of this epoch
     ],
@@ -44,6 +45,13 @@ def test_the_ramp_begins_later_while_it_can_end_in_time(start, length, later):
     assert begun(delay, planned, [(epoch, {"ball": 0.0})])[0] == pytest.approx(later)
     assert delay.applied_to(planned).ramp_length == length
     assert (delay.ramp_start > 0) == (later > start)
+
+
+def test_a_start_in_the_middle_of_an_epoch_is_warned_of_before_it():
+    delay, planned = RampDelay(), Schedule(6, 1, 0.4, 0.3)  # as a training of six epochs: 0.7 lies in the fifth
+    start, (first, last) = begun(delay, planned, [(step, {"ball": 0.0}) for step in range(1, 6)])
+    assert start == 0.7
+    assert "wait" in first and last.startswith("WARNING: the unlabelled scans begin to count")
 
 
 def test_a_ramp_that_need_not_wait_begins_as_planned():
