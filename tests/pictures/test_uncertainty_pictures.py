@@ -124,7 +124,9 @@ def test_damaged_pictures_are_a_warning_at_the_end_of_the_training(tmp_path):
 
 def test_only_the_first_process_draws(dataset, monkeypatch):
     trainer = make_trainer(dataset)
-    trainer.steps_done, drawn = trainer.num_iterations_per_epoch, []
+    trainer.initialize()
+    trainer.logger.log("dice_per_class_or_region", [0.9], 0)
+    drawn = []
     monkeypatch.setattr(nnUNetTrainer, "on_epoch_end", lambda self: None)
     trainer.pictures = SimpleNamespace(after_epoch=lambda epoch, is_last: drawn.append(epoch))
     for rank in (1, 0):
