@@ -14,7 +14,7 @@ class UserError(ValueError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` (did you mean X?)`` for a message, with the known name most like a wrong one; empty where none is."""
-    from difflib import get_close_matches  # takes a tenth of --help's time
+    from difflib import get_close_matches  # only where a name is wrong, not for each --help
 
     names = {i.lower(): i for i in known}
     near = get_close_matches(name.lower(), names, n=1)

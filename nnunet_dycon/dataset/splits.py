@@ -97,7 +97,7 @@ def unlabeled_in_splits(splits: Sequence[dict] | None, fold: int | str) -> list[
     return []
 
 
-def tests_in_place(folder: Path, splits: Sequence[dict] | None, fold: int | str) -> list[str]:
+def held_out_in_place(folder: Path, splits: Sequence[dict] | None, fold: int | str) -> list[str]:
     """Cases to be left out of fold "all": test cases, and those without a role, of a dataset that was split in place.
 
     They lie among the labelled ones.

@@ -22,9 +22,9 @@ from nnunet_dycon.dataset.preprocessed_files import check_labeled_cases, labeled
 from nnunet_dycon.dataset.splits import (
     check_fold,
     check_not_moved,
+    held_out_in_place,
     raw_or_empty,
     read_splits,
-    tests_in_place,
     unlabeled_in_splits,
 )
 from nnunet_dycon.errors import UserError
@@ -193,7 +193,7 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
     def _new_split(self) -> tuple[list[str], list[str]]:
         splits = read_splits(self.preprocessed_dataset_folder_base)
         unlabeled = unlabeled_in_splits(splits, self.fold)
-        tests = tests_in_place(Path(self.preprocessed_dataset_folder_base), splits, self.fold)
+        tests = held_out_in_place(Path(self.preprocessed_dataset_folder_base), splits, self.fold)
         if splits is None and self.fold != "all" and len(cases := self._preprocessed_cases()) < 5:
             if int(self.fold) > 0:
                 raise UserError(

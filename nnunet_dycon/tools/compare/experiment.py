@@ -19,7 +19,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks
 from nnunet_dycon.dataset.raw_dataset import RawDataset, environment_folder, open_raw_dataset
-from nnunet_dycon.dataset.splits import read_splits, tests_in_place, unlabeled_in_splits
+from nnunet_dycon.dataset.splits import held_out_in_place, read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import read_json
 from nnunet_dycon.models.trained_model import CHECKPOINT, TrainedModel, open_model
@@ -238,7 +238,7 @@ def _folds_that_hold_out(raw: RawDataset) -> dict[int | str, tuple[list[str], li
     seen = [{*i["train"], *predicted} for i in splits]
     folds = {number: i for number, i in enumerate(splits) if i["val"] and not seen[number].intersection(i["val"])}
     if not folds:
-        closed = {*unlabeled_in_splits(splits, "all"), *tests_in_place(folder, splits, "all")}
+        closed = {*unlabeled_in_splits(splits, "all"), *held_out_in_place(folder, splits, "all")}
         cases = sorted(raw.labels("Tr").keys() - {*closed, *predicted})
         if len(cases) < 2:
             raise UserError(f"{raw.name} has {len(cases)} labelled case(s), so none can be held out; {_TEST}")

@@ -23,7 +23,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks
 from nnunet_dycon.dataset.raw_dataset import environment_folder, open_raw_dataset
-from nnunet_dycon.dataset.splits import read_splits, tests_in_place, unlabeled_in_splits
+from nnunet_dycon.dataset.splits import held_out_in_place, read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.text import few
@@ -129,7 +129,7 @@ def _teach_stock_trainer(trainer: nnUNetTrainer, fold: int | str) -> list[str]:
         setattr(trainer, name, getattr(settings, name) or getattr(trainer, name))
     folder = Path(trainer.preprocessed_dataset_folder_base)
     splits = read_splits(folder)
-    return [*unlabeled_in_splits(splits, fold), *tests_in_place(folder, splits, fold)]
+    return [*unlabeled_in_splits(splits, fold), *held_out_in_place(folder, splits, fold)]
 
 
 def _check_unseen(trainer: nnUNetTrainer, job: Job, scans: Mapping[str, object]) -> None:
