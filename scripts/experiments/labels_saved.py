@@ -4,8 +4,8 @@
 
 Each set is a title and LABELS=FOLDER pairs: FOLDER is what compare's -o was, with the runs control, dycon and da5 where
 it was made, or one run's folder alone (of nnU-Net with all labels). Dots are seeds, lines their means. An arrow goes
-from DyCON's mean to the number of labels at which nnU-Net's line, drawn straight between its points, has as much; it is
-left out where that is less than half as many again.
+from DyCON's mean of most seeds to the number of labels at which nnU-Net's line, drawn straight between its points, has
+as much.
 """
 
 from __future__ import annotations
@@ -57,14 +57,15 @@ def draw(axes: Axes, title: str, table: pd.DataFrame) -> None:
         part = table[table["run"] == run]
         axes.plot(part["labels"], part["Dice"], ".", color=colour, alpha=0.5)
         axes.plot(means[run].index, means[run], color=colour, label=name)
-    for labels, dice in means["dycon"].items():
-        if (other := labels_with(means["control"], dice)) is None:
-            continue
-        print(f"{title}: DyCON with {labels} labels has {dice:.1f}, nnU-Net with {other:.1f}")
-        if other > labels * 1.5:
-            arrow = {"arrowstyle": "<-", "color": "0.45", "shrinkA": 0, "shrinkB": 4}
-            axes.annotate("", (labels, dice), (other, dice), arrowprops=arrow)
-            axes.text(np.sqrt(labels * other), dice + 0.2, f"{other / labels:.1f} x", ha="center", color="0.3")
+    numbers = {labels: labels_with(means["control"], dice) for labels, dice in means["dycon"].items()}
+    print(f"{title}: nnU-Net needs for DyCON's Dice {numbers}")
+    surest = table.loc[table["run"] == "dycon", "labels"].mode()[0]
+    if (number := numbers[surest]) is not None:
+        dice = means["dycon"][surest]
+        arrow = {"arrowstyle": "<-", "color": "0.45", "shrinkA": 0, "shrinkB": 4}
+        axes.annotate("", (surest, dice), (number, dice), arrowprops=arrow)
+        place = np.sqrt(surest * number), dice
+        axes.text(*place, f"{number / surest:.1f} x", ha="center", va="top", color="0.3")
     axes.set_xscale("log")
     axes.set_xticks(sorted(table["labels"].unique()), [str(i) for i in sorted(table["labels"].unique())], minor=False)
     axes.minorticks_off()
