@@ -111,12 +111,14 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
         super().on_train_start()
         lines = [f"  {name}: {value}" for name, value in self.settings.to_dict().items()]
         self.print_to_log_file("Settings:\n" + "\n".join(lines), add_timestamp=False)
-        self._tell_other_cases()
+        self.my_init_kwargs["trained_on"] = sorted(self._tell_other_cases())
 
-    def _tell_other_cases(self) -> None:
-        """Warn where a continued training no longer has cases that its checkpoint was trained on.
+    def _tell_other_cases(self) -> set[str]:
+        """Warn where cases that the checkpoint was trained on are none of this split's training cases.
 
-        The checkpoint, which others may get, holds hashes of their names.
+        Returns:
+            Hashes of the names of all cases that were or are trained on; the checkpoint, which others may get, holds
+            no names.
         """
         cases = {self._hash(case): case for case in self._preprocessed_cases()}
         now = {self._hash(case) for case in self.do_split()[0]}
@@ -126,7 +128,31 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
                 f"WARNING: this training has learned from {few(gone)} before, which are no training cases now "
                 "(splits_final.json has changed): a result on them says nothing of new scans"
             )
-        self.my_init_kwargs["trained_on"] = sorted(before | now)
+        return before | now
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """nnU-Net's, which scores all predictions in the folder ``validation``; those of other cases leave it before.
+
+        They are of an earlier validation with another split, by which such a case may be unlabelled now.
+        """
+        self._tell_other_cases()
+        if self.local_rank == 0:
+            self._move_other_predictions()
+        super().perform_actual_validation(save_probabilities)
+
+    def _move_other_predictions(self) -> None:
+        folder = Path(self.output_folder, "validation")
+        endings = self.dataset_json["file_ending"], ".npz", ".pkl"
+        wanted = {f"{case}{ending}" for case in self.do_split()[1] for ending in endings}
+        if others := sorted(i for i in folder.glob("*") if i.name.endswith(endings) and i.name not in wanted):
+            target = folder.with_name("validation_other_cases")
+            target.mkdir(exist_ok=True)
+            for file in others:
+                file.replace(target / file.name)
+            self.print_to_log_file(
+                f"moved {few([i.name for i in others])} from {folder} to {target}: this split does not validate on "
+                "these cases, and nnU-Net scores all predictions that lie there"
+            )
 
     @staticmethod
     def _hash(case: str) -> str:

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.trainers import (
@@ -115,6 +117,35 @@ def test_cases_that_were_trained_on_before_a_change_of_the_split_are_named(datas
     assert f"learned from {LABELED[0]} before" in first and f"learned from {LABELED[0]}, {LABELED[4]} before" in second
     stored = torch.load(f"{trainer.output_folder}/checkpoint_latest.pth", weights_only=False)["init_args"]
     assert len(stored["trained_on"]) == 5 and LABELED[0] not in str(stored["trained_on"])
+    monkeypatch.setattr(nnUNetTrainer, "perform_actual_validation", lambda self, save_probabilities: None)
+    told.clear()
+    trainer.perform_actual_validation()
+    assert f"learned from {LABELED[0]}, {LABELED[4]} before" in "".join(told)
+
+
+@pytest.mark.parametrize("trainer", [nnUNetTrainerSupervised, nnUNetTrainerDyCON])
+def test_a_validation_scores_no_predictions_of_another_split(dataset, monkeypatch, trainer):
+    """nnU-Net opens the mask of each prediction that lies there; cases of the split that was are unlabelled now."""
+    monkeypatch.setattr(nnUNetTrainer, "perform_actual_validation", lambda self, save_probabilities: None)
+    splits = dataset.preprocessed / "splits_final.json"
+    splits.write_text(json.dumps([{"train": LABELED[:2], "val": LABELED[2:3], "unlabeled": LABELED[3:]}]))
+    trainer = make_trainer(dataset, trainer)
+    trainer.initialize()
+    folder, other = (Path(trainer.output_folder, i) for i in ("validation", "validation_other_cases"))
+    trainer.perform_actual_validation()
+    assert not other.exists()  # nothing has been there
+    folder.mkdir()
+    kept = {f"{LABELED[2]}{i}" for i in (".nii.gz", ".npz", ".pkl")} | {"summary.json"}
+    moved = {f"{LABELED[4]}{i}" for i in (".nii.gz", ".npz", ".pkl")} | {f"{LABELED[0]}.nii.gz"}
+    for _ in range(2):
+        for name in kept | moved:
+            (folder / name).touch()
+        trainer.local_rank = 1
+        trainer.perform_actual_validation()
+        assert {i.name for i in folder.iterdir()} == kept | moved  # the first process does it
+        trainer.local_rank = 0
+        trainer.perform_actual_validation()
+        assert ({i.name for i in folder.iterdir()}, {i.name for i in other.iterdir()}) == (kept, moved)
 
 
 def test_a_checkpoint_is_whole_whenever_its_writing_stops(dataset, monkeypatch):
@@ -168,6 +199,7 @@ import json, random, sys
 from pathlib import Path
 import numpy as np, torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_dycon.training.curves import SemiSupervisedLogger
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
 SemiSupervisedLogger.plot_progress_png = lambda self, folder: None
