@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from nnunet_dycon.cli import split as split_cli
 from nnunet_dycon.dataset.raw_dataset import open_raw_dataset
-from nnunet_dycon.dataset.splits import check_disjoint, read_splits, unlabeled_in_splits
+from nnunet_dycon.dataset.splits import check_disjoint, held_out_in_place, read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.audit.roles import uses_of
 from nnunet_dycon.tools.convert.datasets import get_protocol
@@ -562,6 +562,38 @@ def test_in_place_again_gives_the_same_and_needs_no_overwrite(roots):
     # without --test the former test cases do not become training cases
     split_in_place(500, SplitOptions(labeled="1"), overwrite=True)
     assert read_splits(folder) == [{"train": CASES[:1], "val": CASES[:1], "unlabeled": CASES[1:8]}]
+
+
+@pytest.mark.parametrize(
+    ("options", "fold", "test", "left_out"),
+    [
+        ({"labeled": "3"}, 0, CASES[8:], []),
+        ({"labeled": "6", "folds": 2}, 0, CASES[8:], []),
+        ({"labeled": "1"}, 1, CASES[8:], ["case_06", "case_07"]),  # the other fold, to which two cases were unknown
+        ({"labeled": "2", "test": "3"}, 0, CASES[7:], []),
+        ({"labeled": "2", "test": "1"}, 0, CASES[9:], []),
+    ],
+    ids=["again", "folds", "other fold", "more tests", "fewer tests"],
+)
+def test_a_second_split_in_place_forgets_no_case(roots, options, fold, test, left_out):
+    """Fold "all" leaves out what split.json calls test or left_out, whatever the split was before."""
+    folder = make_preprocessed(roots)
+    split_in_place(500, SplitOptions(labeled="4", test="2"))
+    splits = [*(read_splits(folder) or []), {"train": [*CASES[:5], CASES[9]], "val": [CASES[5], CASES[8]]}]
+    (folder / "splits_final.json").write_text(json.dumps(splits))
+    report = split_in_place(500, SplitOptions(**options), fold=fold, overwrite=True)
+    cases = json.loads((folder / "split.json").read_text())["cases"]
+    assert (cases["test"], cases["left_out"]) == (test, left_out)
+    assert sorted(case for of_role in cases.values() for case in of_role) == CASES
+    held_out = {*held_out_in_place(folder, read_splits(folder), "all")}
+    assert held_out == {*test, *left_out} and not held_out & {j for i in report.folds for k in i.values() for j in k}
+    assert any("2 test cases of the split before" in i for i in report.notes) == ("test" not in options)
+
+
+def test_cases_that_an_own_fold_does_not_name_are_left_out(roots):
+    folder = make_preprocessed(roots, splits=[{"train": CASES[:4], "val": CASES[4:6]}])
+    split_in_place(500, SplitOptions(labeled="2"), overwrite=True)
+    assert json.loads((folder / "split.json").read_text())["cases"]["left_out"] == CASES[6:]
 
 
 @pytest.mark.parametrize("options", [{"labeled": "2"}, {"labeled": "2", "test": "3"}, {"labeled": "5", "folds": 5}])

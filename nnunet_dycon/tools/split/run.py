@@ -24,7 +24,7 @@ from nnunet_dycon.dataset.raw_dataset import (
     open_raw_dataset,
     read_dataset_json,
 )
-from nnunet_dycon.dataset.splits import read_splits
+from nnunet_dycon.dataset.splits import read_split_record, read_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.text import few
@@ -135,7 +135,8 @@ def split_in_place(dataset: int | str, options: SplitOptions, *, fold: int = 0, 
 
     With a protocol the fold consists of the protocol's cases. Else the training cases of the fold are divided and its
     validation cases stay; without a ``splits_final.json`` all cases are divided and the labelled ones validate. With
-    ``options.folds`` all cases are divided, and all folds are written. ``overwrite`` allows to change what is there.
+    ``options.folds`` all cases are divided, and all folds are written. Test cases of a split before stay such unless
+    the options name others; cases without a role are ``left_out``. ``overwrite`` allows to change what is there.
 
     Raises:
         UserError: The dataset is not preprocessed or has imagesUn, or ``splits_final.json`` would change.
@@ -146,10 +147,8 @@ def split_in_place(dataset: int | str, options: SplitOptions, *, fold: int = 0, 
     if not 0 <= fold <= len(splits):
         raise UserError(f"-f {fold}: {splits_file} has {len(splits)} folds; give one from 0 to {len(splits)}")
     masks = masks_in(preprocessed.folder / "gt_segmentations", preprocessed.file_ending)
-    division = divide(_pool(preprocessed.name, {*masks}, splits[fold : fold + 1], options), options)
-    raw = nnUNet_raw.get()  # its imagesTs was not preprocessed
-    in_raw = RawDataset(Path(raw, preprocessed.name), preprocessed.dataset_json).images("Ts") if raw else {}
-    division = replace(division, test=[*dict.fromkeys([*division.test, *in_raw])])
+    pool = _pool(preprocessed, {*masks}, splits[fold : fold + 1], options)
+    division = _with_all_cases(divide(pool, options), preprocessed, masks)
     new_splits = [i | {"unlabeled": division.unlabeled} for i in division.folds(options.folds)]
     if not options.folds:
         new_splits = [*splits[:fold], *new_splits, *splits[fold + 1 :]]
@@ -160,7 +159,10 @@ def split_in_place(dataset: int | str, options: SplitOptions, *, fold: int = 0, 
     split = checked_split(
         preprocessed, masks, options, division, first_fold=fold, warnings=[_WARNING], dataset_name=preprocessed.name,
         split_file=preprocessed.folder / "split.json", splits_final_file=splits_file,
-        notes=[f"there is no validation set: fold {fold} validates on its labelled cases"] * on_training,
+        notes=[
+            *[f"there is no validation set: fold {fold} validates on its labelled cases"] * on_training,
+            *[f"the {len(pool.test)} test cases of the split before stay such; --test takes others"] * bool(pool.test),
+        ],
     )  # fmt: skip
     split = replace(split, configuration=_preprocessed_for(preprocessed.folder, split.configuration))
     write_json(split.record(), split.split_file)
@@ -168,14 +170,25 @@ def split_in_place(dataset: int | str, options: SplitOptions, *, fold: int = 0, 
     return split
 
 
-def _pool(name: str, cases: set[str], old: list[dict[str, Any]], options: SplitOptions) -> CasePool:
-    """All cases, or those of the fold that is replaced, which keeps its validation cases."""
+def _pool(preprocessed: RawDataset, cases: set[str], old: list[dict[str, Any]], options: SplitOptions) -> CasePool:
+    """All cases, or those of the fold that is replaced, which keeps its validation cases; test cases stay such."""
+    record = None if options.protocol or options.test else read_split_record(preprocessed.folder)
+    test = [case for case in record["cases"]["test"] if case in cases] if record else []
     if options.protocol or options.folds or not old:
-        return CasePool(name, sorted(cases))
+        return CasePool(preprocessed.name, sorted(cases - {*test}), test=test)
     (old_fold,) = old
-    validation = [case for case in old_fold["val"] if case not in old_fold["train"]]
+    validation = [case for case in old_fold["val"] if case not in {*old_fold["train"], *test}]
     divided = cases if options.test else {*old_fold["train"], *old_fold.get("unlabeled", [])}
-    return CasePool(name, sorted(divided - set(validation)), validation)
+    return CasePool(preprocessed.name, sorted(divided - {*validation, *test}), validation, test)
+
+
+def _with_all_cases(division: Division, preprocessed: RawDataset, masks: Mapping[str, Path]) -> Division:
+    """The division with the raw dataset's test cases, which were not preprocessed, and all cases without a role."""
+    raw = nnUNet_raw.get()
+    in_raw = RawDataset(Path(raw, preprocessed.name), preprocessed.dataset_json).images("Ts") if raw else {}
+    test = [*dict.fromkeys([*division.test, *in_raw])]
+    left_out = masks.keys() - {*division.labeled, *division.unlabeled, *division.validation, *test}
+    return replace(division, test=test, left_out=sorted(left_out))
 
 
 def _preprocessed_for(folder: Path, wanted: str) -> str:
