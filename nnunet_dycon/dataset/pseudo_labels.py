@@ -16,19 +16,31 @@ from nnunet_dycon.files.json_files import read_json_object, write_json
 
 KEY = "pseudo_labels"
 FILE = f"{KEY}.json"
+_FOLDERS = ("labelsTr", "labelsTs", "gt_segmentations")
 
 
 def predicted_masks(folder: Path) -> set[str]:
     """Cases whose mask in a folder is a prediction, by its ``pseudo_labels.json`` or the dataset.json above it.
+
+    The folder may be ``labelsTr`` or ``labelsTs`` of a raw dataset, or ``gt_segmentations`` of a preprocessed one.
 
     Raises:
         UserError: One of these files is damaged.
     """
     entries = [read_json_object(folder / FILE, "write it again")] if (folder / FILE).is_file() else []
     dataset_json = folder.resolve().parent / "dataset.json"
-    if folder.name == "labelsTr" and dataset_json.is_file():
+    if folder.name in _FOLDERS and dataset_json.is_file():
         entries.append(read_json_object(dataset_json, "correct it").get(KEY, {}))
     return {case for entry in entries for case in entry.get("cases", [])}
+
+
+def predicted_cases(dataset: RawDataset) -> set[str]:
+    """Cases whose mask in labelsTr or labelsTs is a prediction; a UserError as ``predicted_masks``."""
+    return {
+        case
+        for part in ("Tr", "Ts")
+        for case in predicted_masks(dataset.folder / f"labels{part}") & dataset.labels(part).keys()
+    }
 
 
 def write_pseudo_labeled_dataset(

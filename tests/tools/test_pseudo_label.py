@@ -9,8 +9,10 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_dycon.cli import main
-from nnunet_dycon.dataset.pseudo_labels import predicted_masks
+from nnunet_dycon.dataset.pseudo_labels import predicted_cases, predicted_masks
+from nnunet_dycon.dataset.raw_dataset import RawDataset
 from nnunet_dycon.tools.audit.run import audit_dataset
+from nnunet_dycon.tools.evaluate.folder import evaluate_folder
 from nnunet_dycon.tools.pseudo_label import _ignore_unsure
 from nnunet_dycon.trainers import nnUNetTrainerDyCON
 from tests.conftest import LABELED, UNLABELED, blob, write_image
@@ -103,6 +105,28 @@ def test_corrected_masks_are_references_again(dataset, model):
         content.get("pseudo_labels", content)["cases"] = UNLABELED[1:]
         file.write_text(json.dumps(content))
     assert predicted_masks(labels) == set(UNLABELED[1:])
+
+
+@pytest.mark.parametrize("folder", ["labelsTr", "labelsTs", "gt_segmentations"])
+def test_predictions_are_known_wherever_their_masks_lie(tmp_path, folder):
+    """What a split has made of them, and what nnU-Net's preprocessing copies, which copies dataset.json as well."""
+    content = {"labels": {"a": 1}, "file_ending": ".nii.gz", "pseudo_labels": {"cases": ["a", "gone"]}}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    for case in ("a", "b"):
+        write_image(np.ones((3, 3, 3), np.uint8), tmp_path / folder / f"{case}.nii.gz")
+        write_image(np.ones((3, 3, 3), np.uint8), tmp_path / "predictions" / f"{case}.nii.gz")
+    assert predicted_masks(tmp_path / folder) == {"a", "gone"} and not predicted_masks(tmp_path / "predictions")
+    assert predicted_cases(RawDataset(tmp_path, content)) == ({"a"} if folder.startswith("labels") else set())
+    evaluation = evaluate_folder(tmp_path / "predictions", tmp_path / folder)
+    assert {*evaluation.cases["case"]} == {"b"}
+
+
+def test_audit_finds_a_test_case_whose_mask_is_a_prediction(dataset):
+    content = json.loads((dataset.raw / "dataset.json").read_text()) | {"pseudo_labels": {"cases": ["test_00"]}}
+    (dataset.raw / "dataset.json").write_text(json.dumps(content))
+    write_image(blob(99)[1], dataset.raw / "labelsTs" / "test_00.nii.gz")
+    (finding,) = [i for i in audit_dataset(901).findings if i.code == "prediction-as-reference"]
+    assert finding.cases == ["test_00"]
 
 
 def test_what_cannot_be_is_refused_and_nothing_written(dataset, model, capsys):

@@ -631,6 +631,60 @@ def test_in_place_refuses_what_it_cannot_do(roots):
         split_in_place(500, SplitOptions(labeled="2"))
 
 
+# --- predicted masks
+
+
+def mark_predicted(folder: Path, cases) -> None:
+    """As ``pseudo-label`` does it, and nnU-Net's planning, which copies dataset.json."""
+    content = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(content | {"pseudo_labels": {"cases": list(cases)}}))
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_a_predicted_mask_becomes_no_reference(roots, seed):
+    """Neither the first cases nor the last, and none that is drawn."""
+    predicted = {*CASES[:2], *CASES[7:]}
+    mark_predicted(make_raw(roots), predicted)
+    mark_predicted(make_preprocessed(roots), predicted)
+    options = SplitOptions(labeled="2", test="3", seed=seed)
+    for split in (split_into_new_dataset(500, 501, options), split_in_place(500, options)):
+        assert predicted <= {*split.division.unlabeled}
+        assert (len(split.division.labeled), len(split.division.test)) == (2, 3)
+        assert any("5 cases whose masks are predictions are unlabelled: case_00" in note for note in split.notes)
+    new = open_raw_dataset(501)
+    assert not predicted & {*new.labels("Tr"), *new.labels("Ts")}
+    assert "pseudo_labels" not in new.dataset_json and "pseudo_labels" in open_raw_dataset(500).dataset_json
+    with pytest.raises(UserError, match="--labeled 6: there are only 5 cases"):
+        split_into_new_dataset(500, 502, SplitOptions(labeled="6"))
+
+
+@pytest.mark.parametrize("role", ["labeled_list", "test", "validation", "protocol", "labelsTs"])
+def test_a_predicted_mask_that_is_named_as_a_reference_is_refused(roots, tmp_path, role):
+    protocol = get_protocol("isles22-5")
+    cases = [*protocol.train, *protocol.validation, *protocol.test] if role == "protocol" else CASES
+    predicted = protocol.validation[0] if role == "protocol" else CASES[9]
+    test = [predicted] if role == "labelsTs" else []
+    mark_predicted(make_raw(roots, training=[i for i in cases if i not in test], test=test), [predicted])
+    mark_predicted(make_preprocessed(roots, cases=cases, splits=[{"train": CASES[:9], "val": CASES[9:]}]), [predicted])
+    file = tmp_path / "list.txt"
+    file.write_text(f"{CASES[0]}\n{predicted}\n")
+    options = {
+        "labeled_list": {"labeled_list": file},
+        "test": {"labeled": "1", "test": str(file)},
+        "protocol": {"protocol": protocol},
+    }.get(role, {"labeled": "2"})
+    match = f"{predicted}: labelled, validation or test cases, but .* their masks are predictions"
+    if role not in ("validation", "labelsTs"):
+        (roots["nnUNet_preprocessed"] / "Dataset500_Toy" / "splits_final.json").unlink()
+    if role != "validation":
+        with pytest.raises(UserError, match=match):
+            split_into_new_dataset(500, 501, SplitOptions(**options))
+        assert not list(roots["nnUNet_raw"].glob("*501*"))
+    if role != "labelsTs":
+        with pytest.raises(UserError, match=match):
+            split_in_place(500, SplitOptions(**options), overwrite=True)
+
+
 # --- the command
 
 

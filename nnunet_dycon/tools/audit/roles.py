@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from nnunet_dycon.dataset.pseudo_labels import predicted_masks
+from nnunet_dycon.dataset.pseudo_labels import predicted_cases
 from nnunet_dycon.dataset.raw_dataset import RawDataset, like_images_un
 from nnunet_dycon.dataset.scan_files import Finding
 from nnunet_dycon.dataset.splits import read_split_record, read_splits
@@ -162,14 +162,17 @@ def mask_findings(raw: RawDataset, preprocessed: Path | None, uses: list[Use]) -
 
 def _prediction_findings(raw: RawDataset, uses: list[Use]) -> Iterator[Finding]:
     """Masks that ``pseudo-label`` wrote: no case is to be validated on one."""
-    predicted = predicted_masks(raw.folder / "labelsTr") & raw.labels("Tr").keys()
+    predicted = predicted_cases(raw)
     if predicted:
-        message = f"{len(predicted)} masks of labelsTr are predictions: {few(sorted(predicted))}"
+        message = f"{len(predicted)} masks of labelsTr and labelsTs are predictions: {few(sorted(predicted))}"
         yield Finding("note", "predicted-masks", message)
     for use in uses:
-        if validated := sorted(predicted.intersection(use.cases["validation"])):
-            message = f"{use.name} validates on masks that are predictions: {few(validated)}"
-            fix = "give splits_final.json folds whose val has cases with drawn masks only"
+        if validated := sorted(predicted.intersection(use.cases["validation"] | use.cases["test"])):
+            message = f"{use.name} validates or tests on masks that are predictions: {few(validated)}"
+            fix = (
+                "give splits_final.json folds whose val has cases with drawn masks only, and take the others out of "
+                "labelsTs"
+            )
             yield Finding("error", "prediction-as-reference", message, validated, fix)
 
 

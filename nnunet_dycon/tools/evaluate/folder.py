@@ -159,7 +159,9 @@ def _list_references(folder: Path) -> dict[str, Path]:
         )
     drawn = cases.keys() - predicted_masks(folder)
     if not drawn:
-        raise UserError(f"all masks of {folder} are predictions (pseudo_labels.json says so); give drawn ones")
+        raise UserError(
+            f"all masks of {folder} are predictions (pseudo_labels.json or dataset.json says so); give drawn ones"
+        )
     return {case: path for case, path in cases.items() if case in drawn}
 
 

@@ -92,12 +92,16 @@ def count_of(amount: str, total: int, option: str) -> int:
 
 @dataclass(frozen=True)
 class CasePool:
-    """The cases to divide: ``validation`` stay such, ``test`` as well unless a protocol or list says otherwise."""
+    """The cases to divide: ``validation`` stay such, ``test`` as well unless a protocol or list says otherwise.
+
+    The masks of ``predicted`` cases are predictions, no references: they can only be unlabelled.
+    """
 
     name: str
     training: Sequence[str]
     validation: Sequence[str] = ()
     test: Sequence[str] = ()
+    predicted: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -135,10 +139,19 @@ def divide(pool: CasePool, options: SplitOptions) -> Division:
     test cases the last; with a seed both are drawn, and fewer labelled cases are a subset of more.
 
     Raises:
-        UserError: A case of a list is missing or in two sets, or more cases are asked for than there are.
+        UserError: A case of a list is missing, in two sets or has a predicted mask, or more cases are asked for than
+            there are.
     """
     train, validation, test = _sets(pool, options)
-    labeled = _listed_cases(options.labeled_list, train, pool) if options.labeled_list else _choose(train, options)
+    labeled = (
+        _listed_cases(options.labeled_list, train, pool) if options.labeled_list else _choose(train, pool, options)
+    )
+    if predicted := sorted({*labeled, *validation, *test}.intersection(pool.predicted)):
+        raise UserError(
+            f"{few(predicted)}: labelled, validation or test cases, but dataset.json or pseudo_labels.json of "
+            f"{pool.name} says that their masks are predictions; name other cases (those whose mask was corrected are "
+            "taken out of these two files)"
+        )
     unlabeled = [case for case in train if case not in set(labeled)]
     used = {*train, *validation, *test}
     left_out = [case for case in [*pool.training, *pool.validation, *pool.test] if case not in used]
@@ -170,7 +183,7 @@ def _test_cases(pool: CasePool, options: SplitOptions, reserved: Collection[str]
             f"{pool.name} has {len(pool.test)} test cases in imagesTs already; leave --test out to keep them, or give "
             "--test a file that names the test cases"
         )
-    cases = [case for case in pool.training if case not in {*pool.validation, *reserved}]
+    cases = [case for case in pool.training if case not in {*pool.validation, *reserved, *pool.predicted}]
     n_test = count_of(options.test, len(cases), "--test")
     if n_test == len(cases) and not reserved:
         raise UserError(f"--test {options.test} leaves no case to train on; give fewer than {len(cases)}")
@@ -188,10 +201,11 @@ def _listed_cases(path: Path, train: Sequence[str], pool: CasePool) -> list[str]
     return listed
 
 
-def _choose(cases: Sequence[str], options: SplitOptions) -> list[str]:
+def _choose(cases: Sequence[str], pool: CasePool, options: SplitOptions) -> list[str]:
     """Labelled cases: of a protocol whole patients, else single cases."""
     protocol = options.protocol
     if protocol is None:
+        cases = [case for case in cases if case not in pool.predicted]
         n, size = count_of(options.labeled or "", len(cases), "--labeled"), 1
     else:
         n, size = protocol.n_labeled, protocol.volumes_per_patient

@@ -14,6 +14,8 @@ from typing import Any
 
 from nnunetv2.paths import nnUNet_raw
 
+from nnunet_dycon.dataset.pseudo_labels import KEY as PSEUDO_LABELS
+from nnunet_dycon.dataset.pseudo_labels import predicted_cases, predicted_masks
 from nnunet_dycon.dataset.raw_dataset import (
     RawDataset,
     check_new_dataset,
@@ -68,18 +70,20 @@ def split_into_new_dataset(
         for part, cases in images.items()
         for case in cases
     }
-    division = divide(CasePool(source.name, [*images["Tr"]], test=[*images["Ts"]]), options)
+    pool = CasePool(source.name, [*images["Tr"]], test=[*images["Ts"]], predicted=predicted_cases(source))
+    division = divide(pool, options)
     check_masks_there(source, masks, [*division.labeled, *division.validation])
     short_name = target_name or f"{source.name.split('_', 1)[-1]}_{len(division.labeled)}labeled"
     name = f"Dataset{target_id:03d}_{short_name}"
     target, preprocessed = source.folder.parent / name, preprocessed_root / name
     split = checked_split(
-        source, masks, options, division, dataset_name=name, notes=_notes(division, options, masks, source.name),
+        source, masks, options, division, dataset_name=name, notes=_notes(division, options, masks, pool),
         split_file=target / "split.json", splits_final_file=preprocessed / "splits_final.json",
     )  # fmt: skip
     with ExitStack() as undo:
         with whole(target) as folder:
-            content = source.dataset_json | {"name": short_name}
+            content = {key: value for key, value in source.dataset_json.items() if key != PSEUDO_LABELS}
+            content["name"] = short_name
             link_dataset(folder, content, _files(division, images["Tr"] | images["Ts"], masks), progress=progress)
             write_json(split.record(), folder / "split.json")
             preprocessed.mkdir(parents=True)
@@ -109,8 +113,8 @@ def _files(
     return images | {f"labels{i}": {j: [masks[j]] for j in roles[i] if masks[j].is_file()} for i in ("Tr", "Ts")}
 
 
-def _notes(division: Division, options: SplitOptions, masks: Mapping[str, Path], source_name: str) -> list[str]:
-    notes = []
+def _notes(division: Division, options: SplitOptions, masks: Mapping[str, Path], pool: CasePool) -> list[str]:
+    notes = _notes_on_predicted(division, pool)
     if division.validation:
         notes.append(
             f"fold 0 validates on the {len(division.validation)} validation cases. They lie in imagesTr and labelsTr, "
@@ -124,10 +128,15 @@ def _notes(division: Division, options: SplitOptions, masks: Mapping[str, Path],
     if not division.unlabeled:
         notes.append("all training cases are labelled: there is no imagesUn (a fully supervised reference)")
     if without_mask := [case for case in division.test if not masks[case].is_file()]:
-        notes.append(f"{len(without_mask)} test cases have no mask in {source_name} and cannot be evaluated")
+        notes.append(f"{len(without_mask)} test cases have no mask in {pool.name} and cannot be evaluated")
     if division.left_out:
-        notes.append(f"{len(division.left_out)} cases of {source_name} are in none of the sets (see split.json)")
+        notes.append(f"{len(division.left_out)} cases of {pool.name} are in none of the sets (see split.json)")
     return notes
+
+
+def _notes_on_predicted(division: Division, pool: CasePool) -> list[str]:
+    unlabeled = [case for case in division.unlabeled if case in pool.predicted]
+    return [f"{len(unlabeled)} cases whose masks are predictions are unlabelled: {few(unlabeled)}"] if unlabeled else []
 
 
 def split_in_place(dataset: int | str, options: SplitOptions, *, fold: int = 0, overwrite: bool = False) -> Split:
@@ -162,6 +171,7 @@ def split_in_place(dataset: int | str, options: SplitOptions, *, fold: int = 0, 
         notes=[
             *[f"there is no validation set: fold {fold} validates on its labelled cases"] * on_training,
             *[f"the {len(pool.test)} test cases of the split before stay such; --test takes others"] * bool(pool.test),
+            *_notes_on_predicted(division, pool),
         ],
     )  # fmt: skip
     split = replace(split, configuration=_preprocessed_for(preprocessed.folder, split.configuration))
@@ -172,14 +182,19 @@ def split_in_place(dataset: int | str, options: SplitOptions, *, fold: int = 0, 
 
 def _pool(preprocessed: RawDataset, cases: set[str], old: list[dict[str, Any]], options: SplitOptions) -> CasePool:
     """All cases, or those of the fold that is replaced, which keeps its validation cases; test cases stay such."""
-    record = None if options.protocol or options.test else read_split_record(preprocessed.folder)
-    test = [case for case in record["cases"]["test"] if case in cases] if record else []
-    if options.protocol or options.folds or not old:
-        return CasePool(preprocessed.name, sorted(cases - {*test}), test=test)
-    (old_fold,) = old
-    validation = [case for case in old_fold["val"] if case not in {*old_fold["train"], *test}]
-    divided = cases if options.test else {*old_fold["train"], *old_fold.get("unlabeled", [])}
-    return CasePool(preprocessed.name, sorted(divided - {*validation, *test}), validation, test)
+    test = [] if options.protocol or options.test else _recorded_tests(preprocessed.folder, cases)
+    divided, validation = cases, []
+    if old and not (options.protocol or options.folds):
+        (fold,) = old
+        validation = [case for case in fold["val"] if case not in {*fold["train"], *test}]
+        divided = cases if options.test else {*fold["train"], *fold.get("unlabeled", [])}
+    predicted = predicted_masks(preprocessed.folder / "gt_segmentations")
+    return CasePool(preprocessed.name, sorted(divided - {*validation, *test}), validation, test, predicted)
+
+
+def _recorded_tests(folder: Path, cases: set[str]) -> list[str]:
+    record = read_split_record(folder)
+    return [case for case in record["cases"]["test"] if case in cases] if record else []
 
 
 def _with_all_cases(division: Division, preprocessed: RawDataset, masks: Mapping[str, Path]) -> Division:
