@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from nnunet_dycon.errors import UserError
@@ -54,6 +54,22 @@ def whole(target: Path) -> Iterator[Path]:
     with partial_folder(target.parent, target.name) as folder:
         yield folder / target.name
         os.replace(folder / target.name, target)
+
+
+@contextmanager
+def whole_folders(*targets: Path) -> Iterator[list[Path]]:
+    """Where to make new folders that become ``targets``, in this order, when the block ends; all of them or none.
+
+    Raises:
+        UserError: as ``whole``.
+    """
+    with ExitStack() as undo, ExitStack() as partials:
+        folders = [partials.enter_context(partial_folder(i.parent, i.name)) / i.name for i in targets]
+        yield folders
+        for folder, target in zip(folders, targets, strict=True):
+            os.replace(folder, target)
+            undo.callback(shutil.rmtree, target, ignore_errors=True)
+        undo.pop_all()
 
 
 def write_text(text: str, file: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +24,7 @@ from nnunet_dycon.dataset.splits import read_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.text import few
-from nnunet_dycon.files.whole_files import partial_folder, whole
+from nnunet_dycon.files.whole_files import check_writable, partial_folder, whole, whole_folders
 from nnunet_dycon.models.prediction import find_scans, segment_scans
 from nnunet_dycon.models.trained_model import TrainedModel
 
@@ -47,20 +49,27 @@ def new_pseudo_labeled_dataset(
 ) -> PseudoLabels:
     """``pseudo_label`` into ``nnUNet_raw/DatasetXXX_Name``, with folds that validate on no prediction.
 
+    Dataset and folds appear together or not at all.
+
     Raises:
         UserError: As ``pseudo_label``, or the ID is in use.
     """
     name = name or f"{source.name.split('_', 1)[-1]}_pseudo"
     check_new_dataset(dataset_id, name, "-t")
     target = source.folder.with_name(f"Dataset{dataset_id:03d}_{name}")
-    preprocessed = environment_folder("nnUNet_preprocessed")
-    folds = _folds(source, read_splits(preprocessed / source.name))
-    labels = pseudo_label(model, source, target, images=images, min_confidence=min_confidence, progress=progress)
-    splits = [fold | {"train": [*fold["train"], *labels.cases]} for fold in folds]
-    (preprocessed / target.name).mkdir(parents=True, exist_ok=True)
-    if (in_place := preprocessed / source.name / "split.json").is_file():  # whose test cases stay such
-        shutil.copy(in_place, preprocessed / target.name)
-    write_json(splits, preprocessed / target.name / "splits_final.json")
+    root = environment_folder("nnUNet_preprocessed")
+    check_writable(root)
+    folds = _folds(source, read_splits(root / source.name))
+    with (
+        _predicted(model, source, target, images, min_confidence, progress) as (labels, write),
+        whole_folders(root / target.name, target) as (preprocessed, folder),
+    ):
+        write(folder)
+        preprocessed.mkdir()
+        if (in_place := root / source.name / "split.json").is_file():  # whose test cases stay such
+            shutil.copy(in_place, preprocessed)
+        splits = [fold | {"train": [*fold["train"], *labels.cases]} for fold in folds]
+        write_json(splits, preprocessed / "splits_final.json")
     return labels
 
 
@@ -98,22 +107,24 @@ def pseudo_label(
         UserError: There is no scan, one has the name of a labelled or a test case, the model has other classes,
             channels or another file ending, or ``target`` exists.
     """
+    with (
+        _predicted(model, source, target, images, min_confidence, progress) as (labels, write),
+        whole(target) as folder,
+    ):
+        write(folder)
+    return labels
+
+
+@contextmanager
+def _predicted(
+    model: TrainedModel, source: RawDataset, target: Path, images: Path | None, min_confidence: float, progress: bool
+) -> Iterator[tuple[PseudoLabels, Callable[[Path], None]]]:
+    """What the new dataset is to hold, and what writes it into a folder; the predictions are there meanwhile."""
     if not 0 <= min_confidence < 1:
         raise UserError(f"--min-confidence {min_confidence}: give a probability from 0 to below 1")
     if target.exists():
         raise UserError(f"{target} exists; choose another dataset ID, or remove it")
-    if model.dataset_json["labels"] != source.dataset_json["labels"]:
-        raise UserError(
-            f"the model predicts {list(model.dataset_json['labels'])}, {source.name} has "
-            f"{list(source.dataset_json['labels'])}; take a model of the same classes"
-        )
-    contents = (model.dataset_json, source.dataset_json)
-    trained_on, has = (f"{len(channel_names(i))} channel(s) in {i['file_ending']} files" for i in contents)
-    if trained_on != has:
-        raise UserError(
-            f"the model was trained on {trained_on}, {source.name} has {has}; convert the dataset, or take a model "
-            "that was trained on such files"
-        )
+    _check_model(model, source)
     images = images or source.folder / "imagesUn"
     scans = find_scans(model, images, "put the unlabelled scans there, or give another folder with -i")
     for part, role in (("Tr", "labelled"), ("Ts", "test")):
@@ -125,11 +136,27 @@ def pseudo_label(
         regions = model.predictor.label_manager.has_regions
         change = partial(_ignore_unsure, ignore_label=ignore_label, min_confidence=min_confidence, regions=regions)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with partial_folder(target.parent, f"{target.name}-masks") as masks, whole(target) as folder:
+    with partial_folder(target.parent, f"{target.name}-masks") as masks:
         segment_scans(model, scans, masks, change=change, progress=progress)
         entry = {"model": str(model.folder), "min_confidence": min_confidence}
-        write_pseudo_labeled_dataset(source, folder, masks, scans, entry=entry, labels=labels)
-    return PseudoLabels(target, list(scans), ignore_label)
+        write = partial(write_pseudo_labeled_dataset, source, masks=masks, scans=scans, entry=entry, labels=labels)
+        yield PseudoLabels(target, list(scans), ignore_label), write
+
+
+def _check_model(model: TrainedModel, source: RawDataset) -> None:
+    """Classes, channels and files must be the same; the ignore label is no class, and no model predicts it."""
+    contents = (model.dataset_json, source.dataset_json)
+    predicts, labels = ({name: i["labels"][name] for name in i["labels"] if name != "ignore"} for i in contents)
+    if predicts != labels:
+        raise UserError(
+            f"the model predicts {list(predicts)}, {source.name} has {list(labels)}; take a model of the same classes"
+        )
+    trained_on, has = (f"{len(channel_names(i))} channel(s) in {i['file_ending']} files" for i in contents)
+    if trained_on != has:
+        raise UserError(
+            f"the model was trained on {trained_on}, {source.name} has {has}; convert the dataset, or take a model "
+            "that was trained on such files"
+        )
 
 
 def _ignore_unsure(

@@ -11,7 +11,7 @@ import pytest
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files import whole_files
 from nnunet_dycon.files.json_files import write_json
-from nnunet_dycon.files.whole_files import check_writable, partial_folder, whole, write_text
+from nnunet_dycon.files.whole_files import check_writable, partial_folder, whole, whole_folders, write_text
 
 
 def names(folder):
@@ -42,6 +42,37 @@ def test_nothing_is_left_of_what_stops_in_between(tmp_path, error):
     with pytest.raises(TypeError):
         write_json({"a": object()}, tmp_path / "a.json")
     assert names(tmp_path) == ["a.json"] and (tmp_path / "a.json").read_text() == "[1]"
+
+
+def test_folders_appear_together_or_not_at_all(tmp_path, monkeypatch):
+    targets = [tmp_path / name / "new" for name in "abc"]
+    for target in targets:
+        target.parent.mkdir()
+
+    def make():
+        with whole_folders(*targets) as folders:
+            for folder in folders:
+                folder.mkdir()
+                (folder / "file").touch()
+                assert folder.parent.parent in {target.parent for target in targets}
+
+    replace = os.replace
+
+    def fails_at_the_last(source, target):
+        if target == targets[-1]:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fails_at_the_last)
+        with pytest.raises(KeyboardInterrupt):
+            make()
+    assert [names(target.parent) for target in targets] == [[], [], []]
+    make()
+    assert [names(target) for target in targets] == [["file"]] * 3
+    with pytest.raises(OSError, match="not empty"):  # what was there before stays
+        make()
+    assert [names(target.parent) for target in targets] == [["new"]] * 3
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), OSError(errno.EDQUOT, "Quota")])

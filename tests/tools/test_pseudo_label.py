@@ -9,8 +9,11 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_dycon.cli import main
+from nnunet_dycon.dataset import pseudo_labels, raw_dataset
 from nnunet_dycon.dataset.pseudo_labels import predicted_cases, predicted_masks
 from nnunet_dycon.dataset.raw_dataset import RawDataset
+from nnunet_dycon.errors import UserError
+from nnunet_dycon.tools import pseudo_label as tool
 from nnunet_dycon.tools.audit.run import audit_dataset
 from nnunet_dycon.tools.evaluate.folder import evaluate_folder
 from nnunet_dycon.tools.pseudo_label import _ignore_unsure
@@ -105,6 +108,49 @@ def test_corrected_masks_are_references_again(dataset, model):
         content.get("pseudo_labels", content)["cases"] = UNLABELED[1:]
         file.write_text(json.dumps(content))
     assert predicted_masks(labels) == set(UNLABELED[1:])
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "splits_final.json"])
+def test_dataset_and_folds_are_written_together_or_not_at_all(dataset, model, monkeypatch, name):
+    write_json = pseudo_labels.write_json
+
+    def fails(content, file):
+        if file.name == name:
+            raise KeyboardInterrupt
+        write_json(content, file)
+
+    with monkeypatch.context() as patch:
+        for module in (pseudo_labels, raw_dataset, tool):
+            patch.setattr(module, "write_json", fails)
+        with pytest.raises(KeyboardInterrupt):
+            pseudo_label(model)
+    for root in (dataset.raw.parent, dataset.preprocessed.parent):
+        assert [i.name for i in root.iterdir()] == ["Dataset901_Balls"]
+    assert pseudo_label(model) == 0  # the ID is not in use
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_predicted(dataset, model, monkeypatch, capsys):
+    def check_writable(folder):
+        raise UserError(f"{folder} cannot be written")
+
+    monkeypatch.setattr(tool, "check_writable", check_writable)
+    monkeypatch.setattr(tool, "segment_scans", lambda *args, **kwargs: pytest.fail("predicted"))
+    assert pseudo_label(model) == 2
+    assert f"{dataset.preprocessed.parent} cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("has_it", ["model", "source", "both"])
+def test_a_second_round_may_differ_by_the_ignore_label(dataset, model, has_it):
+    """A model of a dataset that --min-confidence made, for the scans of the first one, and the other way round."""
+    folders = {"model": [model], "source": [dataset.raw], "both": [model, dataset.raw]}[has_it]
+    for folder in folders:
+        content = json.loads((folder / "dataset.json").read_text())
+        content["labels"]["ignore"] = 2
+        (folder / "dataset.json").write_text(json.dumps(content))
+    assert pseudo_label(model, "--min-confidence", "0.999999") == 0
+    new = dataset.raw.parent / "Dataset902_Balls_pseudo"
+    assert json.loads((new / "dataset.json").read_text())["labels"] == {"background": 0, "ball": 1, "ignore": 2}
+    assert (voxels(new / "labelsTr" / "scan_00.nii.gz") == 2).all()
 
 
 @pytest.mark.parametrize("folder", ["labelsTr", "labelsTs", "gt_segmentations"])

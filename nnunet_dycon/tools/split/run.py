@@ -5,9 +5,7 @@ In place it is the key ``unlabeled`` in the ``splits_final.json`` of a dataset t
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ from nnunet_dycon.dataset.splits import read_split_record, read_splits
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
 from nnunet_dycon.files.text import few
-from nnunet_dycon.files.whole_files import check_writable, whole
+from nnunet_dycon.files.whole_files import check_writable, whole_folders
 from nnunet_dycon.tools.split.division import CasePool, Division, SplitOptions, divide
 from nnunet_dycon.tools.split.report import Split, check_masks_there, checked_split
 
@@ -80,16 +78,13 @@ def split_into_new_dataset(
         source, masks, options, division, dataset_name=name, notes=_notes(division, options, masks, pool),
         split_file=target / "split.json", splits_final_file=preprocessed / "splits_final.json",
     )  # fmt: skip
-    with ExitStack() as undo:
-        with whole(target) as folder:
-            content = {key: value for key, value in source.dataset_json.items() if key != PSEUDO_LABELS}
-            content["name"] = short_name
-            link_dataset(folder, content, _files(division, images["Tr"] | images["Ts"], masks), progress=progress)
-            write_json(split.record(), folder / "split.json")
-            preprocessed.mkdir(parents=True)
-            undo.callback(shutil.rmtree, preprocessed, ignore_errors=True)
-            write_json(split.folds, split.splits_final_file)
-        undo.pop_all()
+    with whole_folders(preprocessed, target) as (of_preprocessed, folder):
+        content = {key: value for key, value in source.dataset_json.items() if key != PSEUDO_LABELS}
+        content["name"] = short_name
+        link_dataset(folder, content, _files(division, images["Tr"] | images["Ts"], masks), progress=progress)
+        write_json(split.record(), folder / "split.json")
+        of_preprocessed.mkdir()
+        write_json(split.folds, of_preprocessed / "splits_final.json")
     return split
 
 
