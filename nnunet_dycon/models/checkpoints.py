@@ -42,12 +42,17 @@ def load_checkpoint_file(file: Path, device: torch.device | str = "cpu") -> dict
 
 
 def save_checkpoint_file(file: Path, written: io.BytesIO, state: dict[str, Any]) -> None:
-    """Write nnU-Net's checkpoint with another state added, whole or not at all; its network is the one that predicts.
+    """Write nnU-Net's checkpoint, whole or not at all, with a state added; its network is the one that predicts.
 
     Args:
         written: what nnU-Net has written, with the student's weights.
-        state: among other things ``settings`` and ``teacher``, which get ``student_weights`` beside them.
+        state: among other things ``settings`` and ``teacher``, which get ``student_weights`` beside them. Without one
+            the file is nnU-Net's.
     """
+    if not state:
+        with whole(file) as partial:
+            partial.write_bytes(written.getbuffer())
+        return
     written.seek(0)
     checkpoint = torch.load(written, map_location="cpu", weights_only=False)
     checkpoint["semi_supervised"] = state | {"student_weights": checkpoint["network_weights"]}

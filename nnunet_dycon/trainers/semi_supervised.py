@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -22,7 +21,6 @@ from nnunet_dycon.data.two_stream_loader import (
 from nnunet_dycon.data.unlabeled_dataset import nnUNetDatasetUnlabeled
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.losses import max_entropy
-from nnunet_dycon.models.checkpoints import save_checkpoint_file
 from nnunet_dycon.pictures.training import FOLDER, Reading, TrainingPictures, fixed_crops
 from nnunet_dycon.settings import SemiSupervisedSettings
 from nnunet_dycon.trainers.two_networks import nnUNetTrainerTwoNetworks
@@ -295,17 +293,6 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
             predict_for_next_stages(predictor, *self.unlabeled_cases.for_stages(stages), folder, self.print_to_log_file)
             self.set_deep_supervision_enabled(True)
 
-    def save_checkpoint(self, filename: str) -> None:
-        """nnU-Net's checkpoint, whose network is the one that predicts, with all else that a resume needs.
-
-        An interruption leaves the former checkpoint whole.
-        """
-        if self.local_rank != 0 or self.disable_checkpointing:
-            return super().save_checkpoint(filename)
-        buffer = io.BytesIO()
-        super().save_checkpoint(buffer)
-        save_checkpoint_file(Path(filename), buffer, self._state())
-
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Continue from a checkpoint of this trainer, with its settings: only what does not touch the training is free.
 
@@ -318,7 +305,7 @@ class nnUNetTrainerSemiSupervised(nnUNetTrainerTwoNetworks):
         self._restore(state)
 
     def _state(self) -> dict[str, Any]:
-        """What a checkpoint has beside nnU-Net's; ``save_checkpoint_file`` adds ``student_weights``."""
+        """All else that a resume needs; ``save_checkpoint_file`` adds ``student_weights``."""
         return {
             "settings": self.settings.to_dict(),
             "head_weights": None if self.head is None else unwrap(self.head).state_dict(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from nnunet_dycon.dataset.splits import (
 )
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.text import few
-from nnunet_dycon.models.checkpoints import load_checkpoint_file, stored_settings
+from nnunet_dycon.models.checkpoints import load_checkpoint_file, save_checkpoint_file, stored_settings
 from nnunet_dycon.settings import Settings, overrides_from_environment
 from nnunet_dycon.training import resume
 from nnunet_dycon.training.processes import wrap
@@ -157,6 +158,18 @@ class nnUNetTrainerSupervised(nnUNetTrainer):
     @staticmethod
     def _hash(case: str) -> str:
         return hashlib.sha256(case.encode()).hexdigest()[:16]
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint with what ``_state`` adds; an interruption leaves the former one whole."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return super().save_checkpoint(filename)
+        buffer = io.BytesIO()
+        super().save_checkpoint(buffer)
+        save_checkpoint_file(Path(filename), buffer, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint has beside nnU-Net's."""
+        return {}
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Continue from a checkpoint with its settings: only what does not touch the training is free.

@@ -148,9 +148,10 @@ def test_a_validation_scores_no_predictions_of_another_split(dataset, monkeypatc
         assert ({i.name for i in folder.iterdir()}, {i.name for i in other.iterdir()}) == (kept, moved)
 
 
-def test_a_checkpoint_is_whole_whenever_its_writing_stops(dataset, monkeypatch):
+@pytest.mark.parametrize("trainer", [nnUNetTrainerDyCON, nnUNetTrainerSupervised])
+def test_a_checkpoint_is_whole_whenever_its_writing_stops(dataset, monkeypatch, trainer):
     monkeypatch.setenv("nnUNet_dycon", f"{LENGTH},num_epochs=2,save_every=1")
-    trainer = train_epochs(make_trainer(dataset), 1)
+    trainer = train_epochs(make_trainer(dataset, trainer), 1)
     file = f"{trainer.output_folder}/checkpoint_latest.pth"
     before = torch.load(file, weights_only=False)
     save = torch.save
@@ -163,6 +164,7 @@ def test_a_checkpoint_is_whole_whenever_its_writing_stops(dataset, monkeypatch):
         raise InterruptedTrainingError
 
     monkeypatch.setattr(torch, "save", fails_in_the_middle)
+    monkeypatch.setattr(Path, "write_bytes", lambda self, content: fails_in_the_middle(content, str(self)))
     with pytest.raises(InterruptedTrainingError):
         trainer.save_checkpoint(file)
     monkeypatch.undo()
@@ -170,6 +172,12 @@ def test_a_checkpoint_is_whole_whenever_its_writing_stops(dataset, monkeypatch):
     assert before["current_epoch"] == after["current_epoch"] == 1
     for name, weights in before["network_weights"].items():
         assert torch.equal(weights, after["network_weights"][name])
+    other = Path(file).with_name("other.pth")
+    trainer.local_rank = 1
+    trainer.save_checkpoint(str(other))
+    trainer.local_rank, trainer.disable_checkpointing = 0, True
+    trainer.save_checkpoint(str(other))
+    assert not other.exists() and not list(other.parent.glob(".*"))
 
 
 def test_killed_processes_continue_to_the_same_end(dataset, monkeypatch):
