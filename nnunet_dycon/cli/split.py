@@ -11,7 +11,7 @@ from nnunet_dycon.errors import UserError
 EPILOG = """\
 Without --seed the labelled cases are the first of the training cases, sorted by name (with --protocol: in the
 published order), and --test N takes the last N; with --seed both are drawn at random. Test cases of the source
-(imagesTs) stay test cases.
+(imagesTs) stay test cases, and with --in-place those of the split before, unless --test or --protocol names others.
 
 The new dataset holds the masks of labelled, validation and test cases only; unlabelled scans lie in imagesUn. Files
 are hard links, or copies where the file system has no hard links. Fold 0 trains on all labelled cases and validates
