@@ -103,16 +103,27 @@ def held_out_in_place(folder: Path, splits: Sequence[dict] | None, fold: int | s
     They lie among the labelled ones.
 
     Raises:
-        UserError: ``splits_final.json`` has no such fold; nnU-Net would draw a random one, these cases among it.
+        UserError: ``splits_final.json`` has no such fold, so that nnU-Net would draw a random one, or the fold trains
+            or validates on test cases.
     """
     roles = record["cases"] if (record := read_split_record(folder)) else {}
-    held_out: list[str] = [*roles.get("test", ()), *roles.get("left_out", ())]
-    if held_out and fold != "all" and int(fold) >= len(splits or []):
+    tests = roles.get("test", ())
+    held_out: list[str] = [*tests, *roles.get("left_out", ())]
+    if fold == "all" or not held_out:
+        return held_out
+    file, fix = folder / "splits_final.json", "or run nnunet-dycon split again with --in-place"
+    if int(fold) >= len(splits or []):
         raise UserError(
-            f"{folder / 'splits_final.json'} has no fold {fold}, and split.json holds out {len(held_out)} cases that a "
-            "random fold would train on. Choose a fold that is there, or run nnunet-dycon split again with --in-place"
+            f"{file} has no fold {fold}, and split.json holds out {len(held_out)} cases that a random fold would train "
+            f"on. Choose a fold that is there, {fix}"
         )
-    return held_out if fold == "all" else []
+    here = (splits or [])[int(fold)]
+    if inside := sorted({*here["train"], *here["val"]} & {*tests}):
+        raise UserError(
+            f"fold {fold} in {file} has {few(inside)}, which split.json calls test cases: the fold was not made by the "
+            f"split that holds them out. Train another fold, {fix} and -f {fold}, or --folds"
+        )
+    return []
 
 
 def check_not_moved(raw: RawDataset, labeled: Iterable[str], parts: Sequence[str] = ("Un", "Ts")) -> None:

@@ -441,6 +441,9 @@ def test_test_cases_of_a_split_in_place_are_in_no_training(in_place, trainer):
     write_splits(in_place, LABELED[:2], LABELED[:2])
     with pytest.raises(UserError, match=r"has no fold 1, and split.json holds out 2 cases"):
         make_trainer(in_place, trainer, fold=1).do_split()
+    write_splits(in_place, LABELED[:4], LABELED[4:])  # a fold from before the split
+    with pytest.raises(UserError, match=rf"fold 0 in .* has {LABELED[3]}, which split.json calls test cases"):
+        make_trainer(in_place, trainer, fold=0).do_split()
     (in_place.preprocessed / "splits_final.json").unlink()
     with pytest.raises(UserError, match=r"has no fold 0, and split.json holds out 2 cases"):
         make_trainer(in_place, trainer).do_split()
