@@ -56,8 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, train what is not done, write and print the table."""
+    from nnunet_dycon.tools.compare.checks import check_experiment
     from nnunet_dycon.tools.compare.job import do_job
-    from nnunet_dycon.tools.compare.schedule import check_experiment, run_jobs
+    from nnunet_dycon.tools.compare.schedule import run_jobs
     from nnunet_dycon.tools.compare.table import write_results
 
     experiment = _experiment(args)

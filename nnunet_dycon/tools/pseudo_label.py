@@ -59,7 +59,7 @@ def new_pseudo_labeled_dataset(
     target = source.folder.with_name(f"Dataset{dataset_id:03d}_{name}")
     root = environment_folder("nnUNet_preprocessed")
     check_writable(root)
-    folds = _folds(source, read_splits(root / source.name))
+    folds = folds_without_predictions(source, read_splits(root / source.name))
     with (
         _predicted(model, source, target, images, min_confidence, progress) as (labels, write),
         whole_folders(root / target.name, target) as (preprocessed, folder),
@@ -73,7 +73,7 @@ def new_pseudo_labeled_dataset(
     return labels
 
 
-def _folds(source: RawDataset, splits: list[dict] | None) -> list[dict[str, list[str]]]:
+def folds_without_predictions(source: RawDataset, splits: list[dict] | None) -> list[dict[str, list[str]]]:
     """The source's folds; without, nnU-Net's, or for few cases one that validates on what it trains on."""
     if splits is not None:
         return splits

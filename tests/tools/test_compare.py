@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,13 @@ import pytest
 import torch
 
 from nnunet_dycon.cli import main
+from nnunet_dycon.dataset.pseudo_labels import write_pseudo_labeled_dataset
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.tools.compare import job as job_module
 from nnunet_dycon.tools.compare import table, training
+from nnunet_dycon.tools.compare.checks import check_experiment
 from nnunet_dycon.tools.compare.experiment import Experiment, Run, environment
 from nnunet_dycon.tools.compare.job import do_job
-from nnunet_dycon.tools.compare.schedule import check_experiment
 from tests.conftest import blob, write_image
 
 LENGTH = "num_epochs=2,num_iterations_per_epoch=1,num_val_iterations_per_epoch=1,picture_every_epochs=0,max_patches=512"
@@ -135,7 +137,7 @@ def cases_of_trainer(experiment: Experiment, name: str) -> set[str]:
     job = experiment.job(name)
     with environment(nnUNet_results=str(experiment.output), nnUNet_dycon=""):
         trainer = job_module._make_trainer(experiment, job, [])
-    job_module._check_unseen(trainer, job, experiment.test_scans(job))
+        job_module._check_cases(experiment, job, trainer, experiment.test_scans(job))
     return {case for cases in trainer.do_split() for case in cases}
 
 
@@ -159,6 +161,146 @@ def test_no_trainer_learns_from_masks_of_unlabeled_or_test_cases(dataset, tmp_pa
     write_image(blob(1)[1], dataset.raw / "labelsTs" / "case_00.nii.gz")
     with pytest.raises(UserError, match="would be trained on case_00"):
         cases_of_trainer(experiment_of(dataset, tmp_path, runs=[f"a={trainer}"]), "a:0")
+
+
+def write_splits(dataset, *folds: dict, roles: dict | None = None) -> None:
+    (dataset.preprocessed / "splits_final.json").write_text(json.dumps(folds))
+    if roles is not None:
+        (dataset.preprocessed / "split.json").write_text(json.dumps({"cases": roles}))
+
+
+def stage_two(experiment: Experiment, monkeypatch, name: str) -> tuple[list[str], list[str]]:
+    """Training cases of a self-training's run, and its preprocessed folder's files, without any training."""
+
+    def predict(model, source, target, **_):
+        scans = source.images("Un")
+        masks = experiment.output / "masks"
+        for case in scans:
+            write_image(blob(1)[1], masks / f"{case}.nii.gz")
+        labels = source.dataset_json["labels"]
+        write_pseudo_labeled_dataset(source, target, masks, scans, entry={"model": "m"}, labels=labels)
+
+    def preprocess(self, name, configuration, plans, _):
+        base = job_module.environment_folder("nnUNet_preprocessed") / name
+        shutil.copytree(source_of_cases, base / "nnUNetPlans_3d_fullres")
+        for scan in ("scan_00", "scan_01", "scan_02"):
+            for ending in (".b2nd", "_seg.b2nd", ".pkl"):
+                shutil.copy(source_of_cases / f"case_00{ending}", base / "nnUNetPlans_3d_fullres" / f"{scan}{ending}")
+
+    source_of_cases = job_module.environment_folder("nnUNet_preprocessed") / "Dataset901_Balls/nnUNetPlans_3d_fullres"
+    monkeypatch.setattr(job_module, "pseudo_label", predict)
+    monkeypatch.setattr(Experiment, "open_model", lambda *_: None)
+    monkeypatch.setattr(job_module.DefaultPreprocessor, "run", preprocess)
+    job = experiment.job(name)
+    teacher = experiment.folder(experiment.teacher_of(job))
+    teacher.mkdir(parents=True)
+    (teacher / "job.json").write_text("{}")
+    with environment(nnUNet_results=str(experiment.output), nnUNet_dycon=""):
+        added = job_module._add_predicted_masks(experiment, job)
+        train, _ = job_module._make_trainer(experiment, job, added).do_split()
+    return sorted(train), sorted(file.name for file in experiment.folder(job).glob("self_training/preprocessed/*/*"))
+
+
+CASES, SCANS = [f"case_{i:02d}" for i in range(6)], [f"scan_{i:02d}" for i in range(3)]
+
+
+def test_self_training_never_trains_on_the_test_cases_of_a_split_in_place(dataset, tmp_path, monkeypatch):
+    roles = {"labeled": CASES[:2], "unlabeled": CASES[2:3], "validation": [], "test": CASES[3:], "left_out": []}
+    write_splits(dataset, {"train": CASES[:2], "val": CASES[:2], "unlabeled": CASES[2:3]}, roles=roles)
+    train, files = stage_two(experiment_of(dataset, tmp_path, runs=RUNS), monkeypatch, "self:0")
+    assert train == [*CASES[:2], *SCANS] and "split.json" in files
+
+
+def test_self_training_of_a_fold_keeps_the_labels_of_its_control(dataset, tmp_path, monkeypatch):
+    for case in CASES[4:]:
+        for file in [*dataset.images.glob(f"{case}*"), *dataset.raw.glob(f"*Tr/{case}*")]:
+            file.unlink()
+    runs = ("control=nnUNetTrainerSupervised", "self=nnUNetTrainerSupervised@control")
+    train, _ = stage_two(experiment_of(dataset, tmp_path, runs=runs, folds=(0,)), monkeypatch, "self:0:0")
+    assert train == [*CASES[:4], *SCANS]
+
+
+def test_no_fold_is_held_out_whose_cases_a_run_sees(dataset, tmp_path):
+    """Fold 0 was split in place since nnU-Net made its five; the runs of the others would see its unlabelled cases."""
+    folds = [{"train": [i for i in CASES if i != case], "val": [case]} for case in CASES[1:]]
+    write_splits(dataset, {"train": CASES[:2], "val": CASES[:2], "unlabeled": CASES[2:]}, *folds)
+    held_out = experiment_of(dataset, tmp_path, cross_validation=True).held_out
+    assert held_out == {0: (CASES[:1], CASES[1:2]), 1: (CASES[1:2], CASES[:1])}
+
+
+def test_test_cases_are_no_unlabeled_scans_of_a_run(dataset, tmp_path):
+    run = {"runs": ["a=nnUNetTrainerMeanTeacher"]}
+    check_experiment(experiment_of(dataset, tmp_path, **run))
+    for name in ("imagesTs", "labelsTs"):
+        file = next((dataset.raw / name).glob("test_00*"))
+        shutil.copy(file, file.with_name(file.name.replace("test_00", "scan_00")))
+    for runs in (run["runs"], RUNS):
+        with pytest.raises(UserError, match=r"shown the unlabelled scan\(s\) scan_00"):
+            check_experiment(experiment_of(dataset, tmp_path, runs=runs))
+    check_experiment(experiment_of(dataset, tmp_path))
+    with pytest.raises(UserError, match=r"shown the unlabelled scan\(s\) scan_00"):
+        cases_of_trainer(experiment_of(dataset, tmp_path, **run), "a:0")
+
+
+def test_cross_validation_tests_on_no_unlabeled_scan_of_another_dataset(dataset, tmp_path):
+    for folder in (dataset.raw, dataset.preprocessed):
+        other = folder.with_name("Dataset902_Fewer")
+        shutil.copytree(folder, other)
+        for case in CASES[3:]:
+            for file in list(other.rglob(f"{case}*")):
+                file.rename(other / "imagesUn" / file.name) if file.parent.name == "imagesTr" else file.unlink()
+    plans = other / "nnUNetPlans.json"
+    plans.write_text(plans.read_text().replace("Dataset901_Balls", "Dataset902_Fewer"))
+    check_experiment(experiment_of(dataset, tmp_path, runs=["902/a=nnUNetTrainerMeanTeacher"]))
+    with pytest.raises(UserError, match=r"shown the unlabelled scan.*take them out of 902"):
+        check_experiment(experiment_of(dataset, tmp_path, cross_validation=True, runs=["902/a=nnUNetTrainerDyCON"]))
+
+
+@pytest.mark.parametrize("trainer", ["nnUNetTrainer", "nnUNetTrainerSupervised"])
+def test_no_trainer_reads_the_mask_of_a_case_that_was_moved(dataset, tmp_path, trainer):
+    (dataset.raw / "imagesTr/case_05_0000.nii.gz").rename(dataset.raw / "imagesUn/case_05_0000.nii.gz")
+    experiment = experiment_of(dataset, tmp_path, runs=[f"a={trainer}"])
+    for check in (check_experiment, lambda experiment: cases_of_trainer(experiment, "a:0")):
+        with pytest.raises(UserError, match="case_05: in imagesUn now"):
+            check(experiment)
+
+
+def test_trains_the_cases_that_the_folds_say(dataset, tmp_path):
+    write_splits(dataset, {"train": CASES[:2], "val": CASES[4:]})
+    with pytest.raises(UserError, match=r"fold all would train on case_04, case_05.*give -f 0"):
+        check_experiment(experiment_of(dataset, tmp_path))
+    experiment = experiment_of(dataset, tmp_path, folds=(0,))
+    check_experiment(experiment)
+    held_out = experiment_of(dataset, tmp_path, cross_validation=True)
+    check_experiment(held_out)
+    assert cases_of_trainer(held_out, "control:0:0") == set(CASES[:2])
+
+
+def test_an_experiment_that_is_done_is_not_checked_for_what_would_stop_it(dataset, tmp_path):
+    experiment = experiment_of(dataset, tmp_path)
+    folder = experiment.folder(experiment.jobs()[0])
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text("{}")
+    write_splits(dataset, {"train": CASES[:2], "val": CASES[4:]})
+    check_experiment(experiment)
+
+
+def test_missing_unlabeled_scans_and_a_cascade_are_told_at_once(dataset, tmp_path):
+    def refuse(message, **changes):
+        with pytest.raises(UserError, match=message):
+            check_experiment(experiment_of(dataset, tmp_path, **changes))
+
+    refuse("predicts masks of all of them", runs=[RUNS[0], "self=nnUNetTrainerDyCON@control"])
+    refuse("no fold 7 to add predictions to", runs=RUNS, folds=(7,))
+    shutil.rmtree(dataset.raw / "imagesUn")
+    shutil.rmtree(f"{dataset.images}_unlabeled")
+    refuse("has no unlabelled case", runs=RUNS[:2])
+    refuse("imagesUn, which has no scan", runs=[RUNS[0], RUNS[2]])
+    file = dataset.preprocessed / "nnUNetPlans.json"
+    plans = json.loads(file.read_text())
+    plans["configurations"]["second"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_fullres"}
+    file.write_text(json.dumps(plans))
+    refuse("second is a cascade's second stage", configuration="second")
 
 
 def test_predictions_are_never_held_out(dataset, tmp_path):

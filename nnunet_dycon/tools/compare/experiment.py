@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from nnunet_dycon.dataset.pseudo_labels import predicted_masks
 from nnunet_dycon.dataset.raw_dataset import RawDataset, environment_folder, open_raw_dataset
 from nnunet_dycon.dataset.splits import held_out_in_place, read_splits, unlabeled_in_splits
 from nnunet_dycon.errors import UserError
-from nnunet_dycon.files.json_files import read_json
+from nnunet_dycon.files.json_files import read_json_object
 from nnunet_dycon.models.trained_model import CHECKPOINT, TrainedModel, open_model
 from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, Settings, overrides_from_environment
 
@@ -185,7 +186,9 @@ class Experiment:
         """Channel files of the cases that a job is tested on; a UserError where there is none."""
         part = "Tr" if self.cross_validation else "Ts"
         images, masks = self.raw.images(part), self.raw.labels(part)
-        wanted = masks.keys() & self.held_out[job.fold][1] if self.cross_validation else masks.keys()
+        wanted = masks.keys() - predicted_masks(self.raw.folder / f"labels{part}")
+        if self.cross_validation:
+            wanted &= {*self.held_out[job.fold][1]}
         if not (scans := {case: files for case, files in images.items() if case in wanted}):
             raise UserError(f"{self.raw.folder} has no test scan with a mask; {_TEST}, or use --cross-validation")
         return scans
@@ -196,17 +199,27 @@ class Experiment:
         shared = {key: getattr(self, key) for key in kept}
         if job.run.teacher:
             shared["min_confidence"] = self.min_confidence
+        if (teacher := self.teacher_of(job)) is not None:
+            shared["teacher"] = self.record(teacher)
+        shared |= {"trainer_settings": json.loads(job.run.settings_json(self.settings))}
+        shared |= {"test_cases": sorted(self.test_scans(job))}
         return shared | {"run": asdict(job.run), "seed": job.seed, "fold": job.fold}
 
-    def check_record(self, job: Job) -> None:
-        """A UserError for a folder in which the same job was done, or begun, with other settings."""
-        file, wanted = self.folder(job) / RECORD, self.record(job)
-        there = read_json(file, "remove its folder") if file.is_file() else wanted
-        if different := [key for key in wanted if there.get(key) != wanted[key]]:
+    def check_record(self, job: Job, **cases: list[str]) -> dict[str, Any]:
+        """What a job's folder is to record: what it does, of which earlier versions wrote less, and ``cases`` it sees.
+
+        Raises:
+            UserError: The same job was done there, or begun, with something else.
+        """
+        file, wanted = self.folder(job) / RECORD, self.record(job) | cases
+        there = read_json_object(file, "remove its folder") if file.is_file() else {}
+        if different := [key for key in wanted if there.get(key, wanted[key]) != wanted[key]]:
+            before, now = (shorten(str(i[different[0]]), 200) for i in (there, wanted))
             raise UserError(
-                f"{file.parent} holds this job with another {' and '.join(different)} ({there.get(different[0])}, now "
-                f"{wanted[different[0]]}); give another -o or another NAME, or remove that folder"
+                f"{file.parent} holds this job with another {' and '.join(different)} ({before}, now {now}); "
+                "give another -o or another NAME, or remove that folder"
             )
+        return there | wanted
 
     def trained_fold(self, job: Job) -> int | str:
         """The fold that nnU-Net trains, without the held-out cases."""
@@ -232,15 +245,25 @@ class Experiment:
 
 
 def _folds_that_hold_out(raw: RawDataset) -> dict[int | str, tuple[list[str], list[str]]]:
+    """A fold of splits_final.json does so where no run can have seen its validation cases, as fold "all" is trained."""
     folder = environment_folder("nnUNet_preprocessed") / raw.name
     splits = read_splits(folder) or []
     predicted = predicted_masks(raw.folder / "labelsTr")
-    seen = [{*i["train"], *predicted} for i in splits]
-    folds = {number: i for number, i in enumerate(splits) if i["val"] and not seen[number].intersection(i["val"])}
+    unlabeled = {*unlabeled_in_splits(splits, "all")}
+    closed = {*unlabeled, *held_out_in_place(folder, splits, "all")}
+    folds = {
+        number: fold
+        for number, fold in enumerate(splits)
+        if fold["val"]
+        and not closed & {*fold["train"]}
+        and not {*fold["train"], *predicted, *unlabeled} & {*fold["val"]}
+    }
     if not folds:
-        closed = {*unlabeled_in_splits(splits, "all"), *held_out_in_place(folder, splits, "all")}
         cases = sorted(raw.labels("Tr").keys() - {*closed, *predicted})
         if len(cases) < 2:
             raise UserError(f"{raw.name} has {len(cases)} labelled case(s), so none can be held out; {_TEST}")
-        folds = dict(enumerate(generate_crossval_split(cases, seed=12345, n_splits=min(5, len(cases)))))
+        drawn = generate_crossval_split(cases, seed=12345, n_splits=min(5, len(cases)))
+        folds = {
+            number: fold | {"train": [*fold["train"], *sorted(predicted - closed)]} for number, fold in enumerate(drawn)
+        }
     return {number: ([*map(str, i["train"])], [*map(str, i["val"])]) for number, i in folds.items()}

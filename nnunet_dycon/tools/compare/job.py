@@ -23,16 +23,22 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon.dataset.pseudo_labels import predicted_masks
 from nnunet_dycon.dataset.raw_dataset import environment_folder, open_raw_dataset
-from nnunet_dycon.dataset.splits import held_out_in_place, read_splits, unlabeled_in_splits
+from nnunet_dycon.dataset.splits import (
+    check_not_moved,
+    held_out_in_place,
+    raw_or_empty,
+    read_splits,
+    unlabeled_in_splits,
+)
 from nnunet_dycon.errors import UserError
 from nnunet_dycon.files.json_files import write_json
-from nnunet_dycon.files.text import few
 from nnunet_dycon.models.prediction import segment_scans
 from nnunet_dycon.settings import ENVIRONMENT_VARIABLE, Settings, overrides_from_environment
+from nnunet_dycon.tools.compare.checks import check_unseen, unlabeled_cases
 from nnunet_dycon.tools.compare.experiment import LENGTHS, RECORD, RESULT, Experiment, Job, environment
 from nnunet_dycon.tools.compare.training import train
 from nnunet_dycon.tools.evaluate.folder import evaluate_folder
-from nnunet_dycon.tools.pseudo_label import pseudo_label
+from nnunet_dycon.tools.pseudo_label import folds_without_predictions, pseudo_label
 
 SELF_TRAINING = "self_training"
 
@@ -48,7 +54,7 @@ def do_job(experiment: Experiment, job: Job) -> None:
     if (folder / RESULT).is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(experiment.record(job), folder / RECORD)
+    write_json(experiment.check_record(job), folder / RECORD)
     if experiment.device == "cuda":
         torch.set_num_threads(1)  # as nnUNetv2_train does
         torch.backends.cudnn.benchmark = True
@@ -57,7 +63,7 @@ def do_job(experiment: Experiment, job: Job) -> None:
     with environment(nnUNet_results=str(folder / "results"), **{ENVIRONMENT_VARIABLE: settings}):
         added = _add_predicted_masks(experiment, job) if job.run.teacher else []
         trainer = _make_trainer(experiment, job, added)
-        _check_unseen(trainer, job, scans)
+        write_json(experiment.check_record(job, **_check_cases(experiment, job, trainer, scans)), folder / RECORD)
         epochs = curve_epochs(trainer.num_epochs, experiment.curve)
         result: dict[str, object] = dict(train(trainer, folder, save_after=epochs, bfloat16=experiment.bfloat16))
         result |= _test(experiment, job, trainer, scans, epochs)
@@ -90,13 +96,16 @@ def _add_predicted_masks(experiment: Experiment, job: Job) -> list[str]:
         model = experiment.open_model(experiment.folder(teacher) / "results" / source.name / name, job)
         pseudo_label(model, source, raw, min_confidence=experiment.min_confidence)
     os.environ.update(nnUNet_raw=str(raw.parent), nnUNet_preprocessed=str(preprocessed.parent))
-    if not (folder / "done.json").is_file():
+    if not (is_done := (folder / "done.json").is_file()):
         shutil.rmtree(preprocessed, ignore_errors=True)
         preprocessed.mkdir(parents=True)
-        for name in (f"{experiment.plans}.json", "dataset_fingerprint.json", "splits_final.json"):
-            if (of_source / name).is_file():
-                shutil.copy(of_source / name, preprocessed / name)
-        shutil.copy(raw / "dataset.json", preprocessed)
+    for name in (f"{experiment.plans}.json", "dataset_fingerprint.json", "splits_final.json", "split.json"):
+        if (of_source / name).is_file():
+            shutil.copy(of_source / name, preprocessed / name)
+    if not (preprocessed / "splits_final.json").is_file() and job.fold != "all":
+        write_json(folds_without_predictions(source, None), preprocessed / "splits_final.json")
+    shutil.copy(raw / "dataset.json", preprocessed)
+    if not is_done:
         preprocessor, configuration = DefaultPreprocessor(verbose=False), experiment.configuration
         preprocessor.run(source.name, configuration, experiment.plans, default_num_processes)
         write_json({}, folder / "done.json")
@@ -111,15 +120,30 @@ def _make_trainer(experiment: Experiment, job: Job, added: list[str]) -> nnUNetT
     trainer = get_trainer_from_args(
         str(job.run.dataset), experiment.configuration, fold, job.run.trainer, experiment.plans, device=device
     )
-    forbidden = [] if hasattr(trainer, "settings") else _teach_stock_trainer(trainer, fold)
-    if experiment.cross_validation:
-        forbidden += experiment.held_out[job.fold][1]
-    cases, validation = trainer.do_split()
-    cases = [case for case in dict.fromkeys([*cases, *added]) if case not in forbidden]
-    validation = [case for case in validation if case not in forbidden]
-    # nnU-Net's validation chooses a checkpoint, so in cross-validation it is on what is trained on
-    trainer.do_split = lambda: (cases, cases if experiment.cross_validation else validation)
+    closed = [] if hasattr(trainer, "settings") else _teach_stock_trainer(trainer, fold)
+    _set_cases(experiment, job, trainer, closed, added)
     return trainer
+
+
+def _set_cases(experiment: Experiment, job: Job, trainer: nnUNetTrainer, closed: list[str], added: list[str]) -> None:
+    """Train and validate on the trainer's cases and ``added`` ones, without ``closed`` and held-out cases.
+
+    In cross-validation the fold has the training cases, and nnU-Net's validation, which chooses a checkpoint, is on
+    these.
+
+    Raises:
+        UserError: A case has no place among the labelled ones any more.
+    """
+    cases, validation = trainer.do_split()
+    name = trainer.plans_manager.dataset_name
+    if experiment.cross_validation:
+        train, tests = experiment.held_out[job.fold]
+        closed = [*closed, *tests]
+        cases = [case for case in cases if case in train] if name == experiment.raw.name else cases
+    cases = [case for case in dict.fromkeys([*cases, *added]) if case not in closed]
+    validation = cases if experiment.cross_validation else [case for case in validation if case not in closed]
+    check_not_moved(raw_or_empty(name, trainer.dataset_json), [*cases, *validation])
+    trainer.do_split = lambda: (cases, validation)
 
 
 def _teach_stock_trainer(trainer: nnUNetTrainer, fold: int | str) -> list[str]:
@@ -132,16 +156,15 @@ def _teach_stock_trainer(trainer: nnUNetTrainer, fold: int | str) -> list[str]:
     return [*unlabeled_in_splits(splits, fold), *held_out_in_place(folder, splits, fold)]
 
 
-def _check_unseen(trainer: nnUNetTrainer, job: Job, scans: Mapping[str, object]) -> None:
-    """Whatever the dataset of a run is like, no test case is trained on or validated on.
-
-    Raises:
-        UserError: One is.
-    """
-    if seen := sorted(scans.keys() & {case for cases in trainer.do_split() for case in cases}):
-        raise UserError(
-            f"{job} would be trained on {few(seen)}, which it is tested on; take them out of {job.run.dataset}"
-        )
+def _check_cases(
+    experiment: Experiment, job: Job, trainer: nnUNetTrainer, scans: Mapping[str, object]
+) -> dict[str, list[str]]:
+    """The training and the unlabelled cases, for the job's record; a UserError where one is a test case."""
+    train, validation = trainer.do_split()
+    dataset = trainer.plans_manager.dataset_name, experiment.configuration, experiment.plans
+    unlabeled = unlabeled_cases(type(trainer), *dataset, experiment.trained_fold(job))
+    check_unseen(job, scans, labeled=[*train, *validation], unlabeled=unlabeled)
+    return {"training_cases": sorted(train), "unlabeled_cases": sorted(unlabeled)}
 
 
 def _test(
