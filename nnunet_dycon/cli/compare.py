@@ -25,7 +25,8 @@ the same seed, predicts for imagesUn. DATASET/NAME=... names another dataset for
 
 The test cases are imagesTs with the masks of labelsTs; where there are none, or with --cross-validation, labelled cases
 are held out in turn (-f 0: once). They are read after training only, and nothing is chosen by them. Plans are made
-before, with all labelled cases. With nnUNet_n_proc_DA=0 the semi-supervised runs of a seed see the same crops.
+before, with all labelled cases. The intervals take cases for independent, which volumes of one patient are not. With
+nnUNet_n_proc_DA=0 the semi-supervised runs of a seed see the same crops.
 
 The command may be stopped and given again: finished jobs are kept, others continue from their last checkpoint.
 """

@@ -31,14 +31,19 @@ def load_checkpoint_file(file: Path, device: torch.device | str = "cpu") -> dict
     Raises:
         UserError: the file cannot be read, or is no checkpoint of nnU-Net.
     """
-    try:
-        checkpoint = torch.load(file, map_location=device, weights_only=False)
-    except _UNREADABLE as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{file} cannot be read as a checkpoint ({reason}); {_FIX}") from error
+    checkpoint = load_torch_file(file, _FIX, device)
     if not isinstance(checkpoint, dict) or "trainer_name" not in checkpoint:
         raise UserError(f"{file} is no checkpoint of nnU-Net, whose trainer it would name; {_FIX}")
     return checkpoint
+
+
+def load_torch_file(file: Path, fix: str, device: torch.device | str = "cpu") -> Any:
+    """What ``torch.save`` wrote; a UserError with this ``fix`` where the file cannot be read."""
+    try:
+        return torch.load(file, map_location=device, weights_only=False)
+    except _UNREADABLE as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{file} cannot be read as a checkpoint ({reason}); {fix}") from error
 
 
 def save_checkpoint_file(file: Path, written: io.BytesIO, state: dict[str, Any]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -307,6 +310,11 @@ def test_predictions_are_never_held_out(dataset, tmp_path):
     (dataset.raw / "labelsTr" / "pseudo_labels.json").write_text(json.dumps({"cases": ["case_00", "case_01"]}))
     folds = experiment_of(dataset, tmp_path, cross_validation=True).held_out.values()
     assert sorted(case for _, test in folds for case in test) == [f"case_{i:02d}" for i in range(2, 6)]
+    assert all({"case_00", "case_01"} < {*train} for train, _ in folds)
+    experiment = experiment_of(dataset, tmp_path)
+    (dataset.raw / "labelsTs" / "pseudo_labels.json").write_text(json.dumps({"cases": ["test_00"]}))
+    with pytest.raises(UserError, match="no test scan with a mask"):
+        experiment.test_scans(experiment.jobs()[0])
 
 
 @pytest.mark.parametrize(
@@ -407,7 +415,7 @@ def test_verdict_names_the_spread():
 def test_bootstrap_interval_of_cases_is_that_of_a_mean():
     """One seed: the standard error of the mean of 100 normal cases, times 1.96."""
     values = np.random.default_rng(1).normal(3, 2, (100, 1))
-    low, high = table.bootstrap_interval(values)
+    low, high = table.bootstrap_interval(values[:, None])
     assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 10, rel=0.05)
     assert (high + low) / 2 == pytest.approx(values.mean(), abs=0.05)
 
@@ -417,3 +425,167 @@ def test_a_case_without_value_in_a_seed_is_in_no_difference():
     row = table.paired_differences(cases, "control").set_index("metric").loc["Dice"]
     assert (row["difference"], row["cases"]) == (3.0, 1)
     assert table.paired_differences(cases, "control").set_index("metric").loc["HD95_mm", "cases"] == 0
+
+
+def long_table(values: np.ndarray, run: str) -> pd.DataFrame:
+    """Of Dice (cases, classes, seeds)."""
+    index = pd.MultiIndex.from_product(
+        [[str(j) for j in range(n)] for n in values.shape], names=["case", "class", "seed"]
+    )
+    frame = pd.DataFrame({"run": run, "Dice": values.ravel()}, index=index).reset_index()
+    return frame.assign(Jaccard=frame["Dice"], HD95_mm=frame["Dice"], ASD_mm=frame["Dice"])
+
+
+def test_difference_of_a_full_table_is_that_of_the_case_means():
+    rng = np.random.default_rng(2)
+    control, run = rng.normal(70, 5, (2, 9, 3, 4))
+    cases = pd.concat([long_table(control, "control"), long_table(run, "run")])
+    row = table.paired_differences(cases, "control").set_index("metric").loc["Dice"]
+    values, draws = (run - control).mean(1), np.random.default_rng(0)
+    drawn = [draws.multinomial(n, np.full(n, 1 / n), table.N_RESAMPLES) / n for n in values.shape]
+    low, high = np.percentile(np.einsum("ri,ij,rj->r", drawn[0], values, drawn[1]), [2.5, 97.5])
+    expected = [values.mean(), low, high, values.mean(0).min(), values.mean(0).max()]
+    assert row[["difference", "low", "high", "smallest_seed", "largest_seed"]].tolist() == pytest.approx(expected)
+    assert (row["cases"], row["seeds"]) == (9, 4)
+
+
+def test_table_and_verdict_agree_on_a_rare_class():
+    """An organ in 20 cases gains 1 point, a lesion in two of them loses 6."""
+    control, run = np.full((20, 2, 3), 85.0), np.full((20, 2, 3), 86.0)
+    control[:2, 1], run[:2, 1], control[2:, 1], run[2:, 1] = 60, 54, np.nan, np.nan
+    cases = pd.concat([long_table(control, "control"), long_table(run, "run")])
+    means = table.by_seed(cases)["Dice"].groupby("run").mean()
+    row = table.paired_differences(cases, "control").set_index("metric").loc["Dice"]
+    assert row["difference"] == pytest.approx(means["run"] - means["control"]) == pytest.approx(-2.5)
+    assert row["smallest_seed"] == row["largest_seed"] == pytest.approx(-2.5) and row["cases"] == 20
+
+
+def test_a_class_that_one_run_misses_is_no_difference_of_the_others():
+    control = np.stack([np.full((5, 2), 5.0), np.full((5, 2), 20.0)], 1)
+    run = control.copy()
+    run[:, 1] = np.nan
+    cases = pd.concat([long_table(control, "control"), long_table(run, "run")])
+    row = table.paired_differences(cases, "control").set_index("metric").loc["HD95_mm"]
+    assert row[["difference", "low", "high"]].tolist() == [0, 0, 0]
+
+
+class FakeTrainer:
+    """An epoch's end and the checkpoints as nnU-Net has them."""
+
+    num_epochs, save_every, current_epoch = 10, 1, 0
+
+    def __init__(self, folder):
+        self.output_folder = str(folder)
+
+    def on_train_start(self):
+        np.random.seed(5)
+
+    def on_epoch_end(self):
+        self.save_checkpoint(f"{self.output_folder}/checkpoint_latest.pth")
+        self.current_epoch += 1
+
+    def save_checkpoint(self, filename):
+        torch.save({"current_epoch": self.current_epoch + 1}, filename)
+
+    def load_checkpoint(self, filename):
+        self.current_epoch = torch.load(filename)["current_epoch"]
+
+
+def test_a_job_killed_while_it_saves_draws_the_same_numbers(tmp_path):
+    def started():
+        job = training._Training(FakeTrainer(tmp_path), tmp_path, [])
+        job.load()
+        job.start_training()
+        return job
+
+    class Killed(BaseException):
+        pass
+
+    def kill(filename):
+        open(filename, "w").close()
+        raise Killed
+
+    job = started()
+    job.end_epoch()
+    expected = np.random.rand()
+    job.save_checkpoint = kill
+    with pytest.raises(Killed):
+        job.end_epoch()
+    assert (tmp_path / "state_2.pth").is_file()
+    job = started()
+    assert job.trainer.current_epoch == 1 and np.random.rand() == expected
+    job.end_epoch()
+    assert [file.name for file in tmp_path.glob("state*")] == ["state_2.pth"]
+    (tmp_path / "state_2.pth").write_text("half a file")
+    with pytest.raises(UserError, match=r"state_2.pth cannot be read"):
+        started()
+    (tmp_path / "checkpoint_latest.pth").write_text("half a file")
+    with pytest.raises(UserError, match=r"checkpoint_latest.pth cannot be read"):
+        started()
+
+
+def test_a_larger_curve_has_the_points_whose_checkpoint_is_there(dataset, tmp_path, monkeypatch):
+    experiment = experiment_of(dataset, tmp_path)
+    rows = pd.DataFrame([{"case": "test_00", "prediction_voxels": 1, "reference_voxels": 1}])
+    evaluation = SimpleNamespace(mean_of_classes={"Dice": 0.5}, cases=rows)
+    monkeypatch.setattr(job_module, "segment_scans", lambda model, scans, folder: folder.mkdir(parents=True))
+    monkeypatch.setattr(job_module, "evaluate_folder", lambda *_, **__: evaluation)
+    monkeypatch.setattr(Experiment, "open_model", lambda *_: None)
+    (tmp_path / "checkpoint_epoch2.pth").touch()
+    trainer = SimpleNamespace(
+        output_folder=tmp_path, output_folder_base=tmp_path, num_epochs=4, num_iterations_per_epoch=10
+    )
+    result = job_module._test(experiment, experiment.jobs()[0], trainer, {}, [1, 2, 3])
+    assert result["curve"] == {20: 0.5, 40: 0.5}
+
+
+def test_a_job_is_done_by_one_process_at_a_time(tmp_path):
+    pytest.importorskip("fcntl")
+    code = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    command = [sys.executable, "-c", code, tmp_path / "lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(UserError, match="another process is doing the job"), job_module._alone(tmp_path):
+            pass
+        process.kill()
+    with job_module._alone(tmp_path):
+        pass
+
+
+def test_results_of_other_settings_data_and_teachers_do_not_meet(dataset, tmp_path):
+    def record(experiment):
+        for job in experiment.jobs():
+            experiment.folder(job).mkdir(parents=True, exist_ok=True)
+            (experiment.folder(job) / "record.json").write_text(json.dumps(experiment.check_record(job)))
+
+    def refuse(key, experiment, **cases):
+        with pytest.raises(UserError, match=f"another .*{key}"):
+            experiment.check_record(experiment.jobs()[-1], **cases)
+
+    file = tmp_path / "settings.json"
+    file.write_text('{"num_epochs": 5}')
+    experiment = experiment_of(dataset, tmp_path, settings=str(file))
+    record(experiment)
+    file.write_text('{"num_epochs": 500}')
+    refuse("trainer_settings", experiment)
+    experiment = experiment_of(dataset, tmp_path, output=tmp_path / "2", runs=[RUNS[0], RUNS[2]])
+    record(experiment)
+    others = experiment_of(dataset, tmp_path, output=tmp_path / "2", runs=[f"{RUNS[0]}:num_epochs=7", RUNS[2]])
+    refuse("teacher", others)
+    (experiment.folder(experiment.jobs()[-1]) / "record.json").write_text('{"seed": 0}')  # of a former version
+    experiment.check_record(experiment.jobs()[-1])
+    record(experiment)
+    for name in ("imagesTs", "labelsTs"):
+        scan = next((dataset.raw / name).glob("test_00*"))
+        shutil.copy(scan, scan.with_name(scan.name.replace("test_00", "test_01")))
+    refuse("test_cases", experiment)
+
+
+def test_a_job_does_not_continue_with_other_training_cases(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(job_module, "train", lambda *_, **__: sys.exit())
+    experiment = experiment_of(dataset, tmp_path, runs=["a=nnUNetTrainerMeanTeacher"])
+    with pytest.raises(SystemExit):
+        do(experiment, "a:0")
+    write_splits(dataset, {"train": CASES[:2], "val": CASES[:2], "unlabeled": CASES[2:]})
+    with pytest.raises(UserError, match="another training_cases and unlabeled_cases"):
+        do(experiment, "a:0")

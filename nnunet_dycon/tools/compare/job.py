@@ -5,13 +5,15 @@ A self-training's job writes and preprocesses the dataset with the first stage's
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import pickle
 import random
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,11 @@ from nnunet_dycon.tools.compare.training import train
 from nnunet_dycon.tools.evaluate.folder import evaluate_folder
 from nnunet_dycon.tools.pseudo_label import folds_without_predictions, pseudo_label
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 SELF_TRAINING = "self_training"
 
 
@@ -50,11 +57,34 @@ def do_job(experiment: Experiment, job: Job) -> None:
         UserError: The folder holds the job with other settings, or what the trainer or the evaluation complain about.
     """
     folder = experiment.folder(job)
-    experiment.check_record(job)
+    record = experiment.check_record(job)
     if (folder / RESULT).is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(experiment.check_record(job), folder / RECORD)
+    with _alone(folder):
+        write_json(record, folder / RECORD)
+        _do_job(experiment, job, folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """In the only process that works in a folder, where the system can tell; a UserError where another one does.
+
+    The system takes the lock back from a process that ends in any way, and gives it to none of its children.
+    """
+    if fcntl is None:
+        yield
+        return
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise UserError(f"another process is doing the job in {folder}; let it finish, or end it") from error
+        yield  # other errors: a file system without locks
+
+
+def _do_job(experiment: Experiment, job: Job, folder: Path) -> None:
     if experiment.device == "cuda":
         torch.set_num_threads(1)  # as nnUNetv2_train does
         torch.backends.cudnn.benchmark = True
@@ -173,9 +203,10 @@ def _test(
     """Predict and evaluate after each of the epochs and after the last one."""
     curve: dict[int, float | None] = {}
     references = experiment.raw.folder / ("labelsTr" if experiment.cross_validation else "labelsTs")
-    for epoch in [*epochs, trainer.num_epochs]:
+    names = {epoch: f"checkpoint_epoch{epoch}.pth" for epoch in epochs}  # not all with a larger --curve than before
+    there = {epoch: name for epoch, name in names.items() if Path(trainer.output_folder, name).is_file()}
+    for epoch, name in (there | {trainer.num_epochs: "checkpoint_final.pth"}).items():
         is_last = epoch == trainer.num_epochs
-        name = "checkpoint_final.pth" if is_last else f"checkpoint_epoch{epoch}.pth"
         predictions = experiment.folder(job) / ("predictions" if is_last else f"predictions_epoch{epoch}")
         segment_scans(experiment.open_model(Path(trainer.output_folder_base), job, name), scans, predictions)
         dataset_json = experiment.raw.folder / "dataset.json"

@@ -63,15 +63,15 @@ def by_seed(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired_differences(cases: pd.DataFrame, control: str) -> pd.DataFrame:
-    """Each run minus the control, on the same seeds and cases, with a bootstrap interval over both.
+    """Each run minus the control, on the same seeds, classes and cases, with a bootstrap interval over cases and seeds.
 
-    One row for every run and metric: mean difference, 95 % interval, number of seeds and cases, and the smallest and
-    the largest difference of a seed.
+    One row for every run and metric: mean difference over cases, then classes, then seeds, 95 % interval, number of
+    seeds and cases, and the smallest and the largest difference of a seed.
     """
-    means = cases.groupby(["run", "seed", "case"], sort=False)[list(METRICS)].mean()
-    runs = list(means.index.unique("run"))
+    values = cases.set_index(["run", "case", "class", "seed"])[list(METRICS)]
+    runs = list(values.index.unique("run"))
     rows = [
-        {"run": run, "metric": metric, **_difference((means.loc[run] - means.loc[control])[metric].unstack("seed"))}
+        {"run": run, "metric": metric, **_difference((values.loc[run] - values.loc[control])[metric])}
         for run in runs
         if run != control and control in runs
         for metric in METRICS
@@ -80,27 +80,43 @@ def paired_differences(cases: pd.DataFrame, control: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _difference(values: pd.DataFrame) -> dict[str, float]:
-    """``values``: cases by seeds; cases where a seed has no value in both runs are left out."""
-    values = values.dropna(axis=1, how="all").dropna()
-    numbers = {"seeds": values.shape[1], "cases": len(values)}
-    if values.empty:
-        return numbers | {"cases": 0}
-    low, high = bootstrap_interval(values.to_numpy())
-    seeds = values.mean()
-    mean = {"difference": values.to_numpy().mean(), "low": low, "high": high}
+def _difference(pairs: pd.Series) -> dict[str, float]:
+    """``pairs``: by case, class and seed; those without a value in both runs are left out."""
+    pairs = pairs.dropna()
+    codes, names = zip(*(pairs.index.get_level_values(i).factorize(sort=True) for i in range(3)), strict=True)
+    values = np.full([len(i) for i in names], np.nan)
+    values[codes] = pairs
+    numbers = {"seeds": values.shape[2], "cases": len(values)}
+    if pairs.empty:
+        return numbers
+    low, high = bootstrap_interval(values)
+    seeds = _by_seed(values, np.ones((1, len(values))))
+    mean = {"difference": seeds.mean(), "low": low, "high": high}
     return mean | numbers | {"smallest_seed": seeds.min(), "largest_seed": seeds.max()}
 
 
 def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the mean of (cases, seeds), both drawn anew with replacement, independently of each other."""
+    """95 % interval of the mean of (cases, classes, seeds), NaN where there is no value.
+
+    Cases and seeds are drawn anew with replacement, independently of each other.
+    """
     rng = np.random.default_rng(0)
-    n_cases, n_seeds = values.shape
-    of_cases = rng.multinomial(n_cases, np.full(n_cases, 1 / n_cases), N_RESAMPLES) / n_cases
-    of_seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), N_RESAMPLES) / n_seeds
-    means = np.einsum("ri,ij,rj->r", of_cases, values, of_seeds, optimize=True)
-    low, high = np.percentile(means, [2.5, 97.5])
+    n_cases, _, n_seeds = values.shape
+    of_cases = rng.multinomial(n_cases, np.full(n_cases, 1 / n_cases), N_RESAMPLES)
+    of_seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), N_RESAMPLES)
+    means = np.ma.average(_by_seed(values, of_cases), weights=of_seeds, axis=1)
+    low, high = np.percentile(np.ma.compressed(means), [2.5, 97.5])
     return float(low), float(high)
+
+
+def _by_seed(values: np.ndarray, of_cases: np.ndarray) -> np.ma.MaskedArray:
+    """Means (draws, seeds) over cases, taken as often as ``of_cases`` (draws, cases) says, then over classes.
+
+    A class without a value in a draw is left out of it, and a seed without any is masked.
+    """
+    parts = np.nan_to_num(values), (~np.isnan(values)).astype(float)
+    sums, counts = (np.einsum("ri,ikj->rkj", of_cases, part, optimize=True) for part in parts)
+    return (sums / np.ma.masked_equal(counts, 0)).mean(axis=1)
 
 
 def summary(jobs: pd.DataFrame, cases: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:

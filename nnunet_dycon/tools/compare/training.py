@@ -13,9 +13,11 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_dycon.files.json_files import read_json, write_json
 from nnunet_dycon.files.whole_files import whole
+from nnunet_dycon.models.checkpoints import load_torch_file
 from nnunet_dycon.training.resume import get_random_state, set_random_state
 
 SAVE_EVERY_S = 300
+_FIX = "remove the job's folder, and it is done anew"
 PARENT = "nnunet_dycon_compare"
 """Environment variable with the process that started this one: a job does not outlive it."""
 
@@ -24,7 +26,7 @@ def train(trainer: nnUNetTrainer, folder: Path, *, save_after: list[int], bfloat
     """Train a new trainer to the end, from the last checkpoint if there is one.
 
     Args:
-        folder: Where training.json and the state beside the checkpoint lie.
+        folder: Where training.json and the state of the last checkpoint lie.
         save_after: Epochs after which a checkpoint is kept as ``checkpoint_epochN.pth``.
 
     Returns:
@@ -32,7 +34,7 @@ def train(trainer: nnUNetTrainer, folder: Path, *, save_after: list[int], bfloat
     """
     result = folder / "training.json"
     if not result.is_file():
-        training = _Training(trainer, folder / "state.pth", save_after)
+        training = _Training(trainer, folder, save_after)
         trainer.initialize()
         if bfloat16:
             compute_in_bfloat16(trainer)
@@ -41,26 +43,34 @@ def train(trainer: nnUNetTrainer, folder: Path, *, save_after: list[int], bfloat
         losses = trainer.logger.local_logger.my_fantastic_logging["train_losses"]
         values = {"seconds": time.time() - training.start, "peak_memory_bytes": _peak_memory_bytes(trainer.device)}
         write_json(values | {"train_loss": float(losses[-1])}, result)
-    return read_json(result, "remove the job's folder")
+    return read_json(result, _FIX)
 
 
 class _Training:
     """Puts itself around the trainer's hooks."""
 
-    def __init__(self, trainer: nnUNetTrainer, state_file: Path, save_after: list[int]) -> None:
-        self.trainer, self.state_file, self.save_after = trainer, state_file, save_after
+    def __init__(self, trainer: nnUNetTrainer, folder: Path, save_after: list[int]) -> None:
+        self.trainer, self.folder, self.save_after = trainer, folder, save_after
         self.start = self.saved = time.time()
         self.state: dict[str, Any] = {}
         self.on_train_start, self.on_epoch_end = trainer.on_train_start, trainer.on_epoch_end
+        self.save_checkpoint = trainer.save_checkpoint
         trainer.on_train_start, trainer.on_epoch_end = self.start_training, self.end_epoch
+        trainer.save_checkpoint = self.save
 
     def load(self) -> None:
-        """Continue from the checkpoint, with the random numbers that would have come."""
+        """Continue from the checkpoint, with the random numbers that would have come.
+
+        Raises:
+            UserError: The checkpoint or its state is damaged.
+        """
         files = [Path(self.trainer.output_folder) / f"checkpoint_{i}.pth" for i in ("final", "latest")]
         if file := next(filter(Path.is_file, files), None):
+            load_torch_file(file, _FIX)
             self.trainer.load_checkpoint(str(file))
-            if self.state_file.is_file():
-                self.state = torch.load(self.state_file, map_location="cpu", weights_only=False)
+            of_epoch, of_any = self._state_file(self.trainer.current_epoch), self.folder / "state.pth"  # formerly
+            if state_file := next(filter(Path.is_file, (of_epoch, of_any)), None):
+                self.state = load_torch_file(state_file, _FIX)
                 self.start -= self.state["seconds"]
 
     def start_training(self) -> None:
@@ -74,22 +84,36 @@ class _Training:
         self.on_epoch_end()
         epoch = self.trainer.current_epoch
         if epoch in self.save_after:
-            self._save(f"checkpoint_epoch{epoch}.pth")
+            self._save_after_epoch(f"checkpoint_epoch{epoch}.pth")
         is_due = time.time() - self.saved > SAVE_EVERY_S or epoch % self.trainer.save_every == 0
         if is_due and epoch < self.trainer.num_epochs:
-            self._save("checkpoint_latest.pth")
+            self._save_after_epoch("checkpoint_latest.pth")
             self.saved = time.time()
-            state = {"epoch": epoch, "random_state": get_random_state(), "seconds": self.saved - self.start}
-            with whole(self.state_file) as partial:
-                torch.save(state, partial)
         if (parent := os.environ.get(PARENT)) and os.getppid() != int(parent):
             sys.exit("the command that started this job has ended")
 
-    def _save(self, name: str) -> None:
+    def _save_after_epoch(self, name: str) -> None:
         """nnU-Net writes the number of the epoch that comes after the present one."""
         self.trainer.current_epoch -= 1
         self.trainer.save_checkpoint(os.path.join(self.trainer.output_folder, name))
         self.trainer.current_epoch += 1
+
+    def save(self, filename: str) -> None:
+        """nnU-Net's checkpoint, whole or not at all; before one to continue from, the state that belongs to it."""
+        file, epoch = Path(filename), self.trainer.current_epoch + 1
+        continues = file.name in ("checkpoint_latest.pth", "checkpoint_final.pth")
+        if continues:
+            state = {"epoch": epoch, "random_state": get_random_state(), "seconds": time.time() - self.start}
+            with whole(self._state_file(epoch)) as partial:
+                torch.save(state, partial)
+        with whole(file) as partial:
+            self.save_checkpoint(str(partial))
+        for other in self.folder.glob("state*.pth") if continues else ():
+            if other != self._state_file(epoch):
+                other.unlink()
+
+    def _state_file(self, epoch: int) -> Path:
+        return self.folder / f"state_{epoch}.pth"
 
 
 def _peak_memory_bytes(device: torch.device) -> float:
