@@ -40,10 +40,15 @@ def check_experiment(experiment: Experiment) -> None:
     if not experiment.cross_validation and len(experiment.folds) > 1:
         raise UserError("several folds (-f) are for --cross-validation; the test scans are predicted by one")
     _check_runs(experiment)
+    _check_jobs(experiment)
+
+
+def _check_jobs(experiment: Experiment) -> None:
     for job in experiment.jobs():
         experiment.check_record(job)
-        if not (experiment.folder(job) / RESULT).is_file():
-            _check_cases(experiment, job)
+    left = [job for job in experiment.jobs() if not (experiment.folder(job) / RESULT).is_file()]
+    for job in {(job.run, job.fold): job for job in left}.values():  # whatever the seed
+        _check_cases(experiment, job)
 
 
 def _check_runs(experiment: Experiment) -> None:
