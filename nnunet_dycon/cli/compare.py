@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_dycon.tools.compare.table import write_results
 
     experiment = _experiment(args)
-    check_experiment(experiment)
+    check_experiment(experiment, trains=not args.table_only)
     if os.environ.get("nnUNet_dycon"):
         print("warning: nnUNet_dycon is not read here; give settings by --settings or --runs", file=sys.stderr)
     if args.job:

@@ -286,6 +286,7 @@ def test_an_experiment_that_is_done_is_not_checked_for_what_would_stop_it(datase
     (folder / "job.json").write_text("{}")
     write_splits(dataset, {"train": CASES[:2], "val": CASES[4:]})
     check_experiment(experiment)
+    check_experiment(experiment_of(dataset, tmp_path, seeds=(0, 1)), trains=False)
 
 
 def test_missing_unlabeled_scans_and_a_cascade_are_told_at_once(dataset, tmp_path):

@@ -28,8 +28,11 @@ from nnunet_dycon.tools.pseudo_label import folds_without_predictions
 from nnunet_dycon.trainers import nnUNetTrainerDyCON, nnUNetTrainerSemiSupervised
 
 
-def check_experiment(experiment: Experiment) -> None:
-    """Find what would stop a job before the first one trains.
+def check_experiment(experiment: Experiment, *, trains: bool = True) -> None:
+    """Find what would stop a job before the first one trains; what is done stays readable whatever its data are now.
+
+    Args:
+        trains: The jobs that are not done are to be done.
 
     Raises:
         UserError: A name twice, no such plans, configuration, trainer, setting or teaching run, no test case, no
@@ -40,12 +43,13 @@ def check_experiment(experiment: Experiment) -> None:
     if not experiment.cross_validation and len(experiment.folds) > 1:
         raise UserError("several folds (-f) are for --cross-validation; the test scans are predicted by one")
     _check_runs(experiment)
-    _check_jobs(experiment)
-
-
-def _check_jobs(experiment: Experiment) -> None:
     for job in experiment.jobs():
         experiment.check_record(job)
+    if trains:
+        _check_cases_of_jobs(experiment)
+
+
+def _check_cases_of_jobs(experiment: Experiment) -> None:
     left = [job for job in experiment.jobs() if not (experiment.folder(job) / RESULT).is_file()]
     for job in {(job.run, job.fold): job for job in left}.values():  # whatever the seed
         _check_cases(experiment, job)
