@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from nnunet_dycon.tools.compare import table, training
 from nnunet_dycon.tools.compare.checks import check_experiment
 from nnunet_dycon.tools.compare.experiment import Experiment, Run, environment
 from nnunet_dycon.tools.compare.job import do_job
+from nnunet_dycon.tools.compare.schedule import run_jobs
 from tests.conftest import blob, write_image
 
 LENGTH = "num_epochs=2,num_iterations_per_epoch=1,num_val_iterations_per_epoch=1,picture_every_epochs=0,max_patches=512"
@@ -590,3 +592,9 @@ def test_a_job_does_not_continue_with_other_training_cases(dataset, tmp_path, mo
     write_splits(dataset, {"train": CASES[:2], "val": CASES[:2], "unlabeled": CASES[2:]})
     with pytest.raises(UserError, match="another training_cases and unlabeled_cases"):
         do(experiment, "a:0")
+
+
+def test_a_comparison_leaves_no_signal_handler_behind():
+    before = signal.getsignal(signal.SIGTERM)
+    assert run_jobs(SimpleNamespace(jobs=lambda: [])) == []
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -7,7 +7,9 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 from nnunet_dycon.files.json_files import read_json
 from nnunet_dycon.tools.compare.experiment import RESULT, Experiment, Job
@@ -19,7 +21,6 @@ def run_jobs(experiment: Experiment, *, side_by_side: int = 1) -> list[Job]:
 
     Side by side each gets one thread, and no more processes than its share of the cores.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     variables = dict(os.environ) | {PARENT: str(os.getpid())}
     if side_by_side > 1:
         share = str(max(1, (os.cpu_count() or 1) // side_by_side))
@@ -37,7 +38,7 @@ def run_jobs(experiment: Experiment, *, side_by_side: int = 1) -> list[Job]:
             return False
         return _do(experiment, job, variables, processes)
 
-    with ThreadPoolExecutor(side_by_side) as pool:
+    with _exit_when_terminated(), ThreadPoolExecutor(side_by_side) as pool:
         try:
             for job in experiment.jobs():
                 done[job] = pool.submit(do, job)
@@ -46,6 +47,16 @@ def run_jobs(experiment: Experiment, *, side_by_side: int = 1) -> list[Job]:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in processes:
                 process.terminate()
+
+
+@contextmanager
+def _exit_when_terminated() -> Iterator[None]:
+    """Inside, SIGTERM raises, so that the jobs are ended; processes that are forked later do not inherit this."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _do(experiment: Experiment, job: Job, variables: dict[str, str], processes: list[subprocess.Popen]) -> bool:
