@@ -58,7 +58,7 @@ def draw(axes: Axes, title: str, table: pd.DataFrame) -> None:
         axes.plot(part["labels"], part["Dice"], ".", color=colour, alpha=0.5)
         axes.plot(means[run].index, means[run], color=colour, label=name)
     numbers = {labels: labels_with(means["control"], dice) for labels, dice in means["dycon"].items()}
-    print(f"{title}: nnU-Net needs for DyCON's Dice {numbers}")
+    print(f"{title}: labels with which nnU-Net has DyCON's Dice, by DyCON's labels: {numbers}")
     surest = table.loc[table["run"] == "dycon", "labels"].mode()[0]
     if (number := numbers[surest]) is not None:
         dice = means["dycon"][surest]

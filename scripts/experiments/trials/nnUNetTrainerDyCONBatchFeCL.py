@@ -29,11 +29,4 @@ class nnUNetTrainerDyCONBatchFeCL(nnUNetTrainerDyCON):
 
     def initialize(self) -> None:
         super().initialize()
-        settings = self.settings
-        self.fecl = BatchFeCLoss(
-            temperature=settings.temperature,
-            gamma=settings.gamma,
-            negative_focal=settings.negative_focal,
-            top_k=settings.top_k,
-            lambda_cross=settings.lambda_cross,
-        )
+        self.fecl = BatchFeCLoss(**self.fecl.settings._asdict())
